@@ -1,0 +1,18 @@
+//! What an event is.
+//!
+//! The product's vocabulary: exact decimals, instants, events, order books, and their one
+//! encoding for tape and bus ([`wire`]). No I/O, no clock, no async: everything here is a
+//! function of its arguments.
+
+pub mod book;
+mod decimal;
+mod event;
+mod time;
+pub mod wire;
+
+pub use book::Book;
+pub use decimal::{Decimal, DecimalError, Price, Size, Sum};
+pub use event::*;
+pub use smol_str::SmolStr;
+pub use time::UnixNanos;
+pub use uuid::Uuid;

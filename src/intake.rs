@@ -1,0 +1,272 @@
+//! The way from a source to the recorder: one bounded, ordered channel.
+//!
+//! A source holds an [`Outlet`]; the recorder, the only writer of the tape, holds the other end.
+//! Events, and what a source says about its subscriptions, travel the same way, so that a gap on
+//! the tape stands exactly where the data is missing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tapedeck_market::{Body, Event, Flags, GapCause, Raw, SmolStr, UnixNanos};
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages on their way to the recorder. A message is one frame of a venue, so this is the
+/// largest number of frames that a crash of the process can take with it unrecorded.
+pub const QUEUE_FRAMES: usize = 4_096;
+/// Bytes of a rejected frame that are kept.
+const REJECT_BYTES: usize = 64 * 1024;
+
+/// What the recorder is told.
+#[derive(Debug)]
+pub enum Intake {
+    /// The events of one frame: one append, whole or not at all after a crash.
+    Events {
+        events: Vec<Event>,
+        /// Told the seq of the last event once all of them are durable.
+        durable: Option<oneshot::Sender<u64>>,
+    },
+    /// A subscription delivers: its ack or snapshot arrived at `ts_recv`. Closes its open gap, if any.
+    Live { source: SmolStr, venue: SmolStr, symbol: SmolStr, channel: SmolStr, ts_recv: UnixNanos },
+    /// Data is missing from `since` on. Opens a gap for each subscription that matches and has none open.
+    Lost {
+        source: SmolStr,
+        venue: SmolStr,
+        /// `None`: every live subscription of the source (of that channel).
+        symbol: Option<SmolStr>,
+        channel: Option<SmolStr>,
+        cause: GapCause,
+        since: UnixNanos,
+        detail: SmolStr,
+    },
+    /// A hole that is already over when it is found, such as a jump in trade ids: opened and closed at once.
+    Hole {
+        source: SmolStr,
+        venue: SmolStr,
+        symbol: SmolStr,
+        channel: SmolStr,
+        cause: GapCause,
+        from: UnixNanos,
+        to: UnixNanos,
+        missing: Option<u64>,
+        detail: SmolStr,
+    },
+    /// A subscription that the config no longer wants, or that the venue refused for good: forgotten.
+    Unsubscribed { source: SmolStr, symbol: SmolStr, channel: SmolStr },
+}
+
+/// The recorder is gone: the source should return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the recorder has stopped")]
+pub struct Stopped;
+
+/// What is known of a source from earlier, read back from the tape at start.
+#[derive(Clone, Debug, Default)]
+pub struct Resume {
+    /// The last value of each `Position` of the source.
+    pub positions: HashMap<SmolStr, SmolStr>,
+    /// The highest numeric trade id on the tape, per symbol.
+    pub last_trade_ids: HashMap<SmolStr, u64>,
+}
+
+/// Counters of a source, read by status and metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub frames: AtomicU64,
+    pub bytes: AtomicU64,
+    pub events: AtomicU64,
+    pub rejects: AtomicU64,
+    pub sessions: AtomicU64,
+    /// Receive time of the last bytes, ns; 0 = none yet.
+    pub last_heard: AtomicI64,
+    /// Rejects by reason. Reasons are our own words, so there are few.
+    pub reject_reasons: Mutex<HashMap<&'static str, u64>>,
+    /// What the source is doing, in words: `connecting`, `live`, `waiting: no credentials` …
+    pub state: Mutex<String>,
+}
+
+impl Counters {
+    pub fn set_state(&self, state: impl Into<String>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.into();
+    }
+
+    fn count_reject(&self, reason: &'static str) {
+        let mut reasons = self.reject_reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        *reasons.entry(reason).or_default() += 1;
+    }
+
+    #[must_use]
+    pub fn state(&self) -> String {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A source's way out. Waiting while the recorder is behind is its only behaviour.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    source: SmolStr,
+    venue: SmolStr,
+    to_recorder: mpsc::Sender<Intake>,
+    counters: Arc<Counters>,
+    resume: Arc<Resume>,
+}
+
+impl Outlet {
+    #[must_use]
+    pub fn new(
+        source: SmolStr,
+        venue: SmolStr,
+        to_recorder: mpsc::Sender<Intake>,
+        counters: Arc<Counters>,
+        resume: Arc<Resume>,
+    ) -> Self {
+        Outlet { source, venue, to_recorder, counters, resume }
+    }
+
+    /// Name of the config table.
+    #[must_use]
+    pub fn source(&self) -> &SmolStr {
+        &self.source
+    }
+
+    #[must_use]
+    pub fn venue(&self) -> &SmolStr {
+        &self.venue
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What the tape knew of this source when the deck started.
+    #[must_use]
+    pub fn resume(&self) -> &Resume {
+        &self.resume
+    }
+
+    /// Notes that a frame of `len_bytes` arrived: the feed was whole until now.
+    pub fn heard(&self, ts_recv: UnixNanos, len_bytes: usize) {
+        self.counters.frames.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
+        self.counters.last_heard.store(ts_recv.0, Ordering::Relaxed);
+    }
+
+    /// Receive time of the last bytes of this source, if any came.
+    #[must_use]
+    pub fn last_heard(&self) -> Option<UnixNanos> {
+        let at = self.counters.last_heard.load(Ordering::Relaxed);
+        (at != 0).then_some(UnixNanos(at))
+    }
+
+    /// Hands over the events of one frame; returns when they are queued. Cancel safe: either all are queued or none.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn emit(&self, events: Vec<Event>) -> Result<(), Stopped> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+        self.send(Intake::Events { events, durable: None }).await
+    }
+
+    /// As [`Outlet::emit`], but returns when the events are durable, with the seq of the last one.
+    ///
+    /// # Errors
+    /// The recorder has stopped, or could not write.
+    pub async fn emit_durable(&self, events: Vec<Event>) -> Result<u64, Stopped> {
+        let (durable, confirmed) = oneshot::channel();
+        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+        self.send(Intake::Events { events, durable: Some(durable) }).await?;
+        confirmed.await.map_err(|_| Stopped)
+    }
+
+    /// Keeps a frame that could not be understood, as a `Raw` event of format `rejected`, and
+    /// counts it under `reason`, a few words of ours. The session goes on.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn reject(
+        &self,
+        frame: &[u8],
+        ts_recv: UnixNanos,
+        reason: &'static str,
+        error: &(dyn std::fmt::Display + Sync),
+    ) -> Result<(), Stopped> {
+        let total = self.counters.rejects.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counters.count_reject(reason);
+        // Never per event: the first, and then each time the count doubles.
+        if total.is_power_of_two() {
+            tracing::warn!(source = %self.source, reason, total, error = %error, "frame rejected and kept");
+        }
+        let frame = frame[..frame.len().min(REJECT_BYTES)].to_vec();
+        let body = Body::Raw(Raw { format: SmolStr::new_static("rejected"), frame });
+        self.send(Intake::Events { events: vec![self.event(SmolStr::default(), None, ts_recv, body)], durable: None })
+            .await
+    }
+
+    /// Says that a subscription's ack or snapshot arrived.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn live(&self, symbol: SmolStr, channel: SmolStr, ts_recv: UnixNanos) -> Result<(), Stopped> {
+        let (source, venue) = (self.source.clone(), self.venue.clone());
+        self.send(Intake::Live { source, venue, symbol, channel, ts_recv }).await
+    }
+
+    /// Says that data of a subscription (`None`: of all of them) is missing from `since` on.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn lost(
+        &self,
+        symbol: Option<SmolStr>,
+        channel: Option<SmolStr>,
+        cause: GapCause,
+        since: UnixNanos,
+        detail: impl Into<SmolStr>,
+    ) -> Result<(), Stopped> {
+        let (source, venue) = (self.source.clone(), self.venue.clone());
+        self.send(Intake::Lost { source, venue, symbol, channel, cause, since, detail: detail.into() }).await
+    }
+
+    /// Says that `missing` events between two moments never came.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    #[expect(clippy::too_many_arguments, reason = "a gap has that many sides; all of them are named at the one call")]
+    pub async fn hole(
+        &self,
+        symbol: SmolStr,
+        channel: SmolStr,
+        cause: GapCause,
+        from: UnixNanos,
+        to: UnixNanos,
+        missing: Option<u64>,
+        detail: impl Into<SmolStr>,
+    ) -> Result<(), Stopped> {
+        let (source, venue) = (self.source.clone(), self.venue.clone());
+        self.send(Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, detail: detail.into() })
+            .await
+    }
+
+    /// Says that a subscription is no longer wanted, or was refused for good.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn unsubscribed(&self, symbol: SmolStr, channel: SmolStr) -> Result<(), Stopped> {
+        self.send(Intake::Unsubscribed { source: self.source.clone(), symbol, channel }).await
+    }
+
+    /// An event of this source.
+    #[must_use]
+    pub fn event(&self, symbol: SmolStr, ts_event: Option<UnixNanos>, ts_recv: UnixNanos, body: Body) -> Event {
+        let (source, venue) = (self.source.clone(), self.venue.clone());
+        Event { source, venue, symbol, ts_event, ts_recv, flags: Flags::NONE, origin: None, body }
+    }
+
+    async fn send(&self, message: Intake) -> Result<(), Stopped> {
+        self.to_recorder.send(message).await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,7 @@
+//! tapedeck: the flight recorder for live markets.
+//!
+//! The library behind the program of the same name, so that tests, benches and fuzz targets reach
+//! its parts. `ARCHITECTURE.md` has the picture and the code map.
+
+pub mod intake;
+pub mod sources;

@@ -1,0 +1,3 @@
+//! The program `tapedeck`: a thin shell around the library.
+
+fn main() {}
