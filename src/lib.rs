@@ -3,5 +3,6 @@
 //! The library behind the program of the same name, so that tests, benches and fuzz targets reach
 //! its parts. `ARCHITECTURE.md` has the picture and the code map.
 
+pub mod config;
 pub mod intake;
 pub mod sources;
