@@ -53,6 +53,8 @@ pub enum Intake {
     },
     /// A subscription that the config no longer wants, or that the venue refused for good: forgotten.
     Unsubscribed { source: SmolStr, symbol: SmolStr, channel: SmolStr },
+    /// A second has passed: the recorder looks after clock, disk and retention.
+    Maintain,
 }
 
 /// The recorder is gone: the source should return.
@@ -83,11 +85,22 @@ pub struct Counters {
     pub reject_reasons: Mutex<HashMap<&'static str, u64>>,
     /// What the source is doing, in words: `connecting`, `live`, `waiting: no credentials` …
     pub state: Mutex<String>,
+    /// The state that was logged last.
+    told: Mutex<String>,
 }
 
 impl Counters {
     pub fn set_state(&self, state: impl Into<String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.into();
+    }
+
+    /// Whether this state is news, so that it is logged once and not at every retry.
+    #[must_use]
+    pub(crate) fn is_news(&self, state: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *told != state;
+        state.clone_into(&mut told);
+        news
     }
 
     fn count_reject(&self, reason: &'static str) {

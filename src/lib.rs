@@ -6,3 +6,4 @@
 pub mod config;
 pub mod intake;
 pub mod sources;
+pub mod supervise;

@@ -31,6 +31,11 @@ pub trait Source: Send {
 #[error("waiting: {0}")]
 pub struct Waiting(pub String);
 
+/// Everything there is to deliver has been delivered (the end of a file): not an error, and no reason to run again.
+#[derive(Debug, thiserror::Error)]
+#[error("everything is delivered")]
+pub struct Finished;
+
 /// A kind of source: the row of a table, and all the rest of the program knows of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {

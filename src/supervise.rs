@@ -1,0 +1,308 @@
+//! Lifecycle: sessions that are connected again and again, and work that stops in order.
+//!
+//! A source's session that ends, by itself, by an error or by a panic, is started again after a wait
+//! that grows with each failure up to [`LONGEST_WAIT`]. Only a stop ends it. What stops first is
+//! what produces: stages end one after the other, each with [`STAGE_LIMIT`] at most.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::FutureExt as _;
+use tapedeck_market::{GapCause, SmolStr, UnixNanos};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Outlet;
+use crate::sources::{Finished, Session, Waiting};
+
+/// The first wait before a session is started again.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+/// The longest: venues count connections over minutes (Kraken's own client: 5 to 30 s), and a venue
+/// that is back should not be missed for longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A session that lived this long was healthy: the next wait is the shortest again.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// A source that waits for a person looks again this often.
+const WAITING_RETRY: Duration = Duration::from_secs(30);
+/// What one stage of an ordered stop may take.
+pub const STAGE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often services came back, for status and metrics.
+#[derive(Debug, Default)]
+pub struct Restarts {
+    pub panics: AtomicU64,
+    pub restarts: AtomicU64,
+}
+
+/// A session under supervision.
+#[derive(Debug)]
+pub struct Keeper {
+    pub session: Session,
+    pub out: Outlet,
+    /// Makes the session anew after a panic, when its state cannot be trusted.
+    pub rebuild: Rebuild,
+    pub restarts: Arc<Restarts>,
+    /// True while the disk is full: no session runs then.
+    pub disk_full: watch::Receiver<bool>,
+}
+
+/// Makes a session again from its config.
+pub struct Rebuild(pub Box<dyn Fn() -> anyhow::Result<Session> + Send>);
+
+impl std::fmt::Debug for Rebuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rebuild")
+    }
+}
+
+enum Ended {
+    /// Connect again.
+    Session(anyhow::Result<()>),
+    Panic(String),
+    DiskFull,
+    Stop,
+}
+
+impl Keeper {
+    /// Runs sessions until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let name = self.session.name.clone();
+        let mut waits = waits();
+        loop {
+            if self.wait_for_disk(&stop).await.is_err() {
+                break;
+            }
+            let counters = self.out.counters();
+            counters.sessions.fetch_add(1, Ordering::Relaxed);
+            counters.set_state("connecting");
+            let started = Instant::now();
+            let begun = UnixNanos::now();
+            let ended = self.one_session(&stop).await;
+            if started.elapsed() >= HEALTHY {
+                waits = self::waits();
+            }
+            let (wait, detail) = match ended {
+                Ended::Stop => break,
+                Ended::DiskFull => (Duration::ZERO, SmolStr::new_static("the disk was full")),
+                Ended::Panic(message) => {
+                    self.restarts.panics.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(source = %name, panic = message, "source panicked, starting it anew");
+                    match (self.rebuild.0)() {
+                        Ok(session) => self.session = session,
+                        Err(error) => {
+                            tracing::error!(source = %name, error = format!("{error:#}"), "source cannot be made anew")
+                        }
+                    }
+                    (next(&mut waits), SmolStr::new(format!("panic: {message}")))
+                }
+                Ended::Session(Ok(())) => (next(&mut waits), SmolStr::new_static("the session ended")),
+                Ended::Session(Err(error)) if error.is::<Finished>() => {
+                    tracing::info!(source = %name, "source has delivered everything");
+                    self.out.counters().set_state("finished");
+                    stop.cancelled().await;
+                    break;
+                }
+                Ended::Session(Err(error)) if error.is::<Waiting>() => {
+                    let state = format!("{error}");
+                    if self.out.counters().is_news(&state) {
+                        tracing::warn!(source = %name, "{state}");
+                    }
+                    self.out.counters().set_state(state.clone());
+                    (WAITING_RETRY, SmolStr::new(state))
+                }
+                Ended::Session(Err(error)) => {
+                    let wait = next(&mut waits);
+                    let error = format!("{error:#}");
+                    tracing::warn!(source = %name, error, wait_ms = wait.as_millis() as u64, "session lost, connecting again");
+                    self.out.counters().set_state(format!("lost: {error}"));
+                    (wait, SmolStr::new(error))
+                }
+            };
+            // The feed was whole until its last bytes; before the first, until the session began.
+            let since = self.out.last_heard().map_or(begun, |heard| heard.max(begun));
+            let lost = self.out.lost(None, None, GapCause::Session, since, detail);
+            tokio::select! {
+                lost = lost => if lost.is_err() { break },
+                () = stop.cancelled() => break,
+            }
+            self.restarts.restarts.fetch_add(1, Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        self.out.counters().set_state("stopped");
+    }
+
+    async fn one_session(&mut self, stop: &CancellationToken) -> Ended {
+        let mut disk_full = self.disk_full.clone();
+        let session = AssertUnwindSafe(self.session.source.run(&self.out)).catch_unwind();
+        tokio::select! {
+            ended = session => match ended {
+                Ok(ended) => Ended::Session(ended),
+                Err(panic) => Ended::Panic(panic_message(&*panic)),
+            },
+            () = stop.cancelled() => Ended::Stop,
+            () = until(&mut disk_full, true) => Ended::DiskFull,
+        }
+    }
+
+    async fn wait_for_disk(&mut self, stop: &CancellationToken) -> Result<(), ()> {
+        if *self.disk_full.borrow() {
+            self.out.counters().set_state("waiting: the disk is full");
+        }
+        tokio::select! {
+            () = until(&mut self.disk_full, false) => Ok(()),
+            () = stop.cancelled() => Err(()),
+        }
+    }
+}
+
+/// Returns when the watched flag is `wanted`; never, when nobody can set it any more.
+async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
+    if flag.wait_for(|value| *value == wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(SHORTEST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn next(waits: &mut ExponentialBackoff) -> Duration {
+    waits.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Waits for tasks of one stage; what is not done within the limit is aborted and named.
+pub async fn finish(stage: &str, tasks: Vec<(SmolStr, JoinHandle<()>)>, limit: Duration) {
+    let deadline = tokio::time::Instant::now() + limit;
+    for (name, mut task) in tasks {
+        if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+            tracing::error!(stage, service = %name, limit_s = limit.as_secs(), "service did not stop in time and was ended");
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::intake::{Counters, Intake};
+    use crate::sources::Source;
+
+    /// Ends its sessions in the given ways, then stays connected.
+    struct Scripted(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Source for Scripted {
+        async fn run(&mut self, _: &Outlet) -> anyhow::Result<()> {
+            match self.0.fetch_add(1, Ordering::SeqCst) {
+                0 => Ok(()),
+                1 => anyhow::bail!("refused"),
+                2 => panic!("a bug"),
+                3 => Err(Waiting("no credentials: set X".into()).into()),
+                _ => std::future::pending().await,
+            }
+        }
+        async fn check(&mut self) -> anyhow::Result<String> {
+            Ok(String::new())
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the parts of one test deck")]
+    fn keeper() -> (Keeper, Arc<Counters>, Arc<Restarts>, Arc<AtomicUsize>, mpsc::Receiver<Intake>, watch::Sender<bool>)
+    {
+        let (to_recorder, intake) = mpsc::channel(16);
+        let counters = Arc::new(Counters::default());
+        let runs = Arc::new(AtomicUsize::new(0));
+        let make = {
+            let runs = runs.clone();
+            move || Session { name: "s".into(), venue: "v".into(), source: Box::new(Scripted(runs.clone())) }
+        };
+        let (full, disk_full) = watch::channel(false);
+        let restarts = Arc::new(Restarts::default());
+        let out = Outlet::new("s".into(), "v".into(), to_recorder, counters.clone(), Arc::default());
+        let session = make();
+        let rebuild = Rebuild(Box::new(move || Ok(make())));
+        (
+            Keeper { session, out, rebuild, restarts: restarts.clone(), disk_full },
+            counters,
+            restarts,
+            runs,
+            intake,
+            full,
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_comes_back_after_end_error_panic_and_wait() {
+        let (keeper, counters, restarts, runs, mut intake, _full) = keeper();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(keeper.run(stop.clone()));
+        for want in ["the session ended", "refused", "panic: a bug", "waiting: no credentials: set X"] {
+            match intake.recv().await {
+                Some(Intake::Lost { cause: GapCause::Session, detail, .. }) => assert_eq!(detail, want),
+                other => panic!("{other:?}"),
+            }
+        }
+        while runs.load(Ordering::SeqCst) < 5 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(restarts.panics.load(Ordering::Relaxed), 1);
+        assert_eq!(restarts.restarts.load(Ordering::Relaxed), 4);
+        stop.cancel();
+        task.await.unwrap();
+        assert_eq!(counters.state(), "stopped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_session_runs_while_the_disk_is_full() {
+        let (keeper, counters, _, runs, mut intake, full) = keeper();
+        runs.store(4, Ordering::SeqCst);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(keeper.run(stop.clone()));
+        while runs.load(Ordering::SeqCst) < 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        full.send_replace(true);
+        assert!(matches!(intake.recv().await, Some(Intake::Lost { .. })));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 5, "closed, and not connected again");
+        assert_eq!(counters.state(), "waiting: the disk is full");
+        full.send_replace(false);
+        while runs.load(Ordering::SeqCst) < 6 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+        task.await.unwrap();
+    }
+
+    #[test]
+    fn waits_grow_to_a_ceiling_and_never_end() {
+        let mut waits = waits();
+        let all: Vec<Duration> = (0..50).map(|_| next(&mut waits)).collect();
+        assert!(all[0] >= SHORTEST_WAIT && all[0] <= 3 * SHORTEST_WAIT, "{:?}", all[0]);
+        assert!(all.iter().all(|wait| *wait <= LONGEST_WAIT));
+        assert!(all[20..].iter().all(|wait| *wait >= LONGEST_WAIT / 2), "{:?}", &all[20..]);
+    }
+}
