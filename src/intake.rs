@@ -4,7 +4,7 @@
 //! Events, and what a source says about its subscriptions, travel the same way, so that a gap on
 //! the tape stands exactly where the data is missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +39,15 @@ pub enum Intake {
         since: UnixNanos,
         detail: SmolStr,
     },
+    /// The same for the subscriptions of one session, as (symbol, channel).
+    SessionLost {
+        source: SmolStr,
+        venue: SmolStr,
+        these: Vec<(SmolStr, SmolStr)>,
+        cause: GapCause,
+        since: UnixNanos,
+        detail: SmolStr,
+    },
     /// A hole that is already over when it is found, such as a jump in trade ids: opened and closed at once.
     Hole {
         source: SmolStr,
@@ -53,6 +62,8 @@ pub enum Intake {
     },
     /// A subscription that the config no longer wants, or that the venue refused for good: forgotten.
     Unsubscribed { source: SmolStr, symbol: SmolStr, channel: SmolStr },
+    /// A session begins and asks what the tape knows of its source, everything before this message included.
+    Resume { source: SmolStr, reply: oneshot::Sender<Resume> },
     /// A second has passed: the recorder looks after clock, disk and retention.
     Maintain,
 }
@@ -122,6 +133,8 @@ pub struct Outlet {
     to_recorder: mpsc::Sender<Intake>,
     counters: Arc<Counters>,
     resume: Arc<Resume>,
+    /// The subscriptions that this session said are live.
+    own: Arc<Mutex<BTreeSet<(SmolStr, SmolStr)>>>,
 }
 
 impl Outlet {
@@ -133,7 +146,7 @@ impl Outlet {
         counters: Arc<Counters>,
         resume: Arc<Resume>,
     ) -> Self {
-        Outlet { source, venue, to_recorder, counters, resume }
+        Outlet { source, venue, to_recorder, counters, resume, own: Arc::default() }
     }
 
     /// Name of the config table.
@@ -152,7 +165,7 @@ impl Outlet {
         &self.counters
     }
 
-    /// What the tape knew of this source when the deck started.
+    /// What the tape knew of this source when the session began.
     #[must_use]
     pub fn resume(&self) -> &Resume {
         &self.resume
@@ -219,11 +232,25 @@ impl Outlet {
             .await
     }
 
+    /// Reads back what the tape knows by now: called before each session.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub(crate) async fn refresh(&mut self) -> Result<(), Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Intake::Resume { source: self.source.clone(), reply }).await?;
+        self.resume = Arc::new(answer.await.map_err(|_| Stopped)?);
+        Ok(())
+    }
+
     /// Says that a subscription's ack or snapshot arrived.
     ///
     /// # Errors
     /// The recorder has stopped.
     pub async fn live(&self, symbol: SmolStr, channel: SmolStr, ts_recv: UnixNanos) -> Result<(), Stopped> {
+        if self.own().insert((symbol.clone(), channel.clone())) {
+            self.counters.set_state("live");
+        }
         let (source, venue) = (self.source.clone(), self.venue.clone());
         self.send(Intake::Live { source, venue, symbol, channel, ts_recv }).await
     }
@@ -242,6 +269,21 @@ impl Outlet {
     ) -> Result<(), Stopped> {
         let (source, venue) = (self.source.clone(), self.venue.clone());
         self.send(Intake::Lost { source, venue, symbol, channel, cause, since, detail: detail.into() }).await
+    }
+
+    /// Says that the session is over: every subscription it had misses data from `since` on.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub(crate) async fn session_lost(
+        &self,
+        cause: GapCause,
+        since: UnixNanos,
+        detail: impl Into<SmolStr>,
+    ) -> Result<(), Stopped> {
+        let these: Vec<_> = std::mem::take(&mut *self.own()).into_iter().collect();
+        let (source, venue) = (self.source.clone(), self.venue.clone());
+        self.send(Intake::SessionLost { source, venue, these, cause, since, detail: detail.into() }).await
     }
 
     /// Says that `missing` events between two moments never came.
@@ -269,6 +311,7 @@ impl Outlet {
     /// # Errors
     /// The recorder has stopped.
     pub async fn unsubscribed(&self, symbol: SmolStr, channel: SmolStr) -> Result<(), Stopped> {
+        self.own().remove(&(symbol.clone(), channel.clone()));
         self.send(Intake::Unsubscribed { source: self.source.clone(), symbol, channel }).await
     }
 
@@ -277,6 +320,10 @@ impl Outlet {
     pub fn event(&self, symbol: SmolStr, ts_event: Option<UnixNanos>, ts_recv: UnixNanos, body: Body) -> Event {
         let (source, venue) = (self.source.clone(), self.venue.clone());
         Event { source, venue, symbol, ts_event, ts_recv, flags: Flags::NONE, origin: None, body }
+    }
+
+    fn own(&self) -> std::sync::MutexGuard<'_, BTreeSet<(SmolStr, SmolStr)>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, message: Intake) -> Result<(), Stopped> {

@@ -4,6 +4,8 @@
 //! its parts. `ARCHITECTURE.md` has the picture and the code map.
 
 pub mod config;
+pub mod control;
 pub mod intake;
 pub mod sources;
+pub mod status;
 pub mod supervise;

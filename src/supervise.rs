@@ -76,6 +76,10 @@ impl Keeper {
             if self.wait_for_disk(&stop).await.is_err() {
                 break;
             }
+            tokio::select! {
+                known = self.out.refresh() => if known.is_err() { break },
+                () = stop.cancelled() => break,
+            }
             let counters = self.out.counters();
             counters.sessions.fetch_add(1, Ordering::Relaxed);
             counters.set_state("connecting");
@@ -124,7 +128,7 @@ impl Keeper {
             };
             // The feed was whole until its last bytes; before the first, until the session began.
             let since = self.out.last_heard().map_or(begun, |heard| heard.max(begun));
-            let lost = self.out.lost(None, None, GapCause::Session, since, detail);
+            let lost = self.out.session_lost(GapCause::Session, since, detail);
             tokio::select! {
                 lost = lost => if lost.is_err() { break },
                 () = stop.cancelled() => break,
@@ -254,14 +258,29 @@ mod tests {
         )
     }
 
+    /// A recorder that knows nothing: passes on all but the questions.
+    fn answering(mut intake: mpsc::Receiver<Intake>) -> mpsc::Receiver<Intake> {
+        let (pass, passed) = mpsc::channel(16);
+        tokio::spawn(async move {
+            while let Some(message) = intake.recv().await {
+                match message {
+                    Intake::Resume { reply, .. } => drop(reply.send(crate::intake::Resume::default())),
+                    other => drop(pass.send(other).await),
+                }
+            }
+        });
+        passed
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_session_comes_back_after_end_error_panic_and_wait() {
-        let (keeper, counters, restarts, runs, mut intake, _full) = keeper();
+        let (keeper, counters, restarts, runs, intake, _full) = keeper();
+        let mut intake = answering(intake);
         let stop = CancellationToken::new();
         let task = tokio::spawn(keeper.run(stop.clone()));
         for want in ["the session ended", "refused", "panic: a bug", "waiting: no credentials: set X"] {
             match intake.recv().await {
-                Some(Intake::Lost { cause: GapCause::Session, detail, .. }) => assert_eq!(detail, want),
+                Some(Intake::SessionLost { cause: GapCause::Session, detail, .. }) => assert_eq!(detail, want),
                 other => panic!("{other:?}"),
             }
         }
@@ -277,7 +296,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_session_runs_while_the_disk_is_full() {
-        let (keeper, counters, _, runs, mut intake, full) = keeper();
+        let (keeper, counters, _, runs, intake, full) = keeper();
+        let mut intake = answering(intake);
         runs.store(4, Ordering::SeqCst);
         let stop = CancellationToken::new();
         let task = tokio::spawn(keeper.run(stop.clone()));
@@ -285,7 +305,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         full.send_replace(true);
-        assert!(matches!(intake.recv().await, Some(Intake::Lost { .. })));
+        assert!(matches!(intake.recv().await, Some(Intake::SessionLost { .. })));
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(runs.load(Ordering::SeqCst), 5, "closed, and not connected again");
         assert_eq!(counters.state(), "waiting: the disk is full");

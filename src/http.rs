@@ -1,0 +1,95 @@
+//! `GET /metrics`, `/livez` and `/readyz`, on loopback unless told otherwise.
+//!
+//! Live: the recorder answers. Ready: the disk takes records, and every source that could be connected is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus_client::encoding::text::encode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::status::Status;
+
+mod metrics;
+
+/// Makes a fresh status.
+pub type StatusOf = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// Binds the address before anything else of the deck starts.
+///
+/// # Errors
+/// The port is taken: the message says how to change it.
+pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("listening on {listen} (set `[http] listen` to another address, or to \"off\")"))
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: TcpListener, status: StatusOf, stop: CancellationToken) -> anyhow::Result<()> {
+    let app = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status_json))
+        .layer(axum::middleware::from_fn(local_host_only))
+        .with_state(status);
+    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await.context("serving http")
+}
+
+async fn metrics_text(State(status): State<StatusOf>) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &metrics::registry(&status())) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(status): State<StatusOf>) -> Response {
+    let status = status();
+    let mut waiting: Vec<String> = Vec::new();
+    if status.tape.full {
+        waiting.push("the disk is full".into());
+    }
+    for source in &status.sources {
+        if !matches!(source.state.as_str(), "live" | "finished") && !source.state.starts_with("waiting: no credentials") {
+            waiting.push(format!("{}: {}", source.name, source.state));
+        }
+    }
+    if waiting.is_empty() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, waiting.join("\n") + "\n").into_response()
+    }
+}
+
+async fn status_json(State(status): State<StatusOf>) -> Json<Status> {
+    Json(status())
+}
+
+/// A page of another site must not read us through a name that points to loopback.
+async fn local_host_only(headers: HeaderMap, request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let foreign = headers.contains_key(header::ORIGIN)
+        || headers.get("sec-fetch-site").is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.contains(']') { host } else { name });
+    let known = name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    if foreign || !known {
+        return (StatusCode::FORBIDDEN, "asked through a foreign name or page\n").into_response();
+    }
+    next.run(request).await
+}

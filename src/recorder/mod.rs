@@ -1,0 +1,675 @@
+//! The only writer of the tape.
+//!
+//! One thread takes [`Intake`] messages in order, makes ledger events of what sources say about their
+//! subscriptions, appends each frame as a whole, and syncs in groups. Nothing else in the program
+//! writes a record, so the order on the tape is the order of this thread.
+//!
+//! A group is written when the window since the last sync is over, or when it holds
+//! [`GROUP_BYTES`]. A record that arrives after a quiet moment is synced at once.
+
+mod clock;
+mod seen;
+mod state;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+use tapedeck_market::{Body, Event, Flags, GapCause, Gap, GapState, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire};
+use tapedeck_tape::{Entry, Log, Mode, Note, Retention};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::intake::Intake;
+use clock::ClockWatch;
+pub use state::LedgerCounts;
+use state::{SHED_FIRST, State, open_gap, subscription_status};
+
+/// Time between two syncs in mode `group`, at least: what a record waits for company, at most.
+const WINDOW: Duration = Duration::from_micros(500);
+/// A group of this size is synced without waiting.
+const GROUP_BYTES: usize = 64 * 1024;
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+/// How often retention looks for segments to drop.
+const RETAIN_EVERY: Duration = Duration::from_secs(15);
+/// Name of the source of events that the deck itself makes.
+pub const DECK: &str = "tapedeck";
+
+/// What happens when the disk is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// Sources are closed until there is space again.
+    #[default]
+    Stop,
+    /// The oldest segments are removed, even those that a reader still needs.
+    DropOldest,
+    /// Raw frames, books and tickers are no longer recorded; trades are.
+    Shed,
+}
+
+/// How to record.
+#[derive(Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    pub retention: Retention,
+    pub on_full: OnFull,
+    /// Folder of the tape, to ask for free space.
+    pub dir: PathBuf,
+    /// Below this many free bytes, `shed` begins.
+    pub shed_below: u64,
+    /// Set when the deck must end although the disk is full.
+    pub give_up: Arc<AtomicBool>,
+}
+
+/// What the recorder shows of itself, once a second.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub durable_seq: u64,
+    /// Events appended by this process.
+    pub events: u64,
+    /// Bytes appended by this process, framing included.
+    pub bytes: u64,
+    /// Trades that were on the tape already.
+    pub duplicates: u64,
+    /// Events not recorded, by policy.
+    pub shed: u64,
+    /// Events a second, over the last second.
+    pub rate: f64,
+    pub sources: BTreeMap<SmolStr, LedgerCounts>,
+    /// Receipt to durable, over the last seconds.
+    pub latency: Quantiles,
+    /// One sync.
+    pub sync: Quantiles,
+    /// The disk is full: nothing is recorded until there is space.
+    pub full: bool,
+    pub shedding: bool,
+    /// Wall clock against monotonic clock since start.
+    pub clock_offset_ns: i64,
+    pub clock_steps: u64,
+}
+
+/// Quantiles of a duration, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quantiles {
+    pub count: u64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+}
+
+/// What the rest of the program sees of the recorder.
+#[derive(Clone, Debug)]
+pub struct Watches {
+    pub view: watch::Receiver<Arc<View>>,
+    /// The last durable seq, after each sync.
+    pub durable: watch::Receiver<u64>,
+    /// Whether the disk is full.
+    pub full: watch::Receiver<bool>,
+}
+
+/// What was recorded, said at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub events: u64,
+    pub bytes: u64,
+    pub duplicates: u64,
+    pub gaps_opened: u64,
+}
+
+/// The recorder, before its thread starts.
+#[derive(Debug)]
+pub struct Recorder {
+    log: Log,
+    state: State,
+    settings: Settings,
+    clock: ClockWatch,
+    publish: Publish,
+    /// Told when the group is durable.
+    waiting: Vec<(oneshot::Sender<u64>, u64)>,
+    /// Receive times of the frames in the group.
+    arrivals: Vec<UnixNanos>,
+    group_bytes: usize,
+    encoded: Vec<u8>,
+    ends: Vec<usize>,
+    receive_times: Vec<i64>,
+    last_sync: Instant,
+    last_retain: Instant,
+    last_view: Instant,
+    /// Since when nothing could be written.
+    disk_gap_since: Option<UnixNanos>,
+    first_seq: u64,
+    view: View,
+    events_at_last_view: u64,
+    gaps_opened: u64,
+    latency: Histogram<u64>,
+    sync: Histogram<u64>,
+}
+
+#[derive(Debug)]
+struct Publish {
+    view: watch::Sender<Arc<View>>,
+    durable: watch::Sender<u64>,
+    full: watch::Sender<bool>,
+}
+
+impl Recorder {
+    /// Takes over an opened log and what was read back from it.
+    ///
+    /// # Errors
+    /// None today; histograms are made with fixed, valid bounds.
+    pub fn new(log: Log, state: Restored, settings: Settings) -> anyhow::Result<(Self, Watches)> {
+        let (view, view_out) = watch::channel(Arc::default());
+        let (durable, durable_out) = watch::channel(log.durable_seq());
+        let (full, full_out) = watch::channel(false);
+        // Microseconds up to ten minutes, two digits.
+        let histogram = || Histogram::new_with_bounds(1, 600_000_000, 2).context("making a histogram");
+        let recorder = Recorder {
+            first_seq: log.next_seq(),
+            log,
+            state: state.0,
+            settings,
+            clock: ClockWatch::start(),
+            publish: Publish { view, durable, full },
+            waiting: Vec::new(),
+            arrivals: Vec::new(),
+            group_bytes: 0,
+            encoded: Vec::with_capacity(2 * GROUP_BYTES),
+            ends: Vec::new(),
+            receive_times: Vec::new(),
+            last_sync: Instant::now(),
+            last_retain: Instant::now(),
+            last_view: Instant::now(),
+            disk_gap_since: None,
+            view: View::default(),
+            events_at_last_view: 0,
+            gaps_opened: 0,
+            latency: histogram()?,
+            sync: histogram()?,
+        };
+        Ok((recorder, Watches { view: view_out, durable: durable_out, full: full_out }))
+    }
+
+    /// Opens a gap for every subscription that was being received when the process before this one ended.
+    ///
+    /// `configured` are the sources of today's config; subscriptions of others are ended.
+    ///
+    /// # Errors
+    /// The tape cannot be written.
+    pub fn open_down_gaps(&mut self, configured: &HashSet<SmolStr>, since: Option<UnixNanos>) -> anyhow::Result<()> {
+        let now = UnixNanos::now();
+        let since = since.max(self.state.last_recv()).unwrap_or(now);
+        let known: Vec<(SmolStr, SmolStr)> =
+            self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
+        for (source, venue) in known {
+            if configured.contains(&source) {
+                let these = self.state.subscriptions(&source, None, None, true);
+                let detail = SmolStr::new_static("the recorder was not running");
+                self.open_gaps(source, venue, these, GapCause::Down, since, &detail)?;
+            } else {
+                for (symbol, channel) in self.state.subscriptions(&source, None, None, false) {
+                    self.end_subscription(&source, &venue, symbol, &channel)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes something the tape says about itself.
+    ///
+    /// # Errors
+    /// The tape cannot be written.
+    pub fn note(&mut self, note: TapeNote) -> anyhow::Result<()> {
+        let event = deck_event(Body::Tape(Box::new(note)));
+        self.append(vec![event], None)
+    }
+
+    /// Records until every [`mpsc::Sender`] is gone, then closes the tape.
+    ///
+    /// # Errors
+    /// The tape cannot be written any more: what was not acknowledged is lost, and said so.
+    pub fn run(mut self, mut intake: mpsc::Receiver<Intake>) -> anyhow::Result<Summary> {
+        while let Some(message) = intake.blocking_recv() {
+            self.take(message)?;
+            self.drain(&mut intake)?;
+            if self.settings.mode == Mode::Group {
+                let since = self.last_sync.elapsed();
+                if since < WINDOW && self.group_bytes < GROUP_BYTES {
+                    std::thread::sleep(WINDOW - since);
+                    self.drain(&mut intake)?;
+                }
+            }
+            self.commit()?;
+        }
+        self.finish()
+    }
+
+    fn drain(&mut self, intake: &mut mpsc::Receiver<Intake>) -> anyhow::Result<()> {
+        while self.group_bytes < GROUP_BYTES {
+            let Ok(message) = intake.try_recv() else { break };
+            self.take(message)?;
+            if self.settings.mode == Mode::Each {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<Summary> {
+        self.note(TapeNote {
+            what: TapeEvent::Stop,
+            from_seq: None,
+            to_seq: None,
+            bytes: 0,
+            detail: SmolStr::new_static("stopped in order"),
+        })?;
+        self.commit()?;
+        let summary = Summary {
+            first_seq: self.first_seq,
+            last_seq: self.log.durable_seq(),
+            events: self.view.events,
+            bytes: self.view.bytes,
+            duplicates: self.view.duplicates,
+            gaps_opened: self.gaps_opened,
+        };
+        self.publish_view();
+        self.log.close().context("closing the tape")?;
+        Ok(summary)
+    }
+
+    fn take(&mut self, message: Intake) -> anyhow::Result<()> {
+        match message {
+            Intake::Events { events, durable } => self.append(events, durable),
+            Intake::Live { source, venue, symbol, channel, ts_recv } => {
+                let mut event = blank(source, venue, symbol, ts_recv);
+                match self.state.live(&event, &channel) {
+                    Some(body) => {
+                        event.body = body;
+                        self.append(vec![event], None)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Intake::Lost { source, venue, symbol, channel, cause, since, detail } => {
+                let these = self.state.subscriptions(&source, symbol.as_ref(), channel.as_ref(), true);
+                self.open_gaps(source, venue, these, cause, since, &detail)
+            }
+            Intake::SessionLost { source, venue, these, cause, since, detail } => {
+                let live = |(symbol, channel): &(SmolStr, SmolStr)| self.state.is_live(&source, symbol, channel);
+                let these = these.into_iter().filter(live).collect();
+                self.open_gaps(source, venue, these, cause, since, &detail)
+            }
+            Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, detail } => {
+                let mut opened = blank(source, venue, symbol, to);
+                let gap = open_gap(self.log.next_seq(), cause, channel, from, detail);
+                opened.body = Body::Gap(Box::new(gap.clone()));
+                if let Some(missing) = missing
+                    && cause == GapCause::Sequence
+                {
+                    self.state.watch_id_hole(&opened, missing);
+                }
+                let closed = Gap { state: GapState::Closed, to: Some(to), missing, ..gap };
+                let closed = Event { body: Body::Gap(Box::new(closed)), ..opened.clone() };
+                self.gaps_opened += 1;
+                self.append(vec![opened, closed], None)
+            }
+            Intake::Unsubscribed { source, symbol, channel } => {
+                let venue = self.state.sources().find(|(name, _)| **name == source).map(|(_, venue)| venue.clone());
+                match venue {
+                    Some(venue) => self.end_subscription(&source, &venue, symbol, &channel),
+                    None => Ok(()),
+                }
+            }
+            Intake::Resume { source, reply } => {
+                // A source that has gone meanwhile needs no answer.
+                let _ = reply.send(self.state.resume(&source));
+                Ok(())
+            }
+            Intake::Maintain => self.maintain(),
+        }
+    }
+
+    /// One record a subscription: all of one cause are one append.
+    fn open_gaps(
+        &mut self,
+        source: SmolStr,
+        venue: SmolStr,
+        these: Vec<(SmolStr, SmolStr)>,
+        cause: GapCause,
+        since: UnixNanos,
+        detail: &SmolStr,
+    ) -> anyhow::Result<()> {
+        let now = UnixNanos::now();
+        let mut next_id = self.log.next_seq();
+        let mut events = Vec::new();
+        for (symbol, channel) in these {
+            let mut event = blank(source.clone(), venue.clone(), symbol, now);
+            event.body = Body::Gap(Box::new(open_gap(next_id, cause, channel, since, detail.clone())));
+            events.push(event);
+            next_id += 1;
+        }
+        self.gaps_opened += events.len() as u64;
+        self.append(events, None)
+    }
+
+    fn end_subscription(
+        &mut self,
+        source: &SmolStr,
+        venue: &SmolStr,
+        symbol: SmolStr,
+        channel: &SmolStr,
+    ) -> anyhow::Result<()> {
+        let now = UnixNanos::now();
+        let mut event = blank(source.clone(), venue.clone(), symbol, now);
+        let mut events = Vec::new();
+        if self.state.has_open_gap(source, &event.symbol, channel)
+            && let Some(body) = self.state.live(&event, channel)
+        {
+            events.push(Event { body, ..event.clone() });
+        }
+        event.body = subscription_status("ended", channel);
+        events.push(event);
+        self.append(events, None)
+    }
+
+    /// Appends the events of one message as a whole, minus trades that are on the tape already.
+    fn append(&mut self, mut events: Vec<Event>, durable: Option<oneshot::Sender<u64>>) -> anyhow::Result<()> {
+        self.prepare(&mut events);
+        if !events.is_empty() {
+            self.encode(&events);
+            self.write()?;
+            let mut start = 0;
+            for (event, &end) in events.iter().zip(&self.ends) {
+                self.state.apply(event, &self.encoded[start..end]);
+                start = end;
+            }
+            if let Some(event) = events.first() {
+                self.arrivals.push(event.ts_recv);
+            }
+            self.group_bytes += self.encoded.len();
+            self.view.events += events.len() as u64;
+            self.view.bytes += self.encoded.len() as u64;
+        }
+        if let Some(durable) = durable {
+            self.waiting.push((durable, self.log.next_seq() - 1));
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, events: &mut Vec<Event>) {
+        if self.view.shedding {
+            let before = events.len();
+            events.retain(|event| !SHED_FIRST.contains(&event.body.kind()));
+            self.view.shed += (before - events.len()) as u64;
+        }
+        // Within one message a trade could come twice: only then is a set needed.
+        let mut fresh: HashSet<(SmolStr, SmolStr)> = HashSet::new();
+        let several = events.len() > 1;
+        let before = events.len();
+        events.retain(|event| {
+            if self.state.is_on_tape(event) {
+                return false;
+            }
+            match &event.body {
+                Body::Trade(trade) if several => {
+                    trade.id.as_ref().is_none_or(|id| fresh.insert((event.symbol.clone(), id.clone())))
+                }
+                _ => true,
+            }
+        });
+        self.view.duplicates += (before - events.len()) as u64;
+        for event in events {
+            if event.ts_event.is_some_and(|ts_event| is_absurd(ts_event, event.ts_recv)) {
+                event.flags = event.flags.with(Flags::ABSURD_TIME);
+            }
+        }
+    }
+
+    fn encode(&mut self, events: &[Event]) {
+        self.encoded.clear();
+        self.ends.clear();
+        for event in events {
+            wire::encode(event, &mut self.encoded);
+            self.ends.push(self.encoded.len());
+        }
+        self.receive_times.clear();
+        self.receive_times.extend(events.iter().map(|event| event.ts_recv.0));
+    }
+
+    /// Appends what is encoded, waiting out a full disk by the configured policy.
+    fn write(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut start = 0;
+            let entries: Vec<Entry<'_>> = self
+                .ends
+                .iter()
+                .zip(&self.receive_times)
+                .map(|(&end, &ts_recv)| {
+                    let payload = &self.encoded[start..end];
+                    start = end;
+                    Entry { ts_recv, payload }
+                })
+                .collect();
+            let state = &self.state;
+            let written = self.log.append(&entries, &mut || state.checkpoint(UnixNanos::now()));
+            match written {
+                Ok(_) => return Ok(()),
+                Err(tapedeck_tape::Error::Full { .. }) => self.wait_for_space()?,
+                Err(error) => return Err(error).context("writing the tape"),
+            }
+        }
+    }
+
+    /// Returns when an append may succeed again.
+    fn wait_for_space(&mut self) -> anyhow::Result<()> {
+        let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
+        if self.settings.on_full == OnFull::DropOldest {
+            let dropped = self.log.drop_oldest().context("making room on a full disk")?;
+            if let Some(dropped) = dropped {
+                tracing::warn!(from_seq = dropped.from_seq, to_seq = dropped.to_seq, "disk full, oldest segment removed");
+                return Ok(());
+            }
+        }
+        if self.disk_gap_since.is_none() {
+            tracing::error!(dir = %self.settings.dir.display(), "disk full, recording waits for space");
+            self.disk_gap_since = Some(since);
+            self.view.full = true;
+            self.view.shedding = self.settings.on_full == OnFull::Shed;
+            self.publish.full.send_replace(true);
+            self.publish_view();
+        }
+        // What was appended before must not wait for the disk to have space again.
+        self.sync_group()?;
+        if self.settings.give_up.load(Ordering::Relaxed) {
+            anyhow::bail!("the disk is full: what was not yet written is not recorded");
+        }
+        std::thread::sleep(FULL_RETRY);
+        Ok(())
+    }
+
+    /// After a full disk: every subscription has missed something.
+    fn resume_after_full(&mut self) -> anyhow::Result<()> {
+        let Some(since) = self.disk_gap_since.take() else { return Ok(()) };
+        tracing::info!("disk has space again, recording goes on");
+        self.note(TapeNote {
+            what: TapeEvent::Full,
+            from_seq: None,
+            to_seq: None,
+            bytes: 0,
+            detail: SmolStr::new(format!("nothing was recorded since {since}")),
+        })?;
+        let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
+        for (source, venue) in sources {
+            let these = self.state.subscriptions(&source, None, None, true);
+            self.open_gaps(source, venue, these, GapCause::Disk, since, &SmolStr::new_static("the disk was full"))?;
+        }
+        self.view.full = false;
+        self.publish.full.send_replace(false);
+        Ok(())
+    }
+
+    /// Makes the group durable and tells everybody who waits for it.
+    fn commit(&mut self) -> anyhow::Result<()> {
+        if self.disk_gap_since.is_some() {
+            self.resume_after_full()?;
+        }
+        self.sync_group()?;
+        for note in self.log.take_notes() {
+            self.note(tape_note(note))?;
+        }
+        Ok(())
+    }
+
+    fn sync_group(&mut self) -> anyhow::Result<()> {
+        if self.group_bytes == 0 && self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.last_sync = Instant::now();
+        let durable = self.log.commit().context("syncing the tape")?;
+        self.sync.saturating_record(self.last_sync.elapsed().as_micros() as u64);
+        self.group_bytes = 0;
+        for (waiting, seq) in self.waiting.drain(..) {
+            // Whoever asked may be gone by now; the record is durable all the same.
+            let _ = waiting.send(seq);
+        }
+        let now = UnixNanos::now();
+        for arrival in self.arrivals.drain(..) {
+            self.latency.saturating_record(now.saturating_since(arrival).as_micros() as u64);
+        }
+        self.view.durable_seq = durable;
+        self.publish.durable.send_replace(durable);
+        Ok(())
+    }
+
+    /// Once a second: the clock, the disk, retention, and the view for status and metrics.
+    fn maintain(&mut self) -> anyhow::Result<()> {
+        if let Some(step) = self.clock.check() {
+            self.view.clock_steps += 1;
+            tracing::warn!(step_ms = step / 1_000_000, "wall clock stepped");
+            let detail = SmolStr::new(format!("the wall clock moved by {} ms", step / 1_000_000));
+            self.note(TapeNote { what: TapeEvent::ClockStep, from_seq: None, to_seq: None, bytes: 0, detail })?;
+        }
+        let repaired = self.state.filled_id_holes(UnixNanos::now());
+        if !repaired.is_empty() {
+            self.append(repaired, None)?;
+        }
+        self.shed_or_not()?;
+        if self.last_retain.elapsed() >= RETAIN_EVERY {
+            self.last_retain = Instant::now();
+            let now = UnixNanos::now();
+            let retained = self.log.retain(&self.settings.retention, now.0).context("dropping old segments")?;
+            if retained.removed > 0 {
+                tracing::info!(segments = retained.removed, bytes = retained.bytes, "old segments removed");
+            }
+        }
+        // In mode `os` nothing else would sync the last records of a burst.
+        self.log.sync().context("syncing the tape")?;
+        self.publish_view();
+        Ok(())
+    }
+
+    /// With `on_full = "shed"`: begins to leave out depth when space runs short, and ends it with twice as much.
+    fn shed_or_not(&mut self) -> anyhow::Result<()> {
+        if self.settings.on_full != OnFull::Shed {
+            return Ok(());
+        }
+        let Ok(disk) = rustix::fs::statvfs(&self.settings.dir) else { return Ok(()) };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let low = self.settings.shed_below;
+        if !self.view.shedding && free < low {
+            self.view.shedding = true;
+            tracing::error!(free_bytes = free, "disk space is short: books, tickers and raw frames are no longer recorded");
+            let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
+            let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
+            for (source, venue) in sources {
+                let mut these = Vec::new();
+                for channel in ["book", "ticker"] {
+                    these.extend(self.state.subscriptions(&source, None, Some(&SmolStr::new_static(channel)), true));
+                }
+                let detail = SmolStr::new_static("left out: disk space is short");
+                self.open_gaps(source, venue, these, GapCause::Drop, since, &detail)?;
+            }
+        } else if self.view.shedding && !self.view.full && free > low.saturating_mul(2) {
+            self.view.shedding = false;
+            tracing::info!(free_bytes = free, "disk has space again: everything is recorded");
+            // The gaps end when the sources have subscribed anew and sent their snapshots.
+            self.publish.full.send_replace(true);
+            self.publish.full.send_replace(false);
+        }
+        Ok(())
+    }
+
+    fn publish_view(&mut self) {
+        let view = &mut self.view;
+        view.rate = (view.events - self.events_at_last_view) as f64 / self.last_view.elapsed().as_secs_f64().max(1e-3);
+        self.events_at_last_view = view.events;
+        self.last_view = Instant::now();
+        view.sources = self.state.counts();
+        view.clock_offset_ns = self.clock.offset_ns();
+        if !self.latency.is_empty() {
+            view.latency = quantiles(&self.latency);
+            self.latency.reset();
+        }
+        if !self.sync.is_empty() {
+            view.sync = quantiles(&self.sync);
+            self.sync.reset();
+        }
+        self.publish.view.send_replace(Arc::new(view.clone()));
+    }
+}
+
+/// What was read back from the tape before recording goes on.
+#[derive(Debug, Default)]
+pub struct Restored(State);
+
+impl Restored {
+    /// Takes over one payload of the tape: of a checkpoint or of a record. What cannot be decoded
+    /// is a record of a later version, and no state of ours.
+    pub fn apply(&mut self, payload: &[u8]) {
+        if let Ok(event) = wire::decode(payload) {
+            self.0.apply(&event, payload);
+        }
+    }
+
+    /// Receive time of the last record, if there is any.
+    #[must_use]
+    pub fn last_recv(&self) -> Option<UnixNanos> {
+        self.0.last_recv()
+    }
+}
+
+fn quantiles(histogram: &Histogram<u64>) -> Quantiles {
+    Quantiles {
+        count: histogram.len(),
+        p50_us: histogram.value_at_quantile(0.5),
+        p99_us: histogram.value_at_quantile(0.99),
+        p999_us: histogram.value_at_quantile(0.999),
+        max_us: histogram.max(),
+    }
+}
+
+fn tape_note(note: Note) -> TapeNote {
+    let what = match note {
+        Note::Poisoned { .. } => TapeEvent::Poisoned,
+        _ => TapeEvent::Hole,
+    };
+    tracing::error!(%note, "the tape reports damage");
+    TapeNote { what, from_seq: None, to_seq: None, bytes: 0, detail: SmolStr::new(note.to_string()) }
+}
+
+/// An event without a body yet: the caller sets it.
+fn blank(source: SmolStr, venue: SmolStr, symbol: SmolStr, ts_recv: UnixNanos) -> Event {
+    let body = Body::Status(tapedeck_market::Status::default());
+    Event { source, venue, symbol, ts_event: None, ts_recv, flags: Flags::NONE, origin: None, body }
+}
+
+fn deck_event(body: Body) -> Event {
+    let deck = SmolStr::new_static(DECK);
+    Event { body, ..blank(deck.clone(), deck, SmolStr::default(), UnixNanos::now()) }
+}
