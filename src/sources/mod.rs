@@ -7,6 +7,8 @@ use tapedeck_market::SmolStr;
 
 pub use crate::intake::{Outlet, Stopped};
 
+pub mod kraken;
+
 /// A connection to a venue.
 ///
 /// A source connects, subscribes and emits; it does not reconnect, count, or know the tape.

@@ -1,0 +1,150 @@
+//! The books of a session, each checked against the venue's checksums.
+//!
+//! Kraken numbers no updates: the checksum is its only statement about what we should hold, and it
+//! covers the ten best levels. A book that disagrees is dropped, for that symbol alone, until the next
+//! snapshot; what arrives in between is still worth recording, inside the gap.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tapedeck_market::{Book, BookUpdate, SmolStr, UnixNanos};
+
+/// First wait before a book is asked for again after a second break; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A book that keeps breaking is not worth more than one snapshot a minute.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A book that was whole for this long has a clean record again.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// What to do about a checksum that does not match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// Drop the book, mark the gap, resubscribe that symbol.
+    #[default]
+    Strict,
+    /// Log the first of a row and go on with the book as it is.
+    Warn,
+    /// Do not even compute it.
+    Off,
+}
+
+/// What an update did to its book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A snapshot: the book is whole from here on.
+    Fresh,
+    /// The book agrees with the venue (or the venue sent nothing to compare with).
+    Whole,
+    /// The book is not the venue's and is dropped. It was last whole at `since`.
+    Broken { since: UnixNanos, ours: u32, theirs: u32, pause: Duration },
+    /// As `Broken`, where the policy is only to say so.
+    Suspect { ours: u32, theirs: u32 },
+    /// A change of a book that we do not hold: before its snapshot, or after a break.
+    Adrift,
+}
+
+/// The books of one feed, by symbol.
+#[derive(Debug)]
+pub struct Books {
+    /// Levels a side, as subscribed.
+    depth: u32,
+    policy: Policy,
+    kept: HashMap<SmolStr, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// `None` after a break.
+    book: Option<Book>,
+    /// Receive time of the last update after which the book was the venue's.
+    whole_at: UnixNanos,
+    /// Breaks in a row, each soon after the one before.
+    breaks: u32,
+    broken_at: Option<UnixNanos>,
+    /// The last checksum did not match (`warn` tells the first of a row only).
+    suspect: bool,
+}
+
+impl Books {
+    #[must_use]
+    pub fn new(depth: u32, policy: Policy) -> Self {
+        Books { depth, policy, kept: HashMap::new() }
+    }
+
+    /// Applies an update that arrived at `ts_recv` and compares checksums.
+    pub fn apply(&mut self, symbol: &SmolStr, update: &BookUpdate, ts_recv: UnixNanos) -> Verdict {
+        if update.snapshot {
+            let kept = self.kept.entry(symbol.clone()).or_insert_with(|| Kept {
+                book: None,
+                whole_at: ts_recv,
+                breaks: 0,
+                broken_at: None,
+                suspect: false,
+            });
+            kept.book = Some(Book::new(Some(self.depth as usize)));
+        }
+        let Some(kept) = self.kept.get_mut(symbol) else {
+            return Verdict::Adrift;
+        };
+        let Some(book) = &mut kept.book else {
+            return Verdict::Adrift;
+        };
+        book.apply(update);
+        let theirs = update.checksum.filter(|_| self.policy != Policy::Off);
+        if let Some(theirs) = theirs {
+            let ours = book.kraken_checksum();
+            if ours != theirs {
+                return kept.mismatch(self.policy, ours, theirs, ts_recv);
+            }
+        }
+        kept.suspect = false;
+        kept.whole_at = ts_recv;
+        if update.snapshot { Verdict::Fresh } else { Verdict::Whole }
+    }
+
+    /// The book of a symbol, while it is whole.
+    #[must_use]
+    pub fn get(&self, symbol: &str) -> Option<&Book> {
+        self.kept.get(symbol).and_then(|kept| kept.book.as_ref())
+    }
+
+    /// Forgets the levels but not the record of breaks: what was known ends with the subscription.
+    pub fn drop_book(&mut self, symbol: &str) {
+        if let Some(kept) = self.kept.get_mut(symbol) {
+            kept.book = None;
+        }
+    }
+
+    /// Forgets the levels of every book: the session is over.
+    pub fn drop_all(&mut self) {
+        for kept in self.kept.values_mut() {
+            kept.book = None;
+        }
+    }
+
+    /// Forgets a symbol that is no longer wanted.
+    pub fn forget(&mut self, symbol: &str) {
+        self.kept.remove(symbol);
+    }
+}
+
+impl Kept {
+    fn mismatch(&mut self, policy: Policy, ours: u32, theirs: u32, ts_recv: UnixNanos) -> Verdict {
+        if policy == Policy::Warn {
+            let first = !self.suspect;
+            self.suspect = true;
+            return if first { Verdict::Suspect { ours, theirs } } else { Verdict::Whole };
+        }
+        self.book = None;
+        let again = self.broken_at.is_some_and(|at| ts_recv.saturating_since(at) < FORGIVEN_AFTER);
+        self.breaks = if again { self.breaks.saturating_add(1) } else { 1 };
+        self.broken_at = Some(ts_recv);
+        // The first break is asked for again at once: most are one lost message.
+        let pause = match self.breaks {
+            1 => Duration::ZERO,
+            n => FIRST_PAUSE.saturating_mul(1 << (n - 2).min(6)).min(LONGEST_PAUSE),
+        };
+        Verdict::Broken { since: self.whole_at, ours, theirs, pause }
+    }
+}
