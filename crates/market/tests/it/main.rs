@@ -1,5 +1,7 @@
 //! Tests of what an event is, through its public face.
 
+mod book;
 mod golden;
+mod kraken;
 mod strategy;
 mod wire;
