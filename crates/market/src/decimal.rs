@@ -11,6 +11,7 @@ use std::str::FromStr;
 /// `0.00000000`); exponent text (`1e-08`) is accepted and printed plain. At most 18 digits and a
 /// scale of at most 18: what does not fit is refused, never rounded. Comparison, equality and hash are
 /// by value (`1.0 == 1.00`); [`Decimal::same_digits`] tells whether the text is the same too.
+/// There is one zero a scale: `-0.0` is read as `0.0`.
 #[derive(Clone, Copy, Default)]
 pub struct Decimal {
     mantissa: i64,
@@ -206,11 +207,12 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
         [b'-', rest @ ..] => (-1, rest),
         _ => (1, text),
     };
-    // Beyond three digits nothing but zero fits, and a zero with such an exponent is nobody's price.
-    if digits.is_empty() || digits.len() > 3 {
+    if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0_i64, |n, &b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0'))).map(|n| sign * n)
+    // Saturating: far beyond 18 digits already, so the caller refuses it as too long.
+    let value = |n: i64, b: u8| n.saturating_mul(10).saturating_add(i64::from(b - b'0'));
+    digits.iter().try_fold(0_i64, |n, &b| b.is_ascii_digit().then(|| value(n, b))).map(|n| sign * n)
 }
 
 fn shown(text: &[u8]) -> String {
@@ -283,7 +285,7 @@ impl Hash for Decimal {
     }
 }
 
-/// A total of many decimals (volume, notional): 38 digits.
+/// A total of many decimals (volume, notional): 38 digits. Equality is by digits, not by value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     pub mantissa: i128,

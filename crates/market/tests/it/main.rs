@@ -1,6 +1,7 @@
 //! Tests of what an event is, through its public face.
 
 mod book;
+mod decimal;
 mod golden;
 mod kraken;
 mod strategy;
