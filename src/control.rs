@@ -38,7 +38,9 @@ pub enum Request {
     /// Reads the config again, as SIGHUP does.
     Reload,
     /// Ends the sessions of a source and starts them anew.
-    Restart { name: String },
+    Restart {
+        name: String,
+    },
 }
 
 /// What it answers.

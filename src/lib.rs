@@ -6,6 +6,7 @@
 pub mod config;
 pub mod control;
 pub mod intake;
+pub mod logs;
 pub mod sources;
 pub mod status;
 pub mod supervise;

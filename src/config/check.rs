@@ -1,0 +1,134 @@
+//! From the tree to the types, and the checks that need more than one value.
+
+use serde::de::DeserializeOwned;
+use tapedeck_market::SmolStr;
+use toml::{Table, Value};
+
+use super::load::{Note, source_names};
+use super::problem::Problem;
+use super::secret::looks_secret;
+use super::tree::Tree;
+use super::types::{Config, Listen, SourceTable};
+use super::units::ByteSize;
+
+/// Bounds of one file of the tape: below, files are mostly headers; above, retention removes too much at once.
+const SEGMENT_MIN: ByteSize = ByteSize(1 << 20);
+const SEGMENT_MAX: ByteSize = ByteSize(4 << 30);
+/// A name of a source becomes a file name and a metrics label.
+const NAME_CHARS: usize = 64;
+
+/// The typed config; a section with a problem keeps its defaults.
+pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
+    Config {
+        tape: section(tree, "tape", problems),
+        log: section(tree, "log", problems),
+        http: section(tree, "http", problems),
+        deck: section(tree, "deck", problems),
+        sources: sources(tree, problems),
+    }
+}
+
+fn section<T: DeserializeOwned + Default>(tree: &Tree, name: &str, problems: &mut Vec<Problem>) -> T {
+    let Some(Value::Table(table)) = tree.get(&[name]) else { return T::default() };
+    // What is already known to be wrong with it would only be said again, in worse words.
+    if problems.iter().any(|problem| problem.path.first().is_some_and(|first| first == name)) {
+        return T::default();
+    }
+    match Value::Table(table.clone()).try_into() {
+        Ok(section) => section,
+        Err(error) => {
+            problems.push(toml_problem(tree, &[name], &error));
+            T::default()
+        }
+    }
+}
+
+fn sources(tree: &Tree, problems: &mut Vec<Problem>) -> Vec<SourceTable> {
+    let mut sources = Vec::new();
+    for name in source_names(tree) {
+        let Some(Value::Table(table)) = tree.get(&["source", &name]) else { continue };
+        let mut table: Table = table.clone();
+        let Some(Value::String(kind)) = table.remove("kind") else { continue };
+        if !is_name(&name) {
+            let message = format!("`{name}` is no name for a source");
+            problems.push(
+                tree.key_problem(&["source", &name], message).help("letters, digits, `.`, `_` and `-`, at most 64"),
+            );
+        }
+        sources.push(SourceTable { name: SmolStr::new(name), kind: kind.into(), table });
+    }
+    sources
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= NAME_CHARS && name.chars().all(plain) && !name.starts_with('.')
+}
+
+/// What is wrong although every value is fine by itself.
+pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problems: &mut Vec<Problem>) {
+    let segment = config.tape.segment;
+    if segment < SEGMENT_MIN || segment > SEGMENT_MAX {
+        let message = format!("{segment} is outside {SEGMENT_MIN} to {SEGMENT_MAX}");
+        problems.push(tree.value_problem(&["tape", "segment"], message));
+    }
+    if config.tape.dir.as_os_str().is_empty() {
+        problems.push(tree.value_problem(&["tape", "dir"], "is empty"));
+    }
+    if config.deck.grace.0.is_zero() {
+        problems.push(tree.value_problem(&["deck", "grace"], "must be longer than nothing"));
+    }
+    if let Err(error) = crate::logs::parse_level(&config.log.level) {
+        let help = "write error, warn, info, debug or trace";
+        problems.push(tree.value_problem(&["log", "level"], error.to_string()).help(help));
+    }
+    if let Listen::At(addr) = config.http.listen
+        && !addr.ip().is_loopback()
+    {
+        if config.http.insecure {
+            notes.push(Note {
+                warn: true,
+                text: format!(
+                    "[http] listens on {addr} without encryption or password: anybody who reaches it can read"
+                ),
+            });
+        } else {
+            let message = format!("{addr} can be reached by others, and there is neither encryption nor a password");
+            let help = "listen on 127.0.0.1, or say `insecure = true` in [http] if you trust everybody on that network";
+            problems.push(tree.value_problem(&["http", "listen"], message).help(help));
+        }
+    }
+}
+
+/// What a kind said about its table, with the place of the key it was about.
+pub(super) fn table_problem(tree: &Tree, table: &[&str], error: &anyhow::Error) -> Problem {
+    if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<toml::de::Error>()) {
+        return toml_problem(tree, table, error);
+    }
+    let text = format!("{error:#}");
+    // Kinds name the key they mean in backquotes.
+    let named = text.split('`').skip(1).step_by(2).map(|word| {
+        let path: Vec<&str> = table.iter().copied().chain([word]).collect();
+        (tree.own_origin(&path).is_some(), word)
+    });
+    match named.into_iter().find(|(known, _)| *known) {
+        Some((_, key)) => {
+            let path: Vec<&str> = table.iter().copied().chain([key]).collect();
+            tree.value_problem(&path, text.clone())
+        }
+        None => tree.key_problem(table, text),
+    }
+}
+
+fn toml_problem(tree: &Tree, table: &[&str], error: &toml::de::Error) -> Problem {
+    let printed = error.to_string();
+    // The error knows the key but says it only in its text, as a last line: in `a.b`
+    let inner = printed.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or("");
+    let path: Vec<&str> = table.iter().copied().chain(inner.split('.').filter(|key| !key.is_empty())).collect();
+    // "invalid type: string "hunter2", expected …" would print the secret.
+    let message = match path.last() {
+        Some(key) if looks_secret(key) => "is not what is expected here (a text)".to_owned(),
+        _ => error.message().to_owned(),
+    };
+    tree.value_problem(&path, message)
+}

@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::types::{Listen, Mode};
+use crate::config::units::Interval;
+
+fn file(text: &str) -> Inputs {
+    Inputs { file: Some(("tapedeck.toml".to_owned(), text.to_owned())), ..Inputs::default() }
+}
+
+fn names(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn from(loaded: &Loaded, path: &[&str]) -> String {
+    loaded.tree.own_origin(path).map_or_else(|| "default".to_owned(), ToString::to_string)
+}
+
+fn refusal(inputs: &Inputs) -> String {
+    resolve(inputs).map(|loaded| loaded.config).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_at_all_is_a_config() {
+    let config = resolve(&Inputs::default()).unwrap().config;
+    assert_eq!(config, Config::default());
+    assert_eq!(config.tape.dir, Path::new("./tape"));
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:7373");
+}
+
+#[test]
+fn set_wins_over_environment_over_dotenv_over_file_over_old_names() {
+    let mut inputs = Inputs {
+        env: names(&[("LOG_LEVEL", "ERROR")]),
+        dotenv: Some((PathBuf::from(".env"), names(&[("LOG_LEVEL", "DEBUG"), ("LOG_DIR", "/old")]))),
+        ..Inputs::default()
+    };
+    let level = |inputs: &Inputs| {
+        let loaded = resolve(inputs).unwrap();
+        (loaded.config.log.level.clone(), from(&loaded, &["log", "level"]))
+    };
+    let is = |level: &str, from: &str| (level.to_owned(), from.to_owned());
+    assert_eq!(level(&inputs), is("error", "environment LOG_LEVEL"));
+    let loaded = resolve(&inputs).unwrap();
+    assert_eq!(from(&loaded, &["log", "dir"]), ".env LOG_DIR");
+    inputs.file = Some(("tapedeck.toml".to_owned(), "[log]\nlevel = 'warn'\n".to_owned()));
+    assert_eq!(level(&inputs), is("warn", "tapedeck.toml:2"));
+    inputs.dotenv = Some((PathBuf::from(".env"), names(&[("TAPEDECK__LOG__LEVEL", "debug")])));
+    assert_eq!(level(&inputs), is("debug", ".env TAPEDECK__LOG__LEVEL"));
+    inputs.env = names(&[("TAPEDECK__LOG__LEVEL", "trace")]);
+    assert_eq!(level(&inputs), is("trace", "environment TAPEDECK__LOG__LEVEL"));
+    inputs.set = vec!["log.level=info".to_owned()];
+    assert_eq!(level(&inputs), is("info", "--set"));
+}
+
+#[test]
+fn a_set_value_may_be_toml_or_a_bare_word() {
+    let set = |sets: &[&str]| {
+        let set = sets.iter().map(|set| (*set).to_owned()).collect();
+        resolve(&Inputs { set, ..Inputs::default() }).map(|loaded| loaded.config)
+    };
+    let config = set(&["tape.dir=/data/a b", "tape.mode=\"each\"", "tape.compress=true", "deck.grace=5s"]).unwrap();
+    assert_eq!(config.tape.dir, Path::new("/data/a b"));
+    assert_eq!(config.tape.mode, Mode::Each);
+    assert!(config.tape.compress);
+    assert_eq!(config.deck.grace, Interval(Duration::from_secs(5)));
+    for (wrong, words) in [
+        ("tape.dir", "has no `=`"),
+        ("=x", "does not begin with a key"),
+        ("tape dir=x", "does not begin with a key"),
+        ("tape.compress=perhaps", "invalid type"),
+        ("tape=x", "is a table"),
+    ] {
+        let error = set(&[wrong]).unwrap_err().to_string();
+        assert!(error.contains(words), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_key_names_file_line_table_and_the_nearest_key() {
+    let error = refusal(&file("[tape]\ndri = './x'\n"));
+    for part in
+        ["[tape] dri", "unknown key `dri`", "tapedeck.toml:2:1", "2 | dri = './x'", "^^^", "did you mean `dir`?"]
+    {
+        assert!(error.contains(part), "{part:?} is missing in:\n{error}");
+    }
+    let error = refusal(&file("[tpe]\ndir = './x'\n"));
+    assert!(error.contains("unknown table `tpe`") && error.contains("did you mean `tape`?"), "{error}");
+    let error = refusal(&file("[tape]\nkeep = { aeg = '1d' }\n"));
+    assert!(error.contains("unknown key `aeg`") && error.contains("did you mean `age`?"), "{error}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let error = refusal(&file("[tape]\nmode = 'fast'\n[http]\nlisten = '0.0.0.0:80'\n[deck]\ngrace = 30\n"));
+    for part in ["[tape] mode", "`fast`", "[http] listen", "insecure = true", "[deck] grace", "which unit?"] {
+        assert!(error.contains(part), "{part:?} is missing in:\n{error}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_pointed_at_wherever_it_came_from() {
+    let error = refusal(&file("[tape]\nsegment = '1 KiB'\n"));
+    assert!(error.contains("tapedeck.toml:2:11") && error.contains("1 KiB is outside 1 MiB to 4 GiB"), "{error}");
+    let env = names(&[("TAPEDECK__TAPE__SEGMENT", "1 KiB")]);
+    let error = refusal(&Inputs { env, ..Inputs::default() });
+    assert!(error.contains("--> environment TAPEDECK__TAPE__SEGMENT"), "{error}");
+    let error = refusal(&Inputs { set: vec!["log.level=loud".to_owned()], ..Inputs::default() });
+    assert!(error.contains("--> --set"), "{error}");
+}
+
+#[test]
+fn what_others_can_reach_is_refused_unless_it_is_said_aloud() {
+    let error = refusal(&file("[http]\nlisten = '0.0.0.0:7373'\n"));
+    assert!(error.contains("can be reached by others"), "{error}");
+    let loaded = resolve(&file("[http]\nlisten = '0.0.0.0:7373'\ninsecure = true\n")).unwrap();
+    assert!(loaded.notes.iter().any(|note| note.warn && note.text.contains("without encryption")));
+    assert_eq!(parse_text("[http]\nlisten = 'off'\n").unwrap().http.listen, Listen::Off);
+}
+
+#[test]
+fn a_name_of_a_later_version_is_reported_and_not_ignored() {
+    let env =
+        names(&[("INFLUXDB_HOST", "db"), ("CANDLE_INTERVALS", "5,15"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
+    let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
+    let notes: Vec<&str> = loaded.notes.iter().map(|note| note.text.as_str()).collect();
+    for name in ["INFLUXDB_HOST", "CANDLE_INTERVALS", "PG_CONN_STR"] {
+        assert!(
+            notes.iter().any(|note| note.contains(name) && note.contains("known, used by a later version")),
+            "{name}: {notes:?}"
+        );
+    }
+    assert!(!notes.iter().any(|note| note.contains("secret@")), "{notes:?}");
+    assert!(loaded.secrets.iter().any(|secret| secret.contains("secret@")), "but it is kept out of the logs");
+}
+
+#[test]
+fn an_old_name_that_the_file_overrides_is_reported() {
+    let inputs = Inputs { env: names(&[("LOG_LEVEL", "DEBUG")]), ..file("[log]\nlevel = 'warn'\n") };
+    let loaded = resolve(&inputs).unwrap();
+    assert_eq!(loaded.config.log.level, "warn");
+    let said = "LOG_LEVEL (environment LOG_LEVEL) is not used: tapedeck.toml:2 says log.level";
+    assert!(loaded.notes.iter().any(|note| note.text == said), "{:?}", loaded.notes);
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let env = names(&[("LOG_LEVEL", ""), ("INFLUXDB_HOST", " ")]);
+    let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
+    assert_eq!((loaded.config, loaded.notes), (Config::default(), vec![]));
+}
+
+#[test]
+fn credentials_fill_keys_by_their_dotted_name() {
+    let credentials = names(&[("tape.dir", "/var/tape"), ("other.service", "x"), ("server.key", "x")]);
+    let loaded = resolve(&Inputs { credentials, ..Inputs::default() }).unwrap();
+    assert_eq!(loaded.config.tape.dir, Path::new("/var/tape"));
+    assert_eq!(from(&loaded, &["tape", "dir"]), "credential tape.dir");
+}
+
+#[test]
+fn a_broken_file_is_one_message_with_its_place() {
+    let error = refusal(&file("[tape\ndir = 'x'\n"));
+    assert!(error.contains("tapedeck.toml:1:"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_config_or_problems_that_can_be_printed(text in "(?s).{0,200}") {
+        if let Err(problems) = parse_text(&text) {
+            let _ = problems.to_string();
+        }
+    }
+
+    #[test]
+    fn any_toml_like_text_is_a_config_or_problems(
+        lines in prop::collection::vec(
+            prop::sample::select(vec![
+                "[tape]", "[http]", "[log]", "[source.a]", "[source.a.b]", "[[source]]", "dir = 1", "dir = 'ä€'",
+                "keep = {age='1d'}", "kind = 'kraken'", "kind = 7", "pairs = [[1], {a=2}]", "source = 3",
+                "listen = '1.2.3.4:5'", "a.b.c = 1", "\"\" = 1", "x = [", "segment = '64 MiB'", "level = 'ä=,'",
+            ]),
+            0..8,
+        )
+    ) {
+        if let Err(problems) = parse_text(&lines.join("\n")) {
+            let _ = problems.to_string();
+        }
+    }
+
+    #[test]
+    fn any_set_is_taken_or_refused(set in ".{0,40}") {
+        let _ = resolve(&Inputs { set: vec![set], ..Inputs::default() }).map_err(|problems| problems.to_string());
+    }
+}

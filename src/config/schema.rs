@@ -1,0 +1,324 @@
+//! The JSON schema of the whole config file, and what the config itself asks of it: which keys a
+//! table has, which of them are secret, and what a bare word from the command line must become.
+
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value as Json, json};
+use toml::{Table, Value};
+
+use super::Sections;
+use super::problem::Problem;
+use super::secret::looks_secret;
+use super::suggest::nearest;
+use super::tree::Tree;
+use crate::sources::KINDS;
+
+/// Ending of a key that names a file with the secret in it.
+pub const FILE_SUFFIX: &str = "_file";
+
+/// The schema of the whole file, for editors: `tapedeck config schema`.
+pub fn whole() -> &'static Json {
+    static WHOLE: OnceLock<Json> = OnceLock::new();
+    WHOLE.get_or_init(build)
+}
+
+fn build() -> Json {
+    let mut root = schemars::schema_for!(Sections).to_value();
+    let mut kinds = Vec::new();
+    for kind in KINDS {
+        let mut schema = (kind.schema)().to_value();
+        prefix_refs(&mut schema, kind.name);
+        let Some(table) = schema.as_object_mut() else { continue };
+        table.remove("$schema");
+        if let Some(Json::Object(defs)) = table.remove("$defs") {
+            for (name, def) in defs {
+                root["$defs"][format!("{}.{name}", kind.name)] = def;
+            }
+        }
+        table.insert("title".to_owned(), json!(format!("[source.<name>] kind = \"{}\"", kind.name)));
+        let properties = table.entry("properties").or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            add_secret_files(properties);
+            properties.insert("kind".to_owned(), json!({ "const": kind.name, "description": kind.about }));
+        }
+        let required = table.entry("required").or_insert_with(|| json!([]));
+        if let Some(required) = required.as_array_mut() {
+            required.push(json!("kind"));
+        }
+        root["$defs"][def_name(kind.name)] = schema;
+        kinds.push(json!({ "$ref": format!("#/$defs/{}", def_name(kind.name)) }));
+    }
+    let any_kind = if kinds.is_empty() { json!(true) } else { json!({ "oneOf": kinds }) };
+    root["properties"]["source"] = json!({
+        "description": "Where events come from: one table a connection, `[source.<name>]`, with a `kind`.",
+        "type": "object",
+        "additionalProperties": any_kind,
+    });
+    root["title"] = json!("tapedeck.toml");
+    root
+}
+
+fn def_name(kind: &str) -> String {
+    format!("source.{kind}")
+}
+
+fn prefix_refs(schema: &mut Json, prefix: &str) {
+    match schema {
+        Json::Object(map) => {
+            if let Some(Json::String(target)) = map.get_mut("$ref")
+                && let Some(name) = target.strip_prefix("#/$defs/")
+            {
+                *target = format!("#/$defs/{prefix}.{name}");
+            }
+            map.values_mut().for_each(|value| prefix_refs(value, prefix));
+        }
+        Json::Array(list) => list.iter_mut().for_each(|value| prefix_refs(value, prefix)),
+        _ => {}
+    }
+}
+
+/// Each secret may also be given as the name of a file that holds it.
+fn add_secret_files(properties: &mut Map<String, Json>) {
+    let secret: Vec<String> =
+        properties.iter().filter(|(key, node)| is_secret(key, node)).map(|(key, _)| key.clone()).collect();
+    for key in secret {
+        properties.entry(format!("{key}{FILE_SUFFIX}")).or_insert_with(|| {
+            json!({ "type": "string", "description": format!("File that holds `{key}`, read at start. Default: none.") })
+        });
+    }
+}
+
+fn is_secret(key: &str, node: &Json) -> bool {
+    node.get("writeOnly").and_then(Json::as_bool).unwrap_or(false) || looks_secret(key)
+}
+
+/// A place in the schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Node(&'static Json);
+
+impl Node {
+    /// The node of a path in a tree; a source's own schema is found by its `kind`.
+    #[must_use]
+    pub fn at(tree: &Tree, path: &[&str]) -> Option<Node> {
+        match path {
+            ["source", name, rest @ ..] => {
+                let kind = tree.get(&["source", name, "kind"])?.as_str()?;
+                rest.iter().try_fold(Node::kind(kind)?, |node, key| node.child(key))
+            }
+            _ => path.iter().try_fold(Node(whole()), |node, key| node.child(key)),
+        }
+    }
+
+    /// The table of a kind of source.
+    #[must_use]
+    pub fn kind(name: &str) -> Option<Node> {
+        whole()["$defs"].get(def_name(name)).map(Node)
+    }
+
+    #[must_use]
+    pub fn child(self, key: &str) -> Option<Node> {
+        self.branches().find_map(|branch| branch.0.get("properties")?.get(key).map(Node))
+    }
+
+    /// Names of all keys that a table may have.
+    #[must_use]
+    pub fn keys(self) -> Vec<&'static str> {
+        let properties = self.branches().filter_map(|branch| branch.0.get("properties")?.as_object());
+        properties.flat_map(|map| map.keys().map(String::as_str)).collect()
+    }
+
+    /// Keys with their nodes that hold secrets.
+    #[must_use]
+    pub fn secrets(self) -> Vec<&'static str> {
+        let secret = |key: &&str| self.child(key).is_some_and(|node| is_secret(key, node.0));
+        self.keys().into_iter().filter(|key| secret(key)).collect()
+    }
+
+    /// What stands there when nobody says anything, where the schema tells.
+    #[must_use]
+    pub fn default(self) -> Option<&'static Json> {
+        self.0.get("default")
+    }
+
+    /// The first line of its documentation.
+    #[must_use]
+    pub fn about(self) -> Option<&'static str> {
+        self.0.get("description").and_then(Json::as_str)
+    }
+
+    /// Whether keys that it does not name are errors.
+    fn closed(self) -> bool {
+        self.branches().any(|branch| branch.0.get("additionalProperties") == Some(&Json::Bool(false)))
+    }
+
+    fn items(self) -> Option<Node> {
+        self.branches().find_map(|branch| branch.0.get("items").map(Node))
+    }
+
+    /// Whether a value of this JSON type fits.
+    fn accepts(self, name: &str) -> bool {
+        self.branches().any(|Node(branch)| match branch.get("type") {
+            Some(Json::String(one)) => one == name,
+            Some(Json::Array(several)) => several.iter().any(|one| one == name),
+            _ => {
+                let constant = branch.get("const").into_iter();
+                let listed = branch.get("enum").and_then(Json::as_array).into_iter().flatten();
+                constant.chain(listed).any(|value| value.is_string() && name == "string")
+            }
+        })
+    }
+
+    /// The node itself behind its reference, and the alternatives it offers.
+    fn branches(self) -> impl Iterator<Item = Node> {
+        let mut found = Vec::new();
+        let mut open = vec![self.0];
+        while let Some(node) = open.pop() {
+            // A schema that refers to itself would go round: ours are flat, the bound is for the rest.
+            if found.len() >= 64 {
+                break;
+            }
+            found.push(Node(node));
+            if let Some(target) = node.get("$ref").and_then(Json::as_str).and_then(|r| r.strip_prefix('#')) {
+                open.extend(whole().pointer(target));
+            }
+            for word in ["anyOf", "oneOf", "allOf"] {
+                open.extend(node.get(word).and_then(Json::as_array).into_iter().flatten());
+            }
+        }
+        found.into_iter()
+    }
+}
+
+/// Reads the text of `--set`, an environment variable or a secret file as what the key there takes:
+/// a TOML value, a bare string, or a list with commas.
+#[must_use]
+pub fn coerce(raw: &str, node: Option<Node>) -> Value {
+    let parsed = parse_value(raw);
+    let bare = || Value::String(raw.to_owned());
+    let Some(node) = node else { return parsed.unwrap_or_else(bare) };
+    let (text, list) = (node.accepts("string"), node.accepts("array"));
+    match parsed {
+        Some(value @ (Value::String(_) | Value::Array(_) | Value::Table(_))) => value,
+        // `--set source.k.api_key=12345`: digits, but a text.
+        Some(_) if text && !node.accepts("integer") && !node.accepts("number") && !node.accepts("boolean") => bare(),
+        Some(value) if !list => value,
+        None if text || !list => bare(),
+        _ => Value::Array(raw.split(',').map(|item| coerce(item.trim(), node.items())).collect()),
+    }
+}
+
+fn parse_value(raw: &str) -> Option<Value> {
+    let mut table = toml::from_str::<Table>(&format!("v = {raw}")).ok()?;
+    // A value that brings further keys along is not one value.
+    (table.len() == 1).then(|| table.remove("v")).flatten()
+}
+
+/// Names every key that its table does not have, and the one that was probably meant.
+pub fn check_keys(tree: &Tree, problems: &mut Vec<Problem>) {
+    let sections = Node(whole()).keys();
+    for (section, value) in tree.root() {
+        if !sections.contains(&section.as_str()) {
+            problems.push(unknown(tree, &[section], "table", &sections));
+            continue;
+        }
+        match value.as_table() {
+            None => {
+                problems.push(tree.value_problem(&[section], format!("`{section}` is a table: write `[{section}]`")))
+            }
+            Some(sources) if section == "source" => check_sources(tree, sources, problems),
+            Some(table) => {
+                if let Some(node) = Node::at(tree, &[section]) {
+                    check_table(tree, &mut vec![section], table, node, problems);
+                }
+            }
+        }
+    }
+}
+
+fn check_sources(tree: &Tree, sources: &Table, problems: &mut Vec<Problem>) {
+    let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    for (name, value) in sources {
+        let Some(table) = value.as_table() else {
+            let help = format!("write `[source.{name}]` and below it its keys, or see `tapedeck init`");
+            problems.push(tree.value_problem(&["source", name], "is a value, not a table").help(help));
+            continue;
+        };
+        let all = kinds.join(", ");
+        match table.get("kind") {
+            None => problems.push(
+                tree.key_problem(&["source", name], "which kind of source? The key `kind` is missing")
+                    .help(format!("there are: {all}")),
+            ),
+            Some(Value::String(kind)) => match Node::kind(kind) {
+                Some(node) => check_table(tree, &mut vec!["source", name], table, node, problems),
+                None => {
+                    let help = match nearest(kind, kinds.iter().copied()) {
+                        Some(near) => format!("did you mean `{near}`? There are: {all}"),
+                        None => format!("there are: {all}"),
+                    };
+                    let message = format!("there is no kind `{kind}`");
+                    problems.push(tree.value_problem(&["source", name, "kind"], message).help(help));
+                }
+            },
+            Some(_) => problems.push(tree.value_problem(&["source", name, "kind"], "is not a text")),
+        }
+    }
+}
+
+fn check_table<'a>(tree: &Tree, path: &mut Vec<&'a str>, table: &'a Table, node: Node, problems: &mut Vec<Problem>) {
+    let keys = node.keys();
+    for (key, value) in table {
+        path.push(key);
+        match node.child(key) {
+            None if node.closed() => problems.push(unknown(tree, path, "key", &keys)),
+            Some(child) if value.is_table() => {
+                check_table(tree, path, value.as_table().unwrap_or(table), child, problems);
+            }
+            _ => {}
+        }
+        path.pop();
+    }
+}
+
+fn unknown(tree: &Tree, path: &[&str], what: &str, known: &[&str]) -> Problem {
+    let word = path.last().copied().unwrap_or_default();
+    let mut known: Vec<&str> = known.to_vec();
+    known.sort_unstable();
+    let help = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", known.join(", ")),
+    };
+    tree.key_problem(path, format!("unknown {what} `{word}`")).help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_becomes_what_its_key_takes() {
+        let tree = Tree::default();
+        let node = |path: &[&str]| Node::at(&tree, path);
+        assert_eq!(coerce("./x", node(&["tape", "dir"])), Value::from("./x"));
+        assert_eq!(coerce("2026", node(&["tape", "dir"])), Value::from("2026"), "a text stays one");
+        assert_eq!(coerce("true", node(&["tape", "compress"])), Value::from(true));
+        assert_eq!(coerce("[1, 2]", None), Value::Array(vec![Value::from(1), Value::from(2)]));
+        assert_eq!(coerce("a = 1\nb = 2", None), Value::from("a = 1\nb = 2"));
+    }
+
+    #[test]
+    fn every_key_is_documented_with_its_default() {
+        for (section, node) in whole()["properties"].as_object().unwrap() {
+            for key in Node(node).keys() {
+                let about = Node(node).child(key).and_then(Node::about).unwrap_or_default();
+                assert!(about.contains("Default"), "[{section}] {key}: {about:?}");
+            }
+        }
+        for kind in KINDS {
+            let node = Node::kind(kind.name).unwrap();
+            for key in node.keys().into_iter().filter(|key| *key != "kind") {
+                assert!(node.child(key).and_then(Node::about).is_some(), "{}: `{key}` has no documentation", kind.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The effective config: every value with its origin, secrets hidden.
+
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::load::Loaded;
+use super::schema::Node;
+use super::secret::{HIDDEN, looks_secret};
+use super::tree::Origin;
+
+/// One value of the effective config.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    /// The table, e.g. `source.kraken`.
+    pub table: String,
+    pub key: String,
+    pub value: serde_json::Value,
+    /// Where it came from: `tapedeck.toml:7`, `--set`, `environment INFLUXDB_HOST`, `default` …
+    pub from: String,
+}
+
+/// Every value that holds, in the order of the sections.
+#[must_use]
+pub fn show(loaded: &Loaded) -> Vec<Shown> {
+    let config = &loaded.config;
+    let mut shown = Vec::new();
+    let mut section = |name: &str, values: Result<Value, toml::ser::Error>| {
+        if let Ok(Value::Table(values)) = values {
+            add(loaded, &[name], &values, &mut shown);
+        }
+    };
+    section("tape", Value::try_from(&config.tape));
+    section("log", Value::try_from(&config.log));
+    section("http", Value::try_from(&config.http));
+    section("deck", Value::try_from(&config.deck));
+    for source in &config.sources {
+        let mut values = source.table.clone();
+        values.insert("kind".to_owned(), Value::String(source.kind.to_string()));
+        add_defaults(&source.kind, &mut values);
+        add(loaded, &["source", &source.name], &values, &mut shown);
+    }
+    shown
+}
+
+/// What a kind would assume for the keys nobody gave, as far as its schema says.
+fn add_defaults(kind: &str, values: &mut Table) {
+    let Some(node) = Node::kind(kind) else { return };
+    for key in node.keys() {
+        let default = node.child(key).and_then(Node::default).filter(|default| !default.is_null());
+        if let Some(default) = default.and_then(|default| Value::try_from(default).ok()) {
+            values.entry(key).or_insert(default);
+        }
+    }
+}
+
+fn add(loaded: &Loaded, table: &[&str], values: &Table, shown: &mut Vec<Shown>) {
+    let secrets = Node::at(&loaded.tree, table).map(Node::secrets).unwrap_or_default();
+    for (key, value) in values {
+        let path: Vec<&str> = table.iter().copied().chain([key.as_str()]).collect();
+        let origin = loaded.tree.own_origin(&path).unwrap_or(&Origin::Default);
+        let hide = secrets.contains(&key.as_str()) || looks_secret(key);
+        let value = if hide { HIDDEN.into() } else { serde_json::to_value(value).unwrap_or_default() };
+        shown.push(Shown { table: table.join("."), key: key.clone(), value, from: origin.to_string() });
+    }
+}
