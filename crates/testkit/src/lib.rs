@@ -1,1 +1,9 @@
+//! Fake venues: real servers on real sockets, with faults on demand.
+//!
+//! Nothing here is shared with the sources that are tested against it: not a parser, not a price
+//! type, not a checksum. A mistake made twice in one way would otherwise look like agreement.
 
+pub mod kraken;
+mod ws;
+
+pub use kraken::{FakeKraken, Handle};

@@ -1,0 +1,238 @@
+//! A fake Kraken: WebSocket v2 over a real socket.
+//!
+//! ```text
+//!  market ──step──► hub ──queue──► connection ──► socket
+//!  (seeded)          │ faults          │
+//!  script ──inject───┘                 └──► sent log (entered before the bytes go out)
+//! ```
+//!
+//! The market steps by the clock, connected or not. What it does is told to whoever subscribed, as
+//! the venue tells it: a status first, an ack per symbol, snapshots, updates with the checksum of
+//! the true book, a heartbeat each second. Faults are in [`GRAMMAR`].
+
+mod active;
+mod book;
+mod conn;
+mod engine;
+mod fault;
+mod frames;
+mod garbage;
+mod hub;
+mod log;
+mod market;
+mod requests;
+mod rng;
+mod server;
+mod text;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use fault::{BadFault, Fault, GRAMMAR, Garbage, Reading, Scheduled, Target, duration, parse_script};
+pub use frames::Channel;
+pub use log::{Delivery, Sent, SentLog};
+
+use hub::Hub;
+use market::Market;
+use server::Server;
+
+/// Which pairs are traded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// So many: well-known names first, then invented ones.
+    Count(usize),
+    Named(Vec<String>),
+}
+
+impl From<usize> for Pairs {
+    fn from(count: usize) -> Self {
+        Pairs::Count(count)
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Pairs {
+    fn from(names: [&str; N]) -> Self {
+        Pairs::Named(names.iter().map(|&name| name.to_owned()).collect())
+    }
+}
+
+impl From<Vec<String>> for Pairs {
+    fn from(names: Vec<String>) -> Self {
+        Pairs::Named(names)
+    }
+}
+
+/// A fake Kraken that is to be started.
+#[derive(Debug)]
+pub struct FakeKraken {
+    pairs: Pairs,
+    seed: u64,
+    rate: u32,
+    faults: Vec<Scheduled>,
+    listen: SocketAddr,
+    log: Option<PathBuf>,
+    remember: bool,
+}
+
+impl FakeKraken {
+    /// Three pairs, seed 1, 100 messages a second, a free port of the loopback, the log in memory.
+    #[must_use]
+    pub fn builder() -> Self {
+        FakeKraken {
+            pairs: Pairs::Count(3),
+            seed: 1,
+            rate: 100,
+            faults: Vec::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log: None,
+            remember: true,
+        }
+    }
+
+    #[must_use]
+    pub fn pairs(mut self, pairs: impl Into<Pairs>) -> Self {
+        self.pairs = pairs.into();
+        self
+    }
+
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Messages a second over all pairs, as one hears them who subscribes to trade, ticker and book
+    /// of all; 0 = the market stands still.
+    #[must_use]
+    pub fn rate(mut self, rate: u32) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// Adds a fault: a [`Fault`] at once, or [`Scheduled`].
+    #[must_use]
+    pub fn fault(mut self, fault: impl Into<Scheduled>) -> Self {
+        self.faults.push(fault.into());
+        self
+    }
+
+    /// Where to listen; port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen = addr;
+        self
+    }
+
+    /// Writes the sent log to a file too, a JSON object a line.
+    #[must_use]
+    pub fn log_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log = Some(path.into());
+        self
+    }
+
+    /// Whether the newest million entries of the sent log are kept in memory (default: yes).
+    #[must_use]
+    pub fn remember(mut self, remember: bool) -> Self {
+        self.remember = remember;
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// The address is taken, or the log cannot be made.
+    pub async fn start(self) -> anyhow::Result<Handle> {
+        let symbols = match self.pairs {
+            Pairs::Count(count) => market::names(count),
+            Pairs::Named(names) => names,
+        };
+        let log = SentLog::new(self.log.as_deref(), self.remember)
+            .with_context(|| format!("cannot make the sent log {:?}", self.log.unwrap_or_default()))?;
+        let listener =
+            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let addr = listener.local_addr()?;
+        let hub = Arc::new(Mutex::new(Hub::new(Market::new(&symbols, self.seed, text::now_ns()), self.seed)));
+        let (stop, sessions) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let server =
+            Server { hub: Arc::clone(&hub), log: log.is_on().then(|| log.clone()), sessions: Arc::clone(&sessions) };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.run(listener, stop.clone()));
+        let by_the_clock = stop.clone();
+        let (market, beats) = (engine::live(Arc::clone(&hub), self.rate), engine::heartbeats(Arc::clone(&hub)));
+        tasks.spawn(async move {
+            tokio::select! {
+                () = market => {}
+                () = beats => {}
+                () = by_the_clock.cancelled() => {}
+            }
+        });
+        tasks.spawn(engine::script(Arc::clone(&hub), self.faults, stop.clone()));
+        Ok(Handle { addr, hub, log, sessions, stop, tasks })
+    }
+}
+
+/// A running fake Kraken. Dropping it ends it.
+#[derive(Debug)]
+pub struct Handle {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    hub: Arc<Mutex<Hub>>,
+    log: SentLog,
+    sessions: Arc<AtomicU64>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Handle {
+    #[must_use]
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}/v2", self.addr)
+    }
+
+    #[must_use]
+    pub fn rest_url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// What was handed to the sockets.
+    #[must_use]
+    pub fn log(&self) -> SentLog {
+        self.log.clone()
+    }
+
+    /// Makes something go wrong now.
+    pub fn inject(&self, fault: Fault) {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner).inject(fault);
+    }
+
+    /// WebSocket connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner).conns.len()
+    }
+
+    /// WebSocket connections that were ever made.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections and gives the port back. The log is complete afterwards.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

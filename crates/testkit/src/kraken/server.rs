@@ -1,0 +1,133 @@
+//! The port: tells WebSocket from HTTP by the request's head.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
+
+use super::conn;
+use super::hub::Hub;
+use super::log::SentLog;
+
+/// Longest head of a request, bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long a client may take to send its head.
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 1_024;
+
+/// A listening server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) hub: Arc<Mutex<Hub>>,
+    pub(crate) log: Option<SentLog>,
+    /// Connections that were ever made.
+    pub(crate) sessions: Arc<AtomicU64>,
+}
+
+impl Server {
+    pub(crate) async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let mut clients = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = clients.join_next() => {}
+                accepted = listener.accept(), if clients.len() < MAX_CONNECTIONS => match accepted {
+                    Ok((stream, _)) => {
+                        let (hub, log, sessions) = (Arc::clone(&self.hub), self.log.clone(), Arc::clone(&self.sessions));
+                        clients.spawn(welcome(stream, hub, log, sessions, stop.clone()));
+                    }
+                    Err(error) => {
+                        // Out of descriptors, most likely: it may pass.
+                        tracing::warn!(error = %error, "cannot accept");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+        while clients.join_next().await.is_some() {}
+    }
+}
+
+/// The head of an HTTP request, with what came after it.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) path: String,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    pub(crate) rest: Vec<u8>,
+}
+
+impl Head {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    fn parse(bytes: &[u8], end: usize) -> Option<Head> {
+        let text = std::str::from_utf8(&bytes[..end]).ok()?;
+        let mut lines = text.split("\r\n");
+        let path = lines.next()?.split(' ').nth(1)?;
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Some(Head { path: path.into(), headers, rest: bytes[end + 4..].to_vec() })
+    }
+}
+
+async fn welcome(
+    mut stream: TcpStream,
+    hub: Arc<Mutex<Hub>>,
+    log: Option<SentLog>,
+    sessions: Arc<AtomicU64>,
+    stop: CancellationToken,
+) {
+    let head = tokio::select! {
+        () = stop.cancelled() => return,
+        head = tokio::time::timeout(HEAD_WAIT, read_head(&mut stream)) => head,
+    };
+    let Ok(Ok(head)) = head else { return };
+    let is_upgrade = head.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"));
+    if !is_upgrade {
+        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        return;
+    }
+    if let Err(error) = shake_hands(&mut stream, &head).await {
+        tracing::debug!(error = %error, "handshake failed");
+        return;
+    }
+    let id = sessions.fetch_add(1, Ordering::Relaxed) + 1;
+    conn::serve(id, stream, head.rest, hub, log, stop).await;
+}
+
+async fn read_head(stream: &mut TcpStream) -> io::Result<Head> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Head::parse(&bytes, end).ok_or_else(|| io::Error::other("no HTTP request"));
+        }
+        if bytes.len() > MAX_HEAD_BYTES || stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::Error::other("no HTTP request"));
+        }
+    }
+}
+
+async fn shake_hands(stream: &mut TcpStream, head: &Head) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let key = head.header("sec-websocket-key").filter(|_| head.path == "/v2" || head.path == "/v2/");
+    let Some(key) = key else {
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+        return Err(io::Error::other("no WebSocket of version 2 was asked for"));
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await
+}

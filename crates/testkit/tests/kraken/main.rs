@@ -1,0 +1,4 @@
+//! The fake Kraken as a client sees it, over a real socket.
+
+mod client;
+mod market;
