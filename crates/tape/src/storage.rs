@@ -27,6 +27,10 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the writer's lock on a file, or says that another holds it (`WouldBlock`). Dropping the guard releases it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    /// Whether paths mean the same to every process, so that a socket may stand among them.
+    fn is_shared(&self) -> bool {
+        false
+    }
     /// A bug to commit on purpose. Only the model answers `true`: the suite must catch each.
     fn flaw(&self, _flaw: Flaw) -> bool {
         false
@@ -68,6 +72,10 @@ const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
 
 impl Storage for Disk {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn StorageFile>> {
         let file = OpenOptions::new().read(true).write(true).create(create).mode(FILE_MODE).open(path)?;
         Ok(Arc::new(DiskFile(file)))
