@@ -5,7 +5,9 @@
 
 pub mod config;
 pub mod control;
+pub mod describe;
 pub mod intake;
+pub mod json;
 pub mod logs;
 pub mod sources;
 pub mod status;
