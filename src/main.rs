@@ -1,3 +1,7 @@
 //! The program `tapedeck`: a thin shell around the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tapedeck::cli::main()
+}

@@ -288,7 +288,10 @@ fn unknown(tree: &Tree, path: &[&str], what: &str, known: &[&str]) -> Problem {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.join(", ")),
     };
-    tree.key_problem(path, format!("unknown {what} `{word}`")).help(help)
+    let mut problem = tree.key_problem(path, format!("unknown {what} `{word}`")).help(help);
+    // The table is the subject; the word itself is in the sentence.
+    problem.path.pop();
+    problem
 }
 
 #[cfg(test)]

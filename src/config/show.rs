@@ -19,6 +19,14 @@ pub struct Shown {
     pub from: String,
 }
 
+impl Shown {
+    /// The value as TOML spells it.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        Value::try_from(&self.value).map_or_else(|_| self.value.to_string(), |value| value.to_string())
+    }
+}
+
 /// Every value that holds, in the order of the sections.
 #[must_use]
 pub fn show(loaded: &Loaded) -> Vec<Shown> {
@@ -60,6 +68,13 @@ fn add(loaded: &Loaded, table: &[&str], values: &Table, shown: &mut Vec<Shown>) 
         let origin = loaded.tree.own_origin(&path).unwrap_or(&Origin::Default);
         let hide = secrets.contains(&key.as_str()) || looks_secret(key);
         let value = if hide { HIDDEN.into() } else { serde_json::to_value(value).unwrap_or_default() };
-        shown.push(Shown { table: table.join("."), key: key.clone(), value, from: origin.to_string() });
+        shown.push(Shown { table: header(table), key: key.clone(), value, from: origin.to_string() });
     }
+}
+
+/// A table's name as its header spells it.
+fn header(table: &[&str]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let spelled = table.iter().map(|key| if key.chars().all(plain) { (*key).to_owned() } else { format!("{key:?}") });
+    spelled.collect::<Vec<_>>().join(".")
 }

@@ -1,0 +1,175 @@
+//! `tapedeck check`: is the config right, can it record here, and does every venue answer?
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::cli::exit::End;
+use crate::cli::out::{Mark, Out};
+use crate::config::{Loaded, show};
+use crate::control::{self, Request};
+use crate::sources::Session;
+
+/// A venue that says nothing for so long is not reachable; kinds give up earlier, in better words.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const EXAMPLES: &str = "\
+Examples:
+  tapedeck check                 everything
+  tapedeck check kraken          the config, and this one source
+  tapedeck check --offline       without asking the venues
+  tapedeck check --json";
+
+/// Check the config, the tape's folder, and that every venue answers
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Only these sources, by the name of their table
+    names: Vec<String>,
+    /// Ask no venue
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Finding {
+    /// What was looked at: `config`, `tape`, `source.kraken` …
+    pub what: String,
+    pub result: Mark,
+    /// What was found, and if it is wrong, what to do.
+    pub text: String,
+}
+
+impl Finding {
+    pub(super) fn new(what: impl Into<String>, result: Mark, text: impl Into<String>) -> Self {
+        Finding { what: what.into(), result, text: text.into() }
+    }
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
+        global.start_quiet_logs()?;
+        let loaded = global.load()?;
+        let sessions = loaded.build(&self.names)?;
+        if !self.json {
+            origins(&loaded, out)?;
+            out.flush()?;
+        }
+        let mut findings = config(&loaded);
+        let venues = if self.offline { Vec::new() } else { sessions };
+        let (here, answers) = super::block_on(async {
+            let here = [tape(&loaded.config.tape.dir), http(&loaded).await];
+            Ok((here, ask(venues).await))
+        })?;
+        findings.extend(here);
+        findings.extend(answers);
+        if self.json {
+            let found = serde_json::json!({ "ok": worst(&findings) != Mark::Bad, "findings": findings, "config": show(&loaded) });
+            out.json(&found)?;
+        } else {
+            print(&findings, out)?;
+        }
+        out.flush()?;
+        if worst(&findings) == Mark::Bad { Err(End::Found.into()) } else { Ok(()) }
+    }
+}
+
+/// Prints one line a finding.
+pub(super) fn print(findings: &[Finding], out: &mut Out) -> anyhow::Result<()> {
+    let width = findings.iter().map(|finding| finding.what.chars().count()).max().unwrap_or(0);
+    findings.iter().try_for_each(|one| out.line(format!("{} {:<width$}  {}", out.mark(one.result), one.what, one.text)))
+}
+
+/// The worst of all results; what cannot be told is not bad.
+pub(super) fn worst(findings: &[Finding]) -> Mark {
+    let any = |mark| findings.iter().any(|finding| finding.result == mark);
+    [Mark::Bad, Mark::Warn].into_iter().find(|mark| any(*mark)).unwrap_or(Mark::Good)
+}
+
+/// Where each value that is no default came from.
+fn origins(loaded: &Loaded, out: &mut Out) -> anyhow::Result<()> {
+    let rows: Vec<Vec<String>> = show(loaded)
+        .into_iter()
+        .filter(|one| one.from != "default")
+        .map(|one| vec![format!("{}.{}", one.table, one.key), one.toml(), one.from])
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out.table(&["KEY", "VALUE", "FROM"], &rows)?;
+    out.line("")
+}
+
+fn config(loaded: &Loaded) -> Vec<Finding> {
+    let file = loaded.file.as_deref().map_or_else(|| "no file: defaults".to_owned(), |file| file.display().to_string());
+    let mut findings = vec![Finding::new("config", Mark::Good, file)];
+    findings.extend(loaded.notes.iter().map(|note| {
+        let mark = if note.warn { Mark::Warn } else { Mark::Unknown };
+        Finding::new("config", mark, note.text.clone())
+    }));
+    findings
+}
+
+/// Whether a tape can be written there, found out without writing one.
+fn tape(dir: &Path) -> Finding {
+    let shown = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string();
+    let bad = |text: String| Finding::new("tape", Mark::Bad, text);
+    if dir.exists() && !dir.is_dir() {
+        return bad(format!("{shown} is not a folder: set `[tape] dir` to another one"));
+    }
+    // The folder that is there, or the one that it will be made in.
+    let Some(there) = dir
+        .ancestors()
+        .map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
+        .find(|dir| dir.is_dir())
+    else {
+        return bad(format!("{shown}: no folder above it is there"));
+    };
+    if let Err(error) = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        return bad(format!("{shown} cannot be written ({error}): give this user the folder, or set `[tape] dir`"));
+    }
+    match rustix::fs::statvfs(there) {
+        Ok(disk) => {
+            let free = crate::config::units::about_bytes(disk.f_bavail.saturating_mul(disk.f_frsize));
+            Finding::new("tape", Mark::Good, format!("{shown}, {free} free"))
+        }
+        Err(error) => Finding::new("tape", Mark::Unknown, format!("{shown}: free space is not known ({error})")),
+    }
+}
+
+/// Whether the web server's address is free, or held by the deck of this very tape.
+pub(super) async fn http(loaded: &Loaded) -> Finding {
+    let Some(addr) = loaded.config.http.listen.addr() else {
+        return Finding::new("http", Mark::Good, "off");
+    };
+    match tokio::net::TcpListener::bind(addr).await {
+        Ok(_) => Finding::new("http", Mark::Good, format!("{addr} is free")),
+        Err(error) => {
+            let ours = control::ask(&loaded.config.tape.dir, &Request::Status).await;
+            if matches!(ours, Ok(Some(_))) {
+                return Finding::new("http", Mark::Good, format!("{addr}, served by the deck that is running"));
+            }
+            let text = format!("{addr}: {error}; set `[http] listen` to another address, or to \"off\"");
+            Finding::new("http", Mark::Bad, text)
+        }
+    }
+}
+
+/// Asks every venue at once, each for as long as it may take.
+async fn ask(sessions: Vec<Session>) -> Vec<Finding> {
+    let asked = sessions.into_iter().map(|mut session| async move {
+        let what = format!("source.{}", session.name);
+        match tokio::time::timeout(PATIENCE, session.source.check()).await {
+            Ok(Ok(text)) => Finding::new(what, Mark::Good, text),
+            Ok(Err(error)) => Finding::new(what, Mark::Bad, format!("{error:#}")),
+            Err(_) => Finding::new(what, Mark::Bad, format!("no answer in {} s", PATIENCE.as_secs())),
+        }
+    });
+    futures_util::future::join_all(asked).await
+}

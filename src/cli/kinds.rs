@@ -1,0 +1,62 @@
+//! `tapedeck kinds`: what can be connected, and which keys its table takes.
+
+use crate::cli::exit::End;
+use crate::cli::out::Out;
+use crate::config::schema::Node;
+use crate::config::suggest::nearest;
+use crate::sources::KINDS;
+
+const EXAMPLES: &str = "\
+Examples:
+  tapedeck kinds                 one line each
+  tapedeck kinds kraken          the keys of its table, with their defaults
+  tapedeck kinds --json";
+
+/// List the kinds of sources, or the keys of one
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Show the keys of this kind
+    kind: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self, out: &mut Out) -> anyhow::Result<()> {
+        match &self.kind {
+            None => self.list(out),
+            Some(kind) => self.keys(kind, out),
+        }
+    }
+
+    fn list(&self, out: &mut Out) -> anyhow::Result<()> {
+        if self.json {
+            let kinds: Vec<_> = KINDS
+                .iter()
+                .map(|kind| serde_json::json!({ "stage": "source", "kind": kind.name, "about": kind.about }))
+                .collect();
+            return out.json(&kinds);
+        }
+        let rows: Vec<Vec<String>> =
+            KINDS.iter().map(|kind| vec!["source".to_owned(), kind.name.to_owned(), kind.about.to_owned()]).collect();
+        out.table(&["STAGE", "KIND", "WHAT IT IS"], &rows)
+    }
+
+    fn keys(&self, kind: &str, out: &mut Out) -> anyhow::Result<()> {
+        let Some(node) = Node::kind(kind) else {
+            let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+            let near = nearest(kind, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            let near = near.unwrap_or_default();
+            return Err(End::Usage(format!("there is no kind `{kind}`{near} There are: {}", known.join(", "))).into());
+        };
+        let keys = node.keys().into_iter().map(|key| (key, node.child(key).and_then(Node::about).unwrap_or_default()));
+        if self.json {
+            let keys: Vec<_> = keys.map(|(key, about)| serde_json::json!({ "key": key, "about": about })).collect();
+            return out.json(&keys);
+        }
+        let rows: Vec<Vec<String>> = keys.map(|(key, about)| vec![key.to_owned(), about.replace('\n', " ")]).collect();
+        out.table(&["KEY", "WHAT IT SAYS"], &rows)
+    }
+}

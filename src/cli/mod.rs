@@ -1,0 +1,232 @@
+//! The command line: verbs, what they print, and how they end.
+//!
+//! Each verb is one file: its arguments, as people type them, and a `run` that loads the config
+//! and hands over to the library. Results go to standard output, and only they; logs and errors go
+//! to standard error. Every verb that lists something has `--json`.
+
+mod check;
+mod config;
+mod doctor;
+pub mod exit;
+mod init;
+mod kinds;
+mod manual;
+pub mod out;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Loaded, Place};
+use crate::logs::{self, Logs, redact};
+use out::Out;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, nothing wrong
+  1  it failed, or a check found something
+  2  the command line or the config is wrong
+  3  the tape is locked: another deck records on it
+  4  there is nothing to work on: no tape in the folder, no deck running";
+
+const EXAMPLES: &str = "\
+Examples:
+  tapedeck init                       write a commented tapedeck.toml
+  tapedeck check                      is everything right, and does every venue answer?";
+
+/// The flight recorder for live markets.
+///
+/// Writes everything that venues send to a local durable tape before anything else sees it, and
+/// serves everything else from the tape.
+#[derive(Debug, Parser)]
+#[command(name = "tapedeck", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Config file; without it ./tapedeck.toml, then ~/.config/tapedeck/tapedeck.toml, then defaults
+    #[arg(short, long, value_name = "FILE", global = true, help_heading = "For every verb")]
+    config: Option<PathBuf>,
+    /// Override one value of the config: a TOML value or a bare word; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", global = true, help_heading = "For every verb")]
+    set: Vec<String>,
+    /// Say more (twice: everything)
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "For every verb")]
+    verbose: u8,
+    /// Say less (twice: only errors)
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "For every verb")]
+    quiet: u8,
+    /// No colour, also on a terminal (as with the variable NO_COLOR)
+    #[arg(long, global = true, help_heading = "For every verb")]
+    no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Init(init::Args),
+    Check(check::Args),
+    Kinds(kinds::Args),
+    Config(config::Args),
+    Doctor(doctor::Args),
+    Completions(manual::Completions),
+    Man(manual::Man),
+    Version(manual::Version),
+}
+
+/// The whole program. Returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    // First of all: every TLS connection needs it, and it can be installed only once. An error
+    // means that somebody (a test) was earlier, with the same one: there is no other in the tree.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output and is no error; whether anybody reads it is not ours to know.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
+        }
+    };
+    let done = run(cli);
+    let code = exit::code(&done);
+    if let Err(error) = &done
+        && let Some(text) = exit::message(error)
+    {
+        let _ = logs::console::Stderr.write_all(&redact(format!("tapedeck: {text}\n").as_bytes()));
+    }
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let global = &cli.global;
+    let mut out = Out::new(global.color());
+    match cli.verb {
+        Verb::Init(args) => args.run(&mut out),
+        Verb::Check(args) => args.run(global, &mut out),
+        Verb::Kinds(args) => args.run(&mut out),
+        Verb::Config(args) => args.run(global, &mut out),
+        Verb::Doctor(args) => args.run(global, &mut out),
+        Verb::Completions(args) => args.run(&mut out),
+        Verb::Man(args) => args.run(&mut out),
+        Verb::Version(args) => args.run(&mut out),
+    }?;
+    out.flush()
+}
+
+impl Global {
+    /// Where to look for the config.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { file: self.config.clone(), set: self.set.clone() }
+    }
+
+    /// Loads the config, and hides its secrets from all output from now on.
+    ///
+    /// # Errors
+    /// Every problem of the config.
+    pub fn load(&self) -> anyhow::Result<Loaded> {
+        let loaded = crate::config::load(&self.place())?;
+        loaded.secrets.iter().for_each(|secret| logs::hide(secret));
+        Ok(loaded)
+    }
+
+    /// Starts the log of a verb that records: as the config says, console and files.
+    ///
+    /// # Errors
+    /// The log's folder cannot be written.
+    pub fn start_logs(&self, loaded: &Loaded) -> anyhow::Result<Logs> {
+        let log = &loaded.config.log;
+        logs::start(&logs::Options {
+            level: self.level(&log.level),
+            format: log.format,
+            dir: log.folder(&loaded.config.tape.dir),
+            per_service: log.per_service,
+            color: self.color(),
+        })
+    }
+
+    /// Starts the log of a verb that answers and ends: warnings, on the console.
+    ///
+    /// # Errors
+    /// Logging was started before.
+    pub fn start_quiet_logs(&self) -> anyhow::Result<Logs> {
+        logs::start(&logs::Options {
+            level: self.level("warn"),
+            format: crate::config::LogFormat::Text,
+            dir: None,
+            per_service: false,
+            color: self.color(),
+        })
+    }
+
+    /// Whether colour is wanted, where there is a terminal.
+    #[must_use]
+    pub fn color(&self) -> bool {
+        !self.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
+    /// `-v` and `-q` move the configured level up and down; without them it stays as it is.
+    fn level(&self, configured: &str) -> String {
+        const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+        if self.verbose == self.quiet {
+            return configured.to_owned();
+        }
+        // Filter directives have no place on this scale: they count as "info".
+        let at = LEVELS.iter().position(|level| level.eq_ignore_ascii_case(configured)).unwrap_or(2);
+        let moved = at + usize::from(self.verbose);
+        LEVELS[moved.saturating_sub(usize::from(self.quiet)).min(LEVELS.len() - 1)].to_owned()
+    }
+}
+
+/// The command line as a value, for completions and the manual.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the async part of a verb.
+///
+/// # Errors
+/// No runtime could be made, or what the verb says.
+pub fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("tapedeck {}", verb.get_name())), "{} has no example", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_level_moves_with_v_and_q() {
+        let level = |args: &[&str], configured: &str| {
+            let cli = Cli::try_parse_from([&["tapedeck", "kinds"], args].concat()).unwrap();
+            cli.global.level(configured)
+        };
+        assert_eq!(level(&[], "info,tapedeck=trace"), "info,tapedeck=trace");
+        assert_eq!(level(&["-v"], "info"), "debug");
+        assert_eq!(level(&["-vvvv"], "info"), "trace");
+        assert_eq!(level(&["-q"], "info"), "warn");
+        assert_eq!(level(&["-qqqq"], "info"), "error");
+    }
+}
