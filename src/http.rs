@@ -50,7 +50,8 @@ pub async fn serve(listener: TcpListener, status: StatusOf, stop: CancellationTo
 async fn metrics_text(State(status): State<StatusOf>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &metrics::registry(&status())) {
-        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -66,7 +67,8 @@ async fn readyz(State(status): State<StatusOf>) -> Response {
         waiting.push("the disk is full".into());
     }
     for source in &status.sources {
-        if !matches!(source.state.as_str(), "live" | "finished") && !source.state.starts_with("waiting: no credentials") {
+        if !matches!(source.state.as_str(), "live" | "finished") && !source.state.starts_with("waiting: no credentials")
+        {
             waiting.push(format!("{}: {}", source.name, source.state));
         }
     }
@@ -82,7 +84,11 @@ async fn status_json(State(status): State<StatusOf>) -> Json<Status> {
 }
 
 /// A page of another site must not read us through a name that points to loopback.
-async fn local_host_only(headers: HeaderMap, request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+async fn local_host_only(
+    headers: HeaderMap,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
     let foreign = headers.contains_key(header::ORIGIN)
         || headers.get("sec-fetch-site").is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();

@@ -286,6 +286,18 @@ impl Outlet {
         self.send(Intake::SessionLost { source, venue, these, cause, since, detail: detail.into() }).await
     }
 
+    /// Says that the session's subscriptions are no longer wanted.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub(crate) async fn session_ended(&self) -> Result<(), Stopped> {
+        let these = std::mem::take(&mut *self.own());
+        for (symbol, channel) in these {
+            self.unsubscribed(symbol, channel).await?;
+        }
+        Ok(())
+    }
+
     /// Says that `missing` events between two moments never came.
     ///
     /// # Errors

@@ -6,10 +6,14 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod deck;
 pub mod describe;
+pub mod http;
 pub mod intake;
 pub mod json;
 pub mod logs;
+pub mod recorder;
+pub mod screen;
 pub mod sources;
 pub mod status;
 pub mod supervise;

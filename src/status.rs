@@ -1,8 +1,13 @@
 //! What a running deck says of itself: one structure for `status`, the screen, and the metrics.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Item, Reader as TapeReader, Start};
 
 /// The answer to `tapedeck status --json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -102,4 +107,65 @@ pub struct Quantiles {
     pub p99_us: u64,
     pub p999_us: u64,
     pub max_us: u64,
+}
+
+impl Status {
+    /// What recording at the pace of this process takes of the disk.
+    pub fn set_pace(&mut self, bytes: u64, uptime: Duration) {
+        // A rate measured over less than this says nothing of a day.
+        const SHORTEST: Duration = Duration::from_secs(5);
+        if uptime < SHORTEST {
+            return;
+        }
+        let per_day = (bytes as f64 / uptime.as_secs_f64() * 86_400.0) as u64;
+        self.tape.bytes_per_day = Some(per_day);
+        if per_day > 0 {
+            self.tape.days_left = Some(self.tape.disk_free_bytes as f64 / per_day as f64);
+        }
+    }
+}
+
+/// What can be told of a tape from its folder, with or without a deck.
+#[must_use]
+pub fn of_tape(dir: &Path) -> Status {
+    let mut status = Status { tape: Tape { dir: dir.display().to_string(), ..Tape::default() }, ..Status::default() };
+    (status.tape.segments, status.tape.bytes) = segments(dir);
+    if let Ok(mut reader) = TapeReader::open(Arc::new(Disk), dir, Start::Begin) {
+        if let Ok(Some(Item::Record(record))) = reader.next() {
+            status.tape.first_seq = record.seq;
+        }
+    }
+    if let Ok(reader) = TapeReader::open(Arc::new(Disk), dir, Start::End) {
+        status.tape.last_seq = reader.seq().saturating_sub(1);
+    }
+    status.tape.durable_seq = status.tape.last_seq;
+    if let Ok(disk) = rustix::fs::statvfs(dir) {
+        status.tape.disk_free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    }
+    let last_seq = status.tape.last_seq;
+    let cursors = tapedeck_tape::cursors::list(&Disk, dir).unwrap_or_default();
+    status.readers = cursors
+        .into_iter()
+        .map(|cursor| Reader { name: cursor.name, seq: cursor.seq, lag_records: last_seq.saturating_sub(cursor.seq) })
+        .collect();
+    status
+}
+
+/// Memory of this process that is in RAM; 0 where the system does not tell.
+#[must_use]
+pub fn rss_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// Number and size of the tape's segments.
+fn segments(dir: &Path) -> (usize, u64) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return (0, 0) };
+    let sizes = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.ends_with(".seg") || name.ends_with(".zst")
+    });
+    sizes.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.metadata().map_or(0, |meta| meta.len())))
 }

@@ -2,7 +2,7 @@
 //!
 //! A source's session that ends, by itself, by an error or by a panic, is started again after a wait
 //! that grows with each failure up to [`LONGEST_WAIT`]. Only a stop ends it. What stops first is
-//! what produces: stages end one after the other, each with [`STAGE_LIMIT`] at most.
+//! what produces: stages end one after the other, each within the configured grace.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -28,8 +28,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const HEALTHY: Duration = Duration::from_secs(30);
 /// A source that waits for a person looks again this often.
 const WAITING_RETRY: Duration = Duration::from_secs(30);
-/// What one stage of an ordered stop may take.
-pub const STAGE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often services came back, for status and metrics.
 #[derive(Debug, Default)]

@@ -61,21 +61,37 @@ pub(super) fn registry(status: &Status) -> Registry {
     gauge(&mut registry, "tape_segments", "Segments of the tape", status.tape.segments as f64);
     gauge(&mut registry, "disk_free_bytes", "Free space where the tape lies", status.tape.disk_free_bytes as f64);
     gauge(&mut registry, "disk_full", "1 while nothing can be recorded", f64::from(u8::from(status.tape.full)));
-    gauge(&mut registry, "shedding", "1 while depth is left out for lack of space", f64::from(u8::from(status.tape.shedding)));
+    gauge(
+        &mut registry,
+        "shedding",
+        "1 while depth is left out for lack of space",
+        f64::from(u8::from(status.tape.shedding)),
+    );
     gauge(&mut registry, "gaps_open", "Open gaps in the ledger", status.gaps_open as f64);
     gauge(&mut registry, "queue_frames", "Frames between sources and recorder", status.queue_frames as f64);
     gauge(&mut registry, "resident_memory_bytes", "Memory of this process", status.rss_bytes as f64);
-    gauge(&mut registry, "clock_offset_seconds", "Wall clock minus monotonic clock since start", status.clock.offset_ns as f64 / 1e9);
+    gauge(
+        &mut registry,
+        "clock_offset_seconds",
+        "Wall clock minus monotonic clock since start",
+        status.clock.offset_ns as f64 / 1e9,
+    );
     if let Some(days) = status.tape.days_left {
         gauge(&mut registry, "disk_days_left", "Days until the disk is full at this rate", days);
     }
-    registry.register_with_unit("uptime", "Since this process began to record", Unit::Seconds, ConstGauge::new(status.uptime_s as f64));
+    registry.register_with_unit(
+        "uptime",
+        "Since this process began to record",
+        Unit::Seconds,
+        ConstGauge::new(status.uptime_s as f64),
+    );
     quantiles(&mut registry, "receive_to_durable", "Receipt to durable, over the last seconds", &status.latency);
     quantiles(&mut registry, "sync", "One sync of the tape, over the last seconds", &status.sync);
     sources(&mut registry, status);
     let lag: Family<OfReader, Gauge> = Family::default();
     for reader in &status.readers {
-        lag.get_or_create(&OfReader { reader: reader.name.clone() }).set(i64::try_from(reader.lag_records).unwrap_or(i64::MAX));
+        lag.get_or_create(&OfReader { reader: reader.name.clone() })
+            .set(i64::try_from(reader.lag_records).unwrap_or(i64::MAX));
     }
     registry.register("reader_lag_records", "Records a reader has not confirmed", lag);
     registry
@@ -83,7 +99,9 @@ pub(super) fn registry(status: &Status) -> Registry {
 
 fn quantiles(registry: &mut Registry, name: &str, help: &str, values: &Quantiles) {
     let family: Family<OfQuantile, Gauge<f64, std::sync::atomic::AtomicU64>> = Family::default();
-    for (quantile, us) in [("0.5", values.p50_us), ("0.99", values.p99_us), ("0.999", values.p999_us), ("1", values.max_us)] {
+    for (quantile, us) in
+        [("0.5", values.p50_us), ("0.99", values.p99_us), ("0.999", values.p999_us), ("1", values.max_us)]
+    {
         family.get_or_create(&OfQuantile { quantile }).set(us as f64 / 1e6);
     }
     registry.register_with_unit(name, help, Unit::Seconds, family);

@@ -48,7 +48,11 @@ mod tests {
         let mut clock = ClockWatch::start();
         let start = clock.started_wall.0;
         let second = 1_000_000_000;
-        assert_eq!(clock.look(second, UnixNanos(start + second + 400_000)), None, "half a millisecond a second is slewing");
+        assert_eq!(
+            clock.look(second, UnixNanos(start + second + 400_000)),
+            None,
+            "half a millisecond a second is slewing"
+        );
         assert_eq!(clock.look(2 * second, UnixNanos(start + 5 * second + 400_000)), Some(3 * second));
         assert_eq!(clock.look(3 * second, UnixNanos(start + 6 * second + 400_000)), None, "told already");
         assert_eq!(clock.look(4 * second, UnixNanos(start + 7 * second - 2 * second + 400_000)), Some(-2 * second));

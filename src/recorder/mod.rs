@@ -10,20 +10,26 @@
 mod clock;
 mod seen;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
-use tapedeck_market::{Body, Event, Flags, GapCause, Gap, GapState, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire};
-use tapedeck_tape::{Entry, Log, Mode, Note, Retention};
+use tapedeck_market::{
+    Body, Event, Flags, Gap, GapCause, GapState, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire,
+};
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Entry, Item, Log, Mode, Note, Reader, Start, Tail};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::Intake;
+use crate::status::Quantiles;
 use clock::ClockWatch;
 pub use state::LedgerCounts;
 use state::{SHED_FIRST, State, open_gap, subscription_status};
@@ -34,8 +40,6 @@ const WINDOW: Duration = Duration::from_micros(500);
 const GROUP_BYTES: usize = 64 * 1024;
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
-/// How often retention looks for segments to drop.
-const RETAIN_EVERY: Duration = Duration::from_secs(15);
 /// Name of the source of events that the deck itself makes.
 pub const DECK: &str = "tapedeck";
 
@@ -55,7 +59,6 @@ pub enum OnFull {
 #[derive(Debug)]
 pub struct Settings {
     pub mode: Mode,
-    pub retention: Retention,
     pub on_full: OnFull,
     /// Folder of the tape, to ask for free space.
     pub dir: PathBuf,
@@ -63,6 +66,20 @@ pub struct Settings {
     pub shed_below: u64,
     /// Set when the deck must end although the disk is full.
     pub give_up: Arc<AtomicBool>,
+}
+
+impl Settings {
+    /// The defaults, for a tape in `dir`.
+    #[must_use]
+    pub fn of(dir: &Path) -> Self {
+        Settings {
+            mode: Mode::default(),
+            on_full: OnFull::default(),
+            dir: dir.to_owned(),
+            shed_below: 0,
+            give_up: Arc::default(),
+        }
+    }
 }
 
 /// What the recorder shows of itself, once a second.
@@ -90,16 +107,6 @@ pub struct View {
     /// Wall clock against monotonic clock since start.
     pub clock_offset_ns: i64,
     pub clock_steps: u64,
-}
-
-/// Quantiles of a duration, in microseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Quantiles {
-    pub count: u64,
-    pub p50_us: u64,
-    pub p99_us: u64,
-    pub p999_us: u64,
-    pub max_us: u64,
 }
 
 /// What the rest of the program sees of the recorder.
@@ -140,7 +147,6 @@ pub struct Recorder {
     ends: Vec<usize>,
     receive_times: Vec<i64>,
     last_sync: Instant,
-    last_retain: Instant,
     last_view: Instant,
     /// Since when nothing could be written.
     disk_gap_since: Option<UnixNanos>,
@@ -184,7 +190,6 @@ impl Recorder {
             ends: Vec::new(),
             receive_times: Vec::new(),
             last_sync: Instant::now(),
-            last_retain: Instant::now(),
             last_view: Instant::now(),
             disk_gap_since: None,
             view: View::default(),
@@ -228,6 +233,12 @@ impl Recorder {
     pub fn note(&mut self, note: TapeNote) -> anyhow::Result<()> {
         let event = deck_event(Body::Tape(Box::new(note)));
         self.append(vec![event], None)
+    }
+
+    /// Set it to end a recorder that waits for a full disk.
+    #[must_use]
+    pub fn give_up(&self) -> Arc<AtomicBool> {
+        self.settings.give_up.clone()
     }
 
     /// Records until every [`mpsc::Sender`] is gone, then closes the tape.
@@ -469,13 +480,6 @@ impl Recorder {
     /// Returns when an append may succeed again.
     fn wait_for_space(&mut self) -> anyhow::Result<()> {
         let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
-        if self.settings.on_full == OnFull::DropOldest {
-            let dropped = self.log.drop_oldest().context("making room on a full disk")?;
-            if let Some(dropped) = dropped {
-                tracing::warn!(from_seq = dropped.from_seq, to_seq = dropped.to_seq, "disk full, oldest segment removed");
-                return Ok(());
-            }
-        }
         if self.disk_gap_since.is_none() {
             tracing::error!(dir = %self.settings.dir.display(), "disk full, recording waits for space");
             self.disk_gap_since = Some(since);
@@ -520,8 +524,8 @@ impl Recorder {
             self.resume_after_full()?;
         }
         self.sync_group()?;
-        for note in self.log.take_notes() {
-            self.note(tape_note(note))?;
+        for note in self.log.take_notes().into_iter().filter_map(tape_note) {
+            self.note(note)?;
         }
         Ok(())
     }
@@ -560,14 +564,6 @@ impl Recorder {
             self.append(repaired, None)?;
         }
         self.shed_or_not()?;
-        if self.last_retain.elapsed() >= RETAIN_EVERY {
-            self.last_retain = Instant::now();
-            let now = UnixNanos::now();
-            let retained = self.log.retain(&self.settings.retention, now.0).context("dropping old segments")?;
-            if retained.removed > 0 {
-                tracing::info!(segments = retained.removed, bytes = retained.bytes, "old segments removed");
-            }
-        }
         // In mode `os` nothing else would sync the last records of a burst.
         self.log.sync().context("syncing the tape")?;
         self.publish_view();
@@ -584,7 +580,10 @@ impl Recorder {
         let low = self.settings.shed_below;
         if !self.view.shedding && free < low {
             self.view.shedding = true;
-            tracing::error!(free_bytes = free, "disk space is short: books, tickers and raw frames are no longer recorded");
+            tracing::error!(
+                free_bytes = free,
+                "disk space is short: books, tickers and raw frames are no longer recorded"
+            );
             let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
             let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
             for (source, venue) in sources {
@@ -629,9 +628,27 @@ impl Recorder {
 pub struct Restored(State);
 
 impl Restored {
+    /// Reads the last segment that has records: its checkpoint, then all behind it.
+    ///
+    /// # Errors
+    /// The tape cannot be read.
+    pub fn read_back(&mut self, dir: &Path, tail: Arc<Tail>) -> anyhow::Result<()> {
+        let mut reader =
+            Reader::open_with(Arc::new(Disk), dir, Start::Checkpoint, tail).context("reading the tape back")?;
+        for payload in reader.checkpoint() {
+            self.apply(payload);
+        }
+        while let Some(item) = reader.next().context("reading the tape back")? {
+            if let Item::Record(record) = item {
+                self.apply(record.payload);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over one payload of the tape: of a checkpoint or of a record. What cannot be decoded
     /// is a record of a later version, and no state of ours.
-    pub fn apply(&mut self, payload: &[u8]) {
+    fn apply(&mut self, payload: &[u8]) {
         if let Ok(event) = wire::decode(payload) {
             self.0.apply(&event, payload);
         }
@@ -654,13 +671,31 @@ fn quantiles(histogram: &Histogram<u64>) -> Quantiles {
     }
 }
 
-fn tape_note(note: Note) -> TapeNote {
-    let what = match note {
-        Note::Poisoned { .. } => TapeEvent::Poisoned,
-        _ => TapeEvent::Hole,
-    };
-    tracing::error!(%note, "the tape reports damage");
-    TapeNote { what, from_seq: None, to_seq: None, bytes: 0, detail: SmolStr::new(note.to_string()) }
+/// What the log reports of itself: logged, and on the tape where it concerns what is recorded.
+fn tape_note(note: Note) -> Option<TapeNote> {
+    match note {
+        Note::Poisoned { segment, action, error } => {
+            tracing::error!(segment, action, error = %error, "the disk failed, another segment took over, nothing is lost");
+            let detail = SmolStr::new(format!("segment {segment}: {action}: {error}"));
+            Some(TapeNote { what: TapeEvent::Poisoned, from_seq: None, to_seq: None, bytes: 0, detail })
+        }
+        Note::NothingAhead { error } => {
+            tracing::warn!(error = %error, "no segment could be allocated ahead");
+            None
+        }
+        Note::NoSocket { error } => {
+            tracing::warn!(error = %error, "readers of other processes look at the tape from time to time");
+            None
+        }
+        Note::NotCompressed { segment, error } => {
+            tracing::warn!(segment, error = %error, "a segment stays uncompressed");
+            None
+        }
+        other => {
+            tracing::warn!(note = ?other, "the tape reports");
+            None
+        }
+    }
 }
 
 /// An event without a body yet: the caller sets it.

@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tapedeck_market::{
-    Body, Book, Event, Flags, Gap, GapCause, GapState, Kind, SmolStr, Status, UnixNanos, wire,
-};
+use tapedeck_market::{Body, Book, Event, Flags, Gap, GapCause, GapState, Kind, SmolStr, Status, UnixNanos, wire};
 
 use super::seen::Seen;
 

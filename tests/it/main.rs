@@ -1,3 +1,4 @@
 //! The one integration-test binary: one module a feature.
 
+mod coverage;
 mod events;

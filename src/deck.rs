@@ -1,0 +1,367 @@
+//! The deck: everything assembled, started in order and stopped along the arrows.
+//!
+//! ```text
+//! start:  tape (lock, recovery, ledger) → recorder → control, http → sources
+//! stop:   sources → recorder (drains, syncs, closes) → control, http
+//! ```
+
+mod plan;
+mod sources;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tapedeck_market::{SmolStr, TapeEvent, TapeNote, UnixNanos};
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Log, Opening};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{self, Request, Response};
+use crate::http;
+use crate::intake::{Intake, QUEUE_FRAMES};
+use crate::recorder::{Recorder, Restored, Settings, Summary, Watches};
+use crate::status;
+pub use plan::Plan;
+pub use sources::SourcePlan;
+use sources::SourceSet;
+
+/// How to run it.
+#[derive(Default)]
+pub struct RunOptions {
+    /// Stop by itself after this time.
+    pub run_for: Option<Duration>,
+    /// Reads the config again, for SIGHUP and `reload`.
+    pub reload: Option<Arc<dyn Fn() -> anyhow::Result<Plan> + Send + Sync>>,
+    /// Draw the live screen on the terminal.
+    pub screen: bool,
+}
+
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunOptions").field("run_for", &self.run_for).finish_non_exhaustive()
+    }
+}
+
+/// What a deck is asked while it runs.
+enum Command {
+    Stop,
+    Reload(oneshot::Sender<Result<String, String>>),
+    Restart(SmolStr, oneshot::Sender<Result<String, String>>),
+}
+
+/// Runs a deck until a signal, `stop`, or the end of its time. A second signal ends the process at once.
+///
+/// # Errors
+/// The tape cannot be opened ([`tapedeck_tape::Error::Locked`] when another deck has it) or written,
+/// a port is taken, or a source's config is wrong.
+pub async fn run(plan: Plan, options: RunOptions) -> anyhow::Result<Summary> {
+    let mut signals = Signals::listen()?;
+    let listener = match plan.http {
+        Some(listen) => Some(http::bind(listen).await?),
+        None => None,
+    };
+    let (recorder, watches, opening) = open(&plan)?;
+    let (to_recorder, intake) = mpsc::channel(QUEUE_FRAMES);
+    let give_up = recorder.give_up();
+    let recording = std::thread::Builder::new()
+        .name("recorder".into())
+        .spawn(move || recorder.run(intake))
+        .context("starting the recorder")?;
+
+    let mut sources = SourceSet::new(plan.dir.clone(), to_recorder.clone(), watches.full.clone());
+    for source in &plan.sources {
+        sources.start(source)?;
+    }
+    let serving = CancellationToken::new();
+    let (commands, mut asked) = mpsc::channel(8);
+    let status = status_of(&plan, &opening, &watches, &sources, to_recorder.downgrade());
+    let mut served = Vec::new();
+    if let Some(listener) = listener {
+        let (status, stop) = (status.clone(), serving.clone());
+        served.push((
+            SmolStr::new_static("http"),
+            tokio::spawn(async move { log_end("http", http::serve(listener, status, stop).await) }),
+        ));
+    }
+    let handler = control_handler(status.clone(), commands);
+    let (dir, stop) = (plan.dir.clone(), serving.clone());
+    served.push((
+        SmolStr::new_static("control"),
+        tokio::spawn(async move { log_end("control", control::serve(&dir, handler, stop).await) }),
+    ));
+    if options.screen {
+        let (status, durable, dir, stop) = (status.clone(), watches.durable.clone(), plan.dir.clone(), serving.clone());
+        served.push((
+            SmolStr::new_static("screen"),
+            tokio::spawn(async move { crate::screen::run(&dir, status, durable, stop).await }),
+        ));
+    }
+
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let end = options.run_for.map(|time| tokio::time::Instant::now() + time);
+    let reason = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop(reason) => break reason,
+                Asked::Reload => match reload(&options, &mut sources).await {
+                    Ok(done) => tracing::info!("config read again: {done}"),
+                    Err(error) => tracing::error!(error, "config not taken over, the old one stays"),
+                },
+            },
+            () = until(end) => break "the time is over",
+            Some(command) = asked.recv() => match command {
+                Command::Stop => break "asked to stop",
+                Command::Reload(reply) => drop(reply.send(reload(&options, &mut sources).await)),
+                Command::Restart(name, reply) => {
+                    let done = sources.restart(&name).await.map_err(|error| format!("{error:#}"));
+                    drop(reply.send(done));
+                },
+            },
+            // A recorder that is behind gets its turn later.
+            _ = second.tick() => drop(to_recorder.try_send(Intake::Maintain)),
+            () = to_recorder.closed() => break "the recorder failed",
+        }
+    };
+    tracing::info!(reason, "stopping");
+    let stopping = Instant::now();
+    tokio::select! {
+        () = sources.stop_all(plan.grace) => {}
+        () = signals.stop() => end_at_once(),
+    }
+    drop(to_recorder);
+    let summary = tokio::select! {
+        summary = join_recorder(recording, &give_up, plan.grace) => summary,
+        () = signals.stop() => end_at_once(),
+    };
+    serving.cancel();
+    crate::supervise::finish("serve", served, plan.grace).await;
+    tracing::info!(took_ms = stopping.elapsed().as_millis() as u64, "stopped");
+    summary
+}
+
+fn end_at_once() -> ! {
+    tracing::warn!("second signal: ending at once; what was acknowledged is on the tape");
+    std::process::exit(130);
+}
+
+/// Opens the tape, reads back what the recorder must know, and writes what happened since.
+fn open(plan: &Plan) -> anyhow::Result<(Recorder, Watches, Opening)> {
+    let storage = Arc::new(Disk);
+    std::fs::create_dir_all(&plan.dir).with_context(|| format!("making the folder {}", plan.dir.display()))?;
+    let (log, opening) = Log::open(storage.clone(), &plan.dir, plan.options.clone())
+        .with_context(|| format!("opening the tape in {}", plan.dir.display()))?;
+    let mut restored = Restored::default();
+    if opening.last_seq > 0 {
+        restored.read_back(&plan.dir, log.tail())?;
+    }
+    let last_recv = opening.last_ts_recv.map(UnixNanos).max(restored.last_recv());
+    let settings = Settings {
+        mode: plan.options.mode,
+        on_full: plan.on_full,
+        shed_below: plan.shed_below,
+        ..Settings::of(&plan.dir)
+    };
+    let (mut recorder, watches) = Recorder::new(log, restored, settings)?;
+    for note in opening_notes(&opening) {
+        recorder.note(note)?;
+    }
+    recorder.open_down_gaps(&plan.configured, last_recv)?;
+    Ok((recorder, watches, opening))
+}
+
+fn opening_notes(opening: &Opening) -> Vec<TapeNote> {
+    let mut notes = Vec::new();
+    if let Some(torn) = &opening.torn {
+        tracing::warn!(bytes = torn.bytes, kept = %torn.quarantined.display(), "the last append was torn, it is cut and kept aside");
+        notes.push(TapeNote {
+            what: TapeEvent::TornTail,
+            from_seq: None,
+            to_seq: None,
+            bytes: torn.bytes,
+            detail: SmolStr::new(torn.quarantined.display().to_string()),
+        });
+    }
+    for hole in &opening.holes {
+        tracing::error!(from_seq = hole.from_seq, to_seq = hole.to_seq, "records cannot be read");
+        notes.push(TapeNote {
+            what: TapeEvent::Hole,
+            from_seq: Some(hole.from_seq),
+            to_seq: Some(hole.to_seq),
+            bytes: 0,
+            detail: SmolStr::new_static("found at start"),
+        });
+    }
+    let detail = format!(
+        "tapedeck {} incarnation {} pid {}",
+        env!("CARGO_PKG_VERSION"),
+        opening.incarnation,
+        std::process::id()
+    );
+    notes.push(TapeNote {
+        what: TapeEvent::Incarnation,
+        from_seq: None,
+        to_seq: None,
+        bytes: 0,
+        detail: detail.into(),
+    });
+    notes
+}
+
+async fn join_recorder(
+    recording: std::thread::JoinHandle<anyhow::Result<Summary>>,
+    give_up: &AtomicBool,
+    grace: Duration,
+) -> anyhow::Result<Summary> {
+    let deadline = Instant::now() + grace;
+    let joined = tokio::task::spawn_blocking(move || recording.join());
+    tokio::pin!(joined);
+    loop {
+        tokio::select! {
+            joined = &mut joined => {
+                let joined = joined.context("waiting for the recorder")?;
+                return joined.unwrap_or_else(|_| Err(anyhow::anyhow!("the recorder panicked: see the log")));
+            }
+            () = tokio::time::sleep_until(deadline.into()) => give_up.store(true, Ordering::Relaxed),
+        }
+        // Given up: the recorder ends at its next try of the full disk.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn reload(options: &RunOptions, sources: &mut SourceSet) -> Result<String, String> {
+    let Some(read) = &options.reload else { return Err("this deck has no config file".into()) };
+    let plan = read().map_err(|error| format!("{error:#}"))?;
+    sources.follow(&plan.sources).await.map_err(|error| format!("{error:#}"))
+}
+
+fn control_handler(status: http::StatusOf, commands: mpsc::Sender<Command>) -> control::Handler {
+    Arc::new(move |request| {
+        let (status, commands) = (status.clone(), commands.clone());
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = match request {
+                Request::Status => {
+                    return match serde_json::to_value(status()) {
+                        Ok(value) => Response::Ok(value),
+                        Err(error) => Response::Error(error.to_string()),
+                    };
+                }
+                Request::Stop => {
+                    drop(reply.send(Ok("stopping".to_owned())));
+                    Command::Stop
+                }
+                Request::Reload => Command::Reload(reply),
+                Request::Restart { name } => Command::Restart(name.into(), reply),
+            };
+            if commands.send(command).await.is_err() {
+                return Response::Error("the deck is stopping".into());
+            }
+            match answer.await {
+                Ok(Ok(done)) => Response::Ok(done.into()),
+                Ok(Err(error)) => Response::Error(error),
+                Err(_) => Response::Error("the deck is stopping".into()),
+            }
+        })
+    })
+}
+
+fn status_of(
+    plan: &Plan,
+    opening: &Opening,
+    watches: &Watches,
+    sources: &SourceSet,
+    to_recorder: mpsc::WeakSender<Intake>,
+) -> http::StatusOf {
+    let started = Instant::now();
+    let started_at = UnixNanos::now().to_string();
+    let dir = plan.dir.clone();
+    let (mode, tape_id) = (plan.options.mode.name(), opening.tape_id);
+    let watches = watches.clone();
+    let running = sources.running();
+    Arc::new(move || {
+        let view = watches.view.borrow().clone();
+        let mut status = crate::status::of_tape(&dir);
+        status.running = true;
+        status.version = env!("CARGO_PKG_VERSION").into();
+        status.pid = std::process::id();
+        status.started = started_at.clone();
+        let uptime = started.elapsed();
+        status.uptime_s = uptime.as_secs();
+        status.tape.id = tape_id.to_string();
+        status.tape.mode = mode.into();
+        status.tape.durable_seq = *watches.durable.borrow();
+        status.tape.last_seq = status.tape.durable_seq;
+        status.tape.full = view.full;
+        status.tape.shedding = view.shedding;
+        status.set_pace(view.bytes, uptime);
+        status.rate = view.rate;
+        status.latency = view.latency;
+        status.sync = view.sync;
+        status.events = view.events;
+        status.duplicates = view.duplicates;
+        status.shed = view.shed;
+        status.gaps_open = view.sources.values().map(|counts| counts.gaps_open).sum();
+        status.sources = running.describe(&view.sources);
+        status.clock = status::Clock { offset_ns: view.clock_offset_ns, steps: view.clock_steps };
+        status.rss_bytes = status::rss_bytes();
+        status.queue_limit = QUEUE_FRAMES;
+        status.queue_frames = to_recorder.upgrade().map_or(0, |sender| QUEUE_FRAMES - sender.capacity());
+        status
+    })
+}
+
+fn log_end(service: &str, ended: anyhow::Result<()>) {
+    if let Err(error) = ended {
+        tracing::error!(service, error = format!("{error:#}"), "service ended");
+    }
+}
+
+async fn until(end: Option<tokio::time::Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals a deck obeys.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    Reload,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal. Cancel safe.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Stop("interrupted"),
+            _ = self.terminate.recv() => Asked::Stop("terminated"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// SIGINT or SIGTERM. Cancel safe.
+    async fn stop(&mut self) {
+        while let Asked::Reload = self.next().await {}
+    }
+}

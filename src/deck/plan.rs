@@ -1,0 +1,82 @@
+//! From a config to what the deck does.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tapedeck_market::SmolStr;
+use tapedeck_tape::{Mode, Options};
+
+use super::SourcePlan;
+use crate::config::{self, Config, Loaded, Problems};
+use crate::recorder::OnFull;
+use crate::sources::KINDS;
+
+/// Segments that must fit into what is left of the disk: below it, `on_full = "shed"` begins.
+const SHED_BELOW_SEGMENTS: u64 = 4;
+
+/// A deck as the config asks for it, checked.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Folder of the tape.
+    pub dir: PathBuf,
+    pub options: Options,
+    pub on_full: OnFull,
+    /// Below this many free bytes `on_full = "shed"` leaves out depth.
+    pub shed_below: u64,
+    /// The sources to run.
+    pub sources: Vec<SourcePlan>,
+    /// Every source of the config, run or not.
+    pub configured: HashSet<SmolStr>,
+    pub http: Option<SocketAddr>,
+    /// What each stage may take to stop.
+    pub grace: Duration,
+}
+
+impl Plan {
+    /// The plan of a config, for all its sources or for `only` some of them; each kind has checked its table.
+    ///
+    /// # Errors
+    /// Every problem that the kinds found, and names in `only` that no table has.
+    pub fn of(loaded: &Loaded, only: &[String]) -> Result<Plan, Problems> {
+        loaded.build(only)?;
+        Ok(Plan::unchecked(&loaded.config, only))
+    }
+
+    /// The same, with the tables unchecked: for configs made by the program itself.
+    #[must_use]
+    pub fn unchecked(config: &Config, only: &[String]) -> Plan {
+        let tape = &config.tape;
+        let options = Options {
+            mode: match tape.mode {
+                config::Mode::Group => Mode::Group,
+                config::Mode::Each => Mode::Each,
+                config::Mode::Os => Mode::Os,
+            },
+            segment_bytes: tape.segment.0,
+            compress: tape.compress,
+            ..Options::default()
+        };
+        let wanted = |name: &SmolStr| only.is_empty() || only.iter().any(|wanted| wanted == name);
+        let sources = config.sources.iter().filter(|source| wanted(&source.name));
+        let sources = sources.filter_map(|source| {
+            let kind = KINDS.iter().find(|kind| kind.name == source.kind)?;
+            Some(SourcePlan { name: source.name.clone(), kind, table: source.table.clone() })
+        });
+        Plan {
+            dir: tape.dir.clone(),
+            shed_below: options.segment_bytes.saturating_mul(SHED_BELOW_SEGMENTS),
+            options,
+            on_full: match tape.on_full {
+                config::OnFull::Stop => OnFull::Stop,
+                config::OnFull::DropOldest => OnFull::DropOldest,
+                config::OnFull::Shed => OnFull::Shed,
+            },
+            sources: sources.collect(),
+            configured: config.sources.iter().map(|source| source.name.clone()).collect(),
+            http: config.http.listen.addr(),
+            grace: config.deck.grace.0,
+        }
+    }
+}

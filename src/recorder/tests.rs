@@ -1,0 +1,304 @@
+//! The recorder on a real tape in a temporary folder: what is told to it, and what then stands there.
+
+use std::path::Path;
+
+use tapedeck_market::{BookUpdate, Level, Price, Record, Size, Trade};
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Item, Options, Reader, Start};
+
+use super::*;
+
+/// A recorder that is fed by hand.
+struct Fed {
+    dir: tempfile::TempDir,
+    recorder: Recorder,
+}
+
+impl Fed {
+    fn new() -> Self {
+        Fed::on(tempfile::tempdir().unwrap())
+    }
+
+    /// As a process that starts on that folder does.
+    fn on(dir: tempfile::TempDir) -> Self {
+        let (log, opening) = Log::open(Arc::new(Disk), dir.path(), Options::default()).unwrap();
+        let mut restored = Restored::default();
+        if opening.last_seq > 0 {
+            restored.read_back(dir.path(), log.tail()).unwrap();
+        }
+        let settings = Settings::of(dir.path());
+        let last = restored.last_recv();
+        let (mut recorder, _) = Recorder::new(log, restored, settings).unwrap();
+        recorder.open_down_gaps(&HashSet::from([SmolStr::new("k")]), last).unwrap();
+        recorder.commit().unwrap();
+        Fed { dir, recorder }
+    }
+
+    fn take(mut self, messages: impl IntoIterator<Item = Intake>) -> Self {
+        for message in messages {
+            self.recorder.take(message).unwrap();
+        }
+        self.recorder.commit().unwrap();
+        self
+    }
+
+    fn events(&self) -> Vec<Record> {
+        read(self.dir.path())
+    }
+
+    /// As a SIGKILL would, then a new process.
+    fn killed(self) -> Self {
+        let Fed { dir, recorder } = self;
+        drop(recorder);
+        Fed::on(dir)
+    }
+
+    /// `open cause` and `closed cause` of every gap record, with symbol and channel.
+    fn gaps(&self) -> Vec<String> {
+        let gap = |record: Record| match record.event.body {
+            Body::Gap(gap) => {
+                Some(format!("{} {} {} {}", gap.state.name(), gap.cause.name(), record.event.symbol, gap.channel))
+            }
+            _ => None,
+        };
+        self.events().into_iter().filter_map(gap).collect()
+    }
+}
+
+fn read(dir: &Path) -> Vec<Record> {
+    let mut reader = Reader::open(Arc::new(Disk), dir, Start::Begin).unwrap();
+    let mut records = Vec::new();
+    while let Some(item) = reader.next().unwrap() {
+        match item {
+            Item::Record(record) => {
+                records.push(Record { seq: record.seq, event: wire::decode(record.payload).unwrap() });
+            }
+            Item::Hole(hole) => panic!("{hole:?}"),
+        }
+    }
+    records
+}
+
+fn at(second: i64) -> UnixNanos {
+    UnixNanos::from_secs(1_800_000_000 + second)
+}
+
+fn event(symbol: &str, second: i64, body: Body) -> Event {
+    Event { body, ..blank("k".into(), "kraken".into(), symbol.into(), at(second)) }
+}
+
+fn trade(symbol: &str, id: u64) -> Event {
+    let body = Trade {
+        price: "1.5".parse().unwrap(),
+        size: "2".parse().unwrap(),
+        side: None,
+        id: Some(id.to_string().into()),
+    };
+    event(symbol, id as i64, Body::Trade(body))
+}
+
+fn frame(events: Vec<Event>) -> Intake {
+    Intake::Events { events, durable: None }
+}
+
+fn live(symbol: &str, channel: &str, second: i64) -> Intake {
+    Intake::Live {
+        source: "k".into(),
+        venue: "kraken".into(),
+        symbol: symbol.into(),
+        channel: channel.into(),
+        ts_recv: at(second),
+    }
+}
+
+fn lost(symbol: Option<&str>, cause: GapCause, second: i64) -> Intake {
+    Intake::Lost {
+        source: "k".into(),
+        venue: "kraken".into(),
+        symbol: symbol.map(SmolStr::new),
+        channel: None,
+        cause,
+        since: at(second),
+        detail: "test".into(),
+    }
+}
+
+fn ids(records: &[Record]) -> Vec<&str> {
+    let id = |record: &'_ Record| match &record.event.body {
+        Body::Trade(trade) => trade.id.as_ref().map(|id| id.as_str().to_owned()),
+        _ => None,
+    };
+    records.iter().filter_map(id).map(|id| &*Box::leak(id.into_boxed_str())).collect()
+}
+
+#[test]
+fn a_loss_opens_a_gap_once_and_the_next_ack_closes_it() {
+    let fed = Fed::new().take([
+        live("A", "trade", 1),
+        live("A", "book", 1),
+        live("B", "trade", 1),
+        lost(Some("A"), GapCause::Stall, 5),
+        lost(None, GapCause::Session, 6),
+        lost(None, GapCause::Session, 7),
+        live("A", "trade", 9),
+        live("A", "trade", 10),
+    ]);
+    assert_eq!(fed.gaps(), ["open stall A book", "open stall A trade", "open session B trade", "closed stall A trade"]);
+    let closed = fed.events().into_iter().rev().find_map(|record| match record.event.body {
+        Body::Gap(gap) => Some((gap, record.seq)),
+        _ => None,
+    });
+    let (gap, seq) = closed.unwrap();
+    assert_eq!((gap.from, gap.to), (at(5), Some(at(9))));
+    assert!(gap.id < seq, "the id is the seq of the record that opened it");
+}
+
+#[test]
+fn a_process_that_was_down_leaves_a_gap_from_its_last_record_to_the_first_ack() {
+    let fed = Fed::new().take([live("A", "trade", 1), live("B", "trade", 1), frame(vec![trade("A", 7)])]).killed();
+    let last = fed
+        .events()
+        .iter()
+        .rev()
+        .find(|record| matches!(record.event.body, Body::Trade(_)))
+        .map(|record| record.event.ts_recv);
+    assert_eq!(fed.gaps(), ["open down A trade", "open down B trade"]);
+    let fed = fed.take([live("A", "trade", 20)]).killed();
+    assert_eq!(
+        fed.gaps(),
+        ["open down A trade", "open down B trade", "closed down A trade", "open down A trade"],
+        "B stays open as it is, A was live and opens anew"
+    );
+    let Some(Body::Gap(gap)) =
+        fed.events().into_iter().map(|record| record.event.body).find(|body| matches!(body, Body::Gap(_)))
+    else {
+        panic!("no gap")
+    };
+    assert!(Some(gap.from) >= last, "from {} is before the last record {last:?}", gap.from);
+}
+
+#[test]
+fn a_trade_id_is_on_the_tape_once_within_a_frame_between_frames_and_after_a_restart() {
+    let fed = Fed::new()
+        .take([
+            frame(vec![trade("A", 1), trade("A", 2), trade("A", 2), trade("B", 2)]),
+            frame(vec![trade("A", 2), trade("A", 4)]),
+        ])
+        .killed()
+        .take([frame(vec![trade("A", 1), trade("A", 2), trade("A", 3), trade("A", 4), trade("A", 5)])]);
+    assert_eq!(ids(&fed.events()), ["1", "2", "2", "4", "3", "5"]);
+    assert_eq!(fed.recorder.state.resume("k").last_trade_ids.get("A"), Some(&5));
+}
+
+#[test]
+fn a_hole_in_trade_ids_that_is_filled_later_is_repaired() {
+    let hole = Intake::Hole {
+        source: "k".into(),
+        venue: "kraken".into(),
+        symbol: "A".into(),
+        channel: "trade".into(),
+        cause: GapCause::Sequence,
+        from: at(1),
+        to: at(4),
+        missing: Some(2),
+        detail: "ids 2 to 3".into(),
+    };
+    let fed = Fed::new().take([live("A", "trade", 1), frame(vec![trade("A", 1)]), hole, frame(vec![trade("A", 4)])]);
+    assert_eq!(fed.gaps(), ["open sequence A trade", "closed sequence A trade"]);
+    let fed = fed.take([frame(vec![trade("A", 3)]), Intake::Maintain]);
+    assert_eq!(fed.gaps().len(), 2, "one of two is still missing");
+    let fed = fed.take([frame(vec![trade("A", 2)]), Intake::Maintain]);
+    assert_eq!(fed.gaps()[2..], ["repaired sequence A trade"]);
+}
+
+#[test]
+fn books_and_positions_are_in_the_checkpoint_that_the_next_process_reads() {
+    let level = |price: &str, size: &str| Level {
+        price: price.parse::<Price>().unwrap(),
+        size: size.parse::<Size>().unwrap(),
+        orders: None,
+    };
+    let book = |snapshot, bids| BookUpdate { snapshot, bids, asks: vec![], checksum: None, depth: Some(10) };
+    let position = tapedeck_market::Position { key: "clk".into(), value: "AAA".into() };
+    let fed = Fed::new()
+        .take([
+            live("A", "book", 1),
+            frame(vec![event("A", 2, Body::Book(book(true, vec![level("10.0", "1"), level("9.5", "2")])))]),
+            frame(vec![
+                event("A", 3, Body::Book(book(false, vec![level("9.5", "0"), level("9.0", "4")]))),
+                event("", 3, Body::Position(position)),
+            ]),
+        ])
+        .killed()
+        .killed();
+    let checkpoint = fed.recorder.state.checkpoint(at(50));
+    let events: Vec<Event> = checkpoint.iter().map(|payload| wire::decode(payload).unwrap()).collect();
+    assert!(!events.iter().any(|event| matches!(&event.body, Body::Book(_))), "the book's gap is open since the kill");
+    assert_eq!(fed.recorder.state.resume("k").positions.get("clk").map(SmolStr::as_str), Some("AAA"));
+    let fed = fed.take([
+        live("A", "book", 60),
+        frame(vec![event("A", 60, Body::Book(book(true, vec![level("10.0", "1"), level("9.0", "4")])))]),
+    ]);
+    let events: Vec<Event> =
+        fed.recorder.state.checkpoint(at(61)).iter().map(|payload| wire::decode(payload).unwrap()).collect();
+    let books: Vec<&BookUpdate> =
+        events.iter().filter_map(|event| if let Body::Book(book) = &event.body { Some(book) } else { None }).collect();
+    assert_eq!(books.len(), 1);
+    assert_eq!((books[0].bids.len(), books[0].depth, books[0].snapshot), (2, Some(10), true));
+}
+
+#[test]
+fn sources_that_left_the_config_end_instead_of_missing_data_for_ever() {
+    let other = |intake: Intake| match intake {
+        Intake::Live { venue, symbol, channel, ts_recv, .. } => {
+            Intake::Live { source: "gone".into(), venue, symbol, channel, ts_recv }
+        }
+        other => other,
+    };
+    let fed = Fed::new().take([other(live("A", "trade", 1)), live("A", "trade", 1)]).killed();
+    assert_eq!(fed.gaps(), ["open down A trade"], "only of `k`, which is configured");
+    let ended = fed
+        .events()
+        .into_iter()
+        .filter(|record| matches!(&record.event.body, Body::Status(status) if status.state == "ended"));
+    assert_eq!(ended.map(|record| record.event.source).collect::<Vec<_>>(), ["gone"]);
+    assert!(fed.recorder.state.subscriptions("gone", None, None, false).is_empty());
+}
+
+#[test]
+fn an_absurd_venue_time_is_flagged_and_kept() {
+    let mut absurd = trade("A", 1);
+    absurd.ts_event = Some(UnixNanos(0));
+    let fed = Fed::new().take([frame(vec![absurd])]);
+    let kept = fed.events().into_iter().find(|record| matches!(record.event.body, Body::Trade(_))).unwrap();
+    assert!(kept.event.flags.contains(Flags::ABSURD_TIME));
+    assert_eq!(kept.event.ts_event, Some(UnixNanos(0)));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_durability_is_told_after_the_sync() {
+    let fed = Fed::new();
+    let (done, told) = oneshot::channel();
+    let fed = fed.take([Intake::Events { events: vec![trade("A", 1)], durable: Some(done) }]);
+    let seq = told.await.unwrap();
+    assert_eq!(fed.events().last().map(|record| record.seq), Some(seq));
+}
+
+#[test]
+fn a_recorder_ends_with_its_senders_and_says_what_it_did() {
+    let Fed { dir, recorder } = Fed::new();
+    let (sender, intake) = mpsc::channel(16);
+    let thread = std::thread::spawn(move || recorder.run(intake));
+    for id in 1..=1000 {
+        sender.blocking_send(frame(vec![trade("A", id)])).unwrap();
+    }
+    drop(sender);
+    let summary = thread.join().unwrap().unwrap();
+    assert_eq!(summary.events, 1001, "and the note of the stop");
+    let records = read(dir.path());
+    assert_eq!(records.len(), 1001);
+    assert_eq!(summary.last_seq, records.last().unwrap().seq);
+    let notes =
+        records.iter().filter(|record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Stop));
+    assert_eq!(notes.count(), 1);
+}

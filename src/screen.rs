@@ -1,0 +1,166 @@
+//! The live screen of an attached `demo` or `run`: what arrives, how fast, and what is wrong.
+//!
+//! A few lines at the bottom of the terminal, drawn again twice a second; nothing is drawn when the
+//! output is not a terminal. The last events are read from the tape itself, like any reader's.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tapedeck_market::wire;
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Item, Reader, Start};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::StatusOf;
+use crate::status::Status;
+
+const REDRAW: Duration = Duration::from_millis(500);
+/// Events shown.
+const EVENTS: usize = 8;
+/// Records read for one redraw: at high rates the screen skips, the tape does not.
+const READ_AT_MOST: usize = 5_000;
+
+/// Draws until `stop`, then leaves the last picture standing.
+pub async fn run(dir: &Path, status: StatusOf, durable: watch::Receiver<u64>, stop: CancellationToken) {
+    let mut events = Events::default();
+    let mut drawn = 0;
+    loop {
+        let now = status();
+        events.follow(dir, *durable.borrow());
+        draw(&picture(&now, &events.last), &mut drawn);
+        tokio::select! {
+            () = tokio::time::sleep(REDRAW) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+}
+
+/// The last events of the tape.
+#[derive(Default)]
+struct Events {
+    reader: Option<Reader>,
+    last: VecDeque<String>,
+}
+
+impl Events {
+    fn follow(&mut self, dir: &Path, durable: u64) {
+        let behind = self.reader.as_ref().is_none_or(|reader| reader.seq() + READ_AT_MOST as u64 <= durable);
+        if behind {
+            let from = durable.saturating_sub(EVENTS as u64 * 4).max(1);
+            self.reader = Reader::open(Arc::new(Disk), dir, Start::Seq(from)).ok();
+        }
+        let Some(reader) = &mut self.reader else { return };
+        for _ in 0..READ_AT_MOST {
+            match reader.next() {
+                Ok(Some(Item::Record(record))) => {
+                    if let Ok(event) = wire::decode(record.payload) {
+                        if self.last.len() == EVENTS {
+                            self.last.pop_front();
+                        }
+                        self.last.push_back(format!("{:>9}  {}", record.seq, crate::describe::describe(&event)));
+                    }
+                }
+                Ok(Some(Item::Hole(_))) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    self.reader = None;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn picture(status: &Status, events: &VecDeque<String>) -> Vec<String> {
+    let mut lines: Vec<String> = events.iter().cloned().collect();
+    lines.push(String::new());
+    let tape = &status.tape;
+    lines.push(format!(
+        "tape {}  seq {}  {}  {}  mode {}  disk {} free",
+        tape.dir,
+        tape.last_seq,
+        bytes(tape.bytes),
+        count(tape.segments, "segment"),
+        tape.mode,
+        bytes(tape.disk_free_bytes),
+    ));
+    let mut line = format!(
+        "{:.0} events/s  receive to durable p50 {} p99 {}  queue {}/{}  gaps open {}",
+        status.rate,
+        micros(status.latency.p50_us),
+        micros(status.latency.p99_us),
+        status.queue_frames,
+        status.queue_limit,
+        status.gaps_open,
+    );
+    if let Some(days) = tape.days_left {
+        let _ = write!(line, "  {} a day, {days:.0} days left", bytes(tape.bytes_per_day.unwrap_or(0)));
+    }
+    if tape.full {
+        line.push_str("  DISK FULL: nothing is recorded");
+    }
+    lines.push(line);
+    for source in &status.sources {
+        let age =
+            source.last_heard_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{:.1} s ago", ms as f64 / 1e3));
+        lines.push(format!(
+            "{:<16} {:<12} {} events  {}/{} live  {} gaps open  {} rejects  heard {age}",
+            source.name,
+            source.state,
+            source.events,
+            source.live,
+            source.subscriptions,
+            source.gaps_open,
+            source.rejects,
+        ));
+    }
+    lines
+}
+
+/// Draws over the picture before.
+fn draw(lines: &[String], drawn: &mut usize) {
+    let width = terminal_width();
+    let mut out = String::new();
+    if *drawn > 0 {
+        let _ = write!(out, "\x1b[{}A", *drawn);
+    }
+    for line in lines {
+        let cut: String = line.chars().filter(|c| !c.is_control()).take(width).collect();
+        let _ = write!(out, "\x1b[2K{cut}\r\n");
+    }
+    out.push_str("\x1b[J");
+    *drawn = lines.len();
+    let mut terminal = std::io::stderr().lock();
+    // A terminal that went away is no reason to stop recording.
+    let _ = terminal.write_all(out.as_bytes()).and_then(|()| terminal.flush());
+}
+
+fn terminal_width() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stderr()).map_or(100, |size| usize::from(size.ws_col).max(20))
+}
+
+fn micros(us: u64) -> String {
+    if us >= 10_000 { format!("{} ms", us / 1_000) } else { format!("{:.2} ms", us as f64 / 1e3) }
+}
+
+fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// `1.4 GB`: decimal units, as disks are sold.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit < UNITS.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
