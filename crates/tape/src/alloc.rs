@@ -1,7 +1,7 @@
 //! Segments are made ahead: writing into bytes that exist already halves every durable write.
 //!
 //! One file, `ahead`, waits zero-filled and synced, and becomes the next segment by a rename. A segment that retention
-//! or compression sets free becomes `ahead` instead, when none is waiting: its old bytes are no records of the new
+//! sets free becomes `ahead` instead, when none is waiting: its old bytes are no records of the new
 //! segment, because segment id and position are part of each checksum.
 
 use std::io;
@@ -166,10 +166,12 @@ impl Allocator {
     }
 
     /// Takes a file that is no longer needed as the next one, or removes it. The folder is not synced.
-    pub(crate) fn give_back(&self, path: &Path, bytes: u64) -> io::Result<()> {
+    pub(crate) fn give_back(&self, path: &Path) -> io::Result<()> {
         let shared = &self.shared;
+        let bytes = shared.storage.open_read(path)?.len_bytes()?;
         let mut state = shared.lock();
-        if state.ahead == Ahead::None && bytes >= shared.segment_bytes {
+        // Sealed segments are cut to their end, a little below their size.
+        if state.ahead == Ahead::None && bytes >= shared.segment_bytes / 2 {
             shared.storage.rename(path, &shared.dir.join(AHEAD_NAME))?;
             state.ahead = Ahead::Ready { bytes, recycled: true };
             return Ok(());

@@ -16,8 +16,9 @@
 //! then is the segment's own file let go.
 
 use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use crate::error::Error;
 use crate::folder;
@@ -145,30 +146,155 @@ impl StorageFile for Packed {
     }
 }
 
-/// Writes the compressed form of a sealed segment beside it. The segment's own file stays: the caller lets it go.
-/// Returns the size of the new file, or `None` when the segment is gone, or compressed already.
-pub(crate) fn pack(storage: &dyn Storage, dir: &Path, id: u64) -> Result<Option<u64>, Error> {
-    let raw = dir.join(segment::file_name(id));
-    let Some(from) = folder::open(storage, dir, id, Check::of(storage))?.filter(|file| file.path == raw) else {
-        return Ok(None);
-    };
-    let path = dir.join(segment::packed_name(id));
-    let unfinished = dir.join(format!("{}{UNFINISHED_SUFFIX}", segment::packed_name(id)));
-    let packed = storage
-        .open(&unfinished, true)
-        .and_then(|to| write_packed(&*from.bytes, from.len_bytes, id, &*to))
-        .and_then(|size| storage.rename(&unfinished, &path).map(|()| size))
-        .and_then(|size| storage.sync_dir(dir).map(|()| size));
-    match packed {
-        Ok(size) => Ok(Some(size)),
-        Err(error) => {
-            let _ = storage.remove(&unfinished);
-            Err(Error::io("compressing", &raw)(error))
+/// Compresses sealed segments, one after the other, beside the recording.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Held while a segment changes its form or goes: one that is being removed must not come back compressed.
+    excluded: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Segments below this one are sealed, and wait to be looked at.
+    below: Option<u64>,
+    stop: bool,
+    failures: Vec<(u64, Error)>,
+}
+
+/// Failures that are kept until somebody asks.
+const FAILURES_MAX: usize = 16;
+
+impl Packer {
+    /// `background`: with a thread of its own; otherwise segments are compressed when they are sealed, by the writer.
+    pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, background: bool) -> Self {
+        let shared = Arc::new(Shared {
+            storage,
+            dir: dir.to_path_buf(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            excluded: Mutex::new(()),
+        });
+        let thread = background.then(|| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().name("tape-compress".into()).spawn(move || shared.work()).ok()
+        });
+        Packer { shared, thread: thread.flatten() }
+    }
+
+    /// All segments below this one are sealed.
+    pub(crate) fn seal_below(&self, id: u64) {
+        if self.thread.is_none() {
+            self.shared.pack_below(id);
+            return;
+        }
+        self.shared.lock().below = Some(id);
+        self.shared.changed.notify_all();
+    }
+
+    /// Keeps segments as they are until the guard is dropped.
+    pub(crate) fn exclude(&self) -> MutexGuard<'_, ()> {
+        self.shared.excluded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn take_failures(&self) -> Vec<(u64, Error)> {
+        std::mem::take(&mut self.shared.lock().failures)
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
 
-fn write_packed(from: &dyn StorageFile, len_bytes: u64, id: u64, to: &dyn StorageFile) -> io::Result<u64> {
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            while state.below.is_none() && !state.stop {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.stop {
+                return;
+            }
+            let below = state.below.take();
+            drop(state);
+            if let Some(below) = below {
+                self.pack_below(below);
+            }
+        }
+    }
+
+    fn pack_below(&self, below: u64) {
+        let Ok(forms) = folder::forms(&*self.storage, &self.dir) else { return };
+        for (id, _) in forms.into_iter().filter(|(id, forms)| *id < below && forms.raw) {
+            if self.lock().stop {
+                return;
+            }
+            if let Err(error) = self.pack(id) {
+                let mut state = self.lock();
+                if state.failures.len() < FAILURES_MAX {
+                    state.failures.push((id, error));
+                }
+            }
+        }
+    }
+
+    /// Puts the compressed form of a sealed segment in its place.
+    fn pack(&self, id: u64) -> Result<(), Error> {
+        let storage = &*self.storage;
+        let raw = self.dir.join(segment::file_name(id));
+        let check = Check::of(storage);
+        let Some(from) = folder::open(storage, &self.dir, id, check)?.filter(|file| file.path == raw) else {
+            return Ok(());
+        };
+        let path = self.dir.join(segment::packed_name(id));
+        let unfinished = self.dir.join(format!("{}{UNFINISHED_SUFFIX}", segment::packed_name(id)));
+        let packed = storage
+            .open(&unfinished, true)
+            .and_then(|to| write_packed(&*from.bytes, from.len_bytes, id, &*to, || self.lock().stop))
+            .and_then(|()| {
+                let _guard = self.excluded.lock().unwrap_or_else(PoisonError::into_inner);
+                // Removed meanwhile: then it stays removed.
+                storage.open_read(&raw)?;
+                storage.rename(&unfinished, &path)?;
+                storage.sync_dir(&self.dir)?;
+                // Not recycled: readers that have it open go on in it.
+                storage.remove(&raw)?;
+                storage.sync_dir(&self.dir)
+            });
+        packed.map_err(|error| {
+            let _ = storage.remove(&unfinished);
+            Error::io("compressing", &raw)(error)
+        })
+    }
+}
+
+fn write_packed(
+    from: &dyn StorageFile,
+    len_bytes: u64,
+    id: u64,
+    to: &dyn StorageFile,
+    stopped: impl Fn() -> bool,
+) -> io::Result<()> {
     to.set_len(0)?;
     let count = len_bytes.div_ceil(BLOCK_BYTES as u64);
     let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + 8 * count as usize + 4);
@@ -181,6 +307,9 @@ fn write_packed(from: &dyn StorageFile, len_bytes: u64, id: u64, to: &dyn Storag
     let mut at = table_bytes;
     let mut buf = vec![0; BLOCK_BYTES];
     for nth in 0..count {
+        if stopped() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let start = nth * BLOCK_BYTES as u64;
         let want = BLOCK_BYTES.min(usize::try_from(len_bytes - start).unwrap_or(BLOCK_BYTES));
         // An unreadable or short segment is not compressed: its own file is the better evidence.
@@ -198,6 +327,5 @@ fn write_packed(from: &dyn StorageFile, len_bytes: u64, id: u64, to: &dyn Storag
     folder::write_all(to, &table, 0)?;
     folder::write_all(to, &table, at)?;
     folder::write_all(to, &table_bytes.to_le_bytes(), at + table_bytes)?;
-    to.sync_data()?;
-    Ok(at + table_bytes + 8)
+    to.sync_data()
 }

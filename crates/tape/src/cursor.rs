@@ -184,8 +184,14 @@ pub mod cursors {
     }
 }
 
-/// Where a reader stands, durably: what it last wrote is synced before it is believed. `None`: there is no such cursor.
-pub(crate) fn synced_seq(storage: &dyn Storage, dir: &Path, name: &str, sync: bool) -> Result<Option<u64>, Error> {
+/// Where a reader of this tape stands, durably: what it last wrote is synced before it is believed. `None`: there is no such cursor.
+pub(crate) fn synced_seq(
+    storage: &dyn Storage,
+    dir: &Path,
+    name: &str,
+    tape_id: Uuid,
+    sync: bool,
+) -> Result<Option<u64>, Error> {
     let path = dir.join(CURSORS_NAME).join(file_name(name)?);
     let file = match storage.open(&path, false) {
         Ok(file) => file,
@@ -195,7 +201,7 @@ pub(crate) fn synced_seq(storage: &dyn Storage, dir: &Path, name: &str, sync: bo
     if sync {
         file.sync_data().map_err(Error::io("syncing", &path))?;
     }
-    Ok(Some(newest(&*file).map_or(0, |(slot, _)| slot.seq)))
+    Ok(newest(&*file).filter(|(slot, _)| slot.tape_id == tape_id).map(|(slot, _)| slot.seq))
 }
 
 fn encode(out: &mut Vec<u8>, generation: u64, seq: u64, tape_id: Uuid, state: &[u8]) {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::alloc::{Allocation, Allocator};
+use crate::compress::Packer;
 use crate::current::{Current, Maker};
 use crate::error::Error;
 use crate::folder;
@@ -166,13 +167,14 @@ pub struct Log {
     pub(crate) options: Options,
     pub(crate) check: Check,
     pub(crate) maker: Maker,
+    pub(crate) packer: Packer,
     pub(crate) segment: Current,
     frames: Vec<u8>,
     /// Bytes of `frames` that are in the file.
     written: usize,
     next_seq: u64,
     durable_seq: u64,
-    checkpoint_due: bool,
+    pub(crate) checkpoint_due: bool,
     /// The current segment must be left before anything else is written.
     takeover: Option<Failure>,
     broken: bool,
@@ -226,7 +228,10 @@ impl Log {
             // Only now: its header was the last that knew the seq to go on with.
             let _ = storage.remove(&empty);
         }
+        let background = options.compress && options.allocation == Allocation::Background;
+        let packer = Packer::new(Arc::clone(&storage), dir, background);
         let mut log = Log {
+            packer,
             hint: Hint::create(&*storage, dir)?,
             check: Check::of(&*storage),
             storage,
@@ -248,6 +253,7 @@ impl Log {
             _lock: recovered.lock,
         };
         log.publish();
+        log.compress_sealed();
         if log.storage.is_shared() {
             match Bell::hang(dir) {
                 Ok(bell) => log.bell = Some(bell),
@@ -390,6 +396,8 @@ impl Log {
         if let Some(error) = self.maker.allocator.take_failure() {
             self.notes.push(Note::NothingAhead { error });
         }
+        let failures = self.packer.take_failures().into_iter();
+        self.notes.extend(failures.map(|(segment, error)| Note::NotCompressed { segment, error }));
         std::mem::take(&mut self.notes)
     }
 
@@ -459,7 +467,7 @@ impl Log {
             position: self.segment.synced,
             seq: self.durable_seq,
         };
-        self.hint.write(self.maker.tape_id, durable);
+        self.hint.write(self.maker.tape_id, self.options.mode, durable);
         self.tail.advance(durable);
         if let Some(bell) = &self.bell {
             bell.ring();
@@ -473,7 +481,14 @@ impl Log {
         self.seal(&sealed);
         self.checkpoint_due = true;
         self.publish();
+        self.compress_sealed();
         Ok(())
+    }
+
+    fn compress_sealed(&self) {
+        if self.options.compress {
+            self.packer.seal_below(self.segment.id);
+        }
     }
 
     /// Cuts a segment to its synced end. Best effort: whatever is behind it is void.

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::folder::{self, SegmentFile};
+use crate::log::Mode;
 use crate::recover::LOCK_NAME;
 use crate::scan::{Frame, Hole, Step, Walk, scan_last};
 use crate::segment::{Check, RecordKind};
 use crate::storage::Storage;
-use crate::tail::{Durable, Hint, Tail, Woken};
+use crate::tail::{Durable, Hint, Hinted, Tail, Woken};
 use crate::wake::{Ear, Heard};
 
 /// How often a reader looks when nobody can wake it: there is no writer, or no socket.
@@ -224,6 +225,18 @@ impl Reader {
         self.known.seq
     }
 
+    pub(crate) fn durable(&self) -> Durable {
+        self.known
+    }
+
+    /// How the living writer confirms records.
+    pub(crate) fn writer_mode(&self) -> Option<Mode> {
+        match &self.feed {
+            Feed::Remote { .. } => self.read_hinted()?.mode,
+            _ => None,
+        }
+    }
+
     /// The user's state as the segment in which the reader stands began with it; empty when it has none. With
     /// [`Start::Checkpoint`] it is there before the first record is asked for.
     #[must_use]
@@ -418,6 +431,10 @@ impl Reader {
     }
 
     fn read_hint(&self) -> Option<Durable> {
+        self.read_hinted().map(|hinted| hinted.durable)
+    }
+
+    fn read_hinted(&self) -> Option<Hinted> {
         let opened;
         let hint = match &self.feed {
             Feed::Remote { hint, .. } => hint,
@@ -426,7 +443,7 @@ impl Reader {
                 &opened
             }
         };
-        (0..HINT_TRIES).find_map(|_| hint.read()).map(|(_, durable)| durable)
+        (0..HINT_TRIES).find_map(|_| hint.read())
     }
 
     /// Takes up with a writer in another process, if one lives.

@@ -183,9 +183,9 @@ fn write_again(
     file: &dyn StorageFile,
     end: u64,
 ) -> io::Result<()> {
-    let known = Hint::open(storage, dir).and_then(|hint| hint.read());
-    let synced =
-        known.filter(|(_, durable)| durable.segment == last.id).map_or(DATA_START, |(_, durable)| durable.position);
+    let hinted = Hint::open(storage, dir).and_then(|hint| hint.read());
+    let known = hinted.filter(|hinted| hinted.tape_id == last.header.tape_id && hinted.durable.segment == last.id);
+    let synced = known.map_or(DATA_START, |hinted| hinted.durable.position);
     let mut at = synced.max(DATA_START);
     let mut buf = vec![0; COPY_BYTES];
     while at < end {

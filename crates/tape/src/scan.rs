@@ -52,7 +52,6 @@ pub(crate) struct Walk {
     last_seq: u64,
     /// Seqs from here on are void.
     seq_end: u64,
-    unreadable_bytes: u64,
 }
 
 impl Walk {
@@ -69,7 +68,6 @@ impl Walk {
             end,
             last_seq: file.header.first_seq.saturating_sub(1),
             seq_end,
-            unreadable_bytes: 0,
         }
     }
 
@@ -86,7 +84,6 @@ impl Walk {
             end: len,
             last_seq: 0,
             seq_end: u64::MAX,
-            unreadable_bytes: 0,
         };
         match walk.record_at(DATA_START) {
             Some(frame) => Some(frame.head),
@@ -126,9 +123,9 @@ impl Walk {
         self.last_seq
     }
 
-    /// Bytes that the disk refused to read so far.
-    pub(crate) fn unreadable_bytes(&self) -> u64 {
-        self.unreadable_bytes
+    /// Seqs from here on are not in this segment.
+    pub(crate) fn seq_end(&self) -> u64 {
+        self.seq_end
     }
 
     pub(crate) fn payload(&self, frame: &Frame) -> &[u8] {
@@ -222,9 +219,8 @@ impl Walk {
         }
         let from = self.at + self.filled as u64;
         let want = (self.buf.len() - self.filled).min(usize::try_from(self.end - from).unwrap_or(usize::MAX));
-        let (read, unreadable) = folder::read(&*self.bytes, &mut self.buf[self.filled..self.filled + want], from);
+        let (read, _) = folder::read(&*self.bytes, &mut self.buf[self.filled..self.filled + want], from);
         self.filled += read;
-        self.unreadable_bytes += unreadable;
         (need <= self.filled).then_some(0)
     }
 }

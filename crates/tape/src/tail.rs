@@ -4,7 +4,7 @@
 //! writer rewrites after each sync, and wait on the socket `wake.sock` (`wake.rs`):
 //!
 //! ```text
-//!  0 magic "TAPEHINT" · 8 u64 incarnation · 16 u64 segment · 24 u64 position · 32 u64 seq · 40 16 B tape id · 56 zeros · 60 u32 CRC32C
+//!  0 magic "TAPEHINT" · 8 u64 incarnation · 16 u64 segment · 24 u64 position · 32 u64 seq · 40 16 B tape id · 56 u8 mode · 60 u32 CRC32C
 //! ```
 //!
 //! The file is a hint and is never synced. It may be old after a power cut, never ahead of the data; nothing is decided by
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::folder;
+use crate::log::Mode;
 use crate::segment::{array_at, u32_at, u64_at};
 use crate::storage::{Storage, StorageFile};
 
@@ -118,10 +119,6 @@ impl Tail {
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,6 +127,14 @@ impl Tail {
 pub(crate) const HINT_NAME: &str = "durable";
 const HINT_BYTES: usize = 64;
 const HINT_MAGIC: [u8; 8] = *b"TAPEHINT";
+
+/// What a hint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hinted {
+    pub tape_id: Uuid,
+    pub mode: Option<Mode>,
+    pub durable: Durable,
+}
 
 /// The durable end for other processes.
 #[derive(Debug)]
@@ -148,7 +153,7 @@ impl Hint {
     }
 
     /// A failure leaves the hint old, and readers of other processes behind until the next one: it harms nobody else.
-    pub(crate) fn write(&self, tape_id: Uuid, durable: Durable) {
+    pub(crate) fn write(&self, tape_id: Uuid, mode: Mode, durable: Durable) {
         let mut out = [0; HINT_BYTES];
         out[0..8].copy_from_slice(&HINT_MAGIC);
         out[8..16].copy_from_slice(&durable.incarnation.to_le_bytes());
@@ -156,13 +161,18 @@ impl Hint {
         out[24..32].copy_from_slice(&durable.position.to_le_bytes());
         out[32..40].copy_from_slice(&durable.seq.to_le_bytes());
         out[40..56].copy_from_slice(tape_id.as_bytes());
+        out[56] = match mode {
+            Mode::Group => 1,
+            Mode::Each => 2,
+            Mode::Os => 3,
+        };
         let crc = crc32c::crc32c(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         let _ = folder::write_all(&*self.file, &out, 0);
     }
 
     /// `None`: there is none, or it was caught in the middle of being rewritten.
-    pub(crate) fn read(&self) -> Option<(Uuid, Durable)> {
+    pub(crate) fn read(&self) -> Option<Hinted> {
         let mut bytes = [0; HINT_BYTES];
         if self.file.read_at(&mut bytes, 0).ok()? < HINT_BYTES
             || bytes[0..8] != HINT_MAGIC
@@ -176,6 +186,12 @@ impl Hint {
             position: u64_at(&bytes, 24),
             seq: u64_at(&bytes, 32),
         };
-        Some((Uuid::from_bytes(array_at(&bytes, 40)), durable))
+        let mode = match bytes[56] {
+            1 => Some(Mode::Group),
+            2 => Some(Mode::Each),
+            3 => Some(Mode::Os),
+            _ => None,
+        };
+        Some(Hinted { tape_id: Uuid::from_bytes(array_at(&bytes, 40)), mode, durable })
     }
 }

@@ -52,8 +52,8 @@ impl Bell {
     /// Wakes every reader.
     pub(crate) fn ring(&self) {
         self.shared.readers.lock().unwrap_or_else(PoisonError::into_inner).retain_mut(|reader| {
-            match reader.write(&[1]) {
-                Ok(_) => true,
+            match reader.write_all(&[1]) {
+                Ok(()) => true,
                 Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             }
         });

@@ -1,6 +1,7 @@
 //! The contract of the tape, one line of it after the other, each with a test that breaks it on purpose.
 
 mod append;
+mod keep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
