@@ -67,7 +67,7 @@ impl Cursor {
         storage.create_dir_all(&folder).map_err(Error::io("creating", &folder))?;
         let file = storage.open(&path, true).map_err(Error::io("opening", &path))?;
         storage.sync_dir(&folder).map_err(Error::io("syncing", &folder))?;
-        let (mut slot, nth) = newest(&*file).unwrap_or((Slot::default(), 1));
+        let (mut slot, nth) = newest(&*file, &path)?.unwrap_or((Slot::default(), 1));
         if slot.tape_id != tape_id {
             slot = Slot { generation: slot.generation, tape_id, ..Slot::default() };
         }
@@ -159,7 +159,7 @@ pub mod cursors {
         for file in names {
             let path = folder.join(&file);
             let bytes = storage.open_read(&path).map_err(Error::io("opening", &path))?;
-            let slot = newest(&*bytes).map(|(slot, _)| slot).unwrap_or_default();
+            let slot = newest(&*bytes, &path)?.map(|(slot, _)| slot).unwrap_or_default();
             let Some(name) = reader_name(&file) else { continue };
             listed.push(Listed { name, seq: slot.seq, tape_id: slot.tape_id, state_bytes: slot.state.len() });
         }
@@ -201,7 +201,7 @@ pub(crate) fn synced_seq(
     if sync {
         file.sync_data().map_err(Error::io("syncing", &path))?;
     }
-    Ok(newest(&*file).filter(|(slot, _)| slot.tape_id == tape_id).map(|(slot, _)| slot.seq))
+    Ok(newest(&*file, &path)?.filter(|(slot, _)| slot.tape_id == tape_id).map(|(slot, _)| slot.seq))
 }
 
 fn encode(out: &mut Vec<u8>, generation: u64, seq: u64, tape_id: Uuid, state: &[u8]) {
@@ -219,16 +219,26 @@ fn encode(out: &mut Vec<u8>, generation: u64, seq: u64, tape_id: Uuid, state: &[
 }
 
 /// The slot that counts, and which of the two it is.
-fn newest(file: &dyn StorageFile) -> Option<(Slot, u64)> {
-    [0, 1]
-        .into_iter()
-        .filter_map(|nth| read_slot(file, nth * SLOT_BYTES).map(|slot| (slot, nth)))
-        .max_by_key(|(slot, _)| slot.generation)
+fn newest(file: &dyn StorageFile, path: &Path) -> Result<Option<(Slot, u64)>, Error> {
+    let mut newest: Option<(Slot, u64)> = None;
+    for nth in [0, 1] {
+        let Some((version, slot)) = read_slot(file, nth * SLOT_BYTES) else { continue };
+        if version > VERSION {
+            return Err(Error::NewerFormat { path: path.to_path_buf(), version, known: VERSION });
+        }
+        if newest.as_ref().is_none_or(|(newest, _)| newest.generation < slot.generation) {
+            newest = Some((slot, nth));
+        }
+    }
+    Ok(newest)
 }
 
-fn read_slot(file: &dyn StorageFile, at: u64) -> Option<Slot> {
+/// The version of a slot and what it says; `None` when it is damaged or was never written.
+fn read_slot(file: &dyn StorageFile, at: u64) -> Option<(u32, Slot)> {
     let mut head = [0; HEAD_BYTES];
-    if file.read_at(&mut head, at).ok()? < HEAD_BYTES || head[..8] != MAGIC || u32_at(&head, 8) != VERSION {
+    // A second try: an interrupted transfer must not set a reader back.
+    let read = |buf: &mut [u8], at: u64| file.read_at(buf, at).or_else(|_| file.read_at(buf, at)).ok();
+    if read(&mut head, at)? < HEAD_BYTES || head[..8] != MAGIC {
         return None;
     }
     let len = u32_at(&head, 12) as usize;
@@ -236,18 +246,19 @@ fn read_slot(file: &dyn StorageFile, at: u64) -> Option<Slot> {
         return None;
     }
     let mut state = vec![0; len];
-    if file.read_at(&mut state, at + HEAD_BYTES as u64).ok()? < len {
+    if read(&mut state, at + HEAD_BYTES as u64)? < len {
         return None;
     }
     if crc32c::crc32c_append(crc32c::crc32c(&head[..60]), &state) != u32_at(&head, 60) {
         return None;
     }
-    Some(Slot {
+    let slot = Slot {
         generation: u64_at(&head, 16),
         seq: u64_at(&head, 24),
         tape_id: Uuid::from_bytes(array_at(&head, 32)),
         state,
-    })
+    };
+    Some((u32_at(&head, 8), slot))
 }
 
 fn file_name(name: &str) -> Result<String, Error> {

@@ -177,6 +177,8 @@ pub struct Log {
     pub(crate) checkpoint_due: bool,
     /// The current segment must be left before anything else is written.
     takeover: Option<Failure>,
+    /// A segment could not be begun. Should its header survive all the same, seqs from here on would be void in the current one.
+    full_stop: bool,
     broken: bool,
     synced_at: Instant,
     pub(crate) notes: Vec<Note>,
@@ -245,6 +247,7 @@ impl Log {
             durable_seq: opening.last_seq,
             checkpoint_due: true,
             takeover: None,
+            full_stop: false,
             broken: false,
             synced_at: Instant::now(),
             notes,
@@ -424,7 +427,7 @@ impl Log {
     }
 
     fn fits(&self, bytes: u64) -> bool {
-        self.end() + bytes <= self.segment.capacity
+        !self.full_stop && self.end() + bytes <= self.segment.capacity
     }
 
     fn push(&mut self, kind: RecordKind, seq: u64, ts_recv: i64, more: bool, payload: &[u8]) {
@@ -476,7 +479,9 @@ impl Log {
 
     /// Goes on in a new segment with room for `need` bytes. Everything appended is synced.
     fn roll(&mut self, need: u64) -> Result<(), Error> {
+        self.full_stop = true;
         let next = self.maker.begin(self.next_seq, need, &mut self.notes)?;
+        self.full_stop = false;
         let sealed = std::mem::replace(&mut self.segment, next);
         self.seal(&sealed);
         self.checkpoint_due = true;
@@ -507,6 +512,7 @@ impl Log {
             }
             Err(error) => return Err(self.give_up(error)),
         };
+        self.full_stop = false;
         self.notes.push(Note::Poisoned { segment: self.segment.id, action: failure.action, error: failure.error });
         let failed = std::mem::replace(&mut self.segment, next);
         let frames = std::mem::take(&mut self.frames);

@@ -99,7 +99,11 @@ impl Reader {
     /// [`Error::NoTape`], [`Error::NewerFormat`], [`Error::Io`].
     pub fn open(storage: Arc<dyn Storage>, dir: &Path, start: Start) -> Result<Reader, Error> {
         let mut reader = Reader::new(storage, dir, Feed::Quiet { seen: None });
-        if folder::open_next(&*reader.storage, dir, 0, reader.check)?.is_none() {
+        let first = match folder::open_next(&*reader.storage, dir, 0, reader.check) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+            answer => answer?,
+        };
+        if first.is_none() {
             return Err(Error::NoTape { dir: dir.to_path_buf() });
         }
         if !reader.find_writer()? {

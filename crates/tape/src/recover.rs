@@ -49,7 +49,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
     remove_unfinished(storage, dir)?;
     let check = Check::of(storage);
     let ids = folder::list(storage, dir)?;
-    let next_id = ids.last().copied().unwrap_or(0) + 1;
+    let next_id = ids.last().copied().max(id_ahead(storage, dir)).unwrap_or(0) + 1;
     let mut behind = ids.iter().rev().copied();
     let mut unused = Vec::new();
     let last = loop {
@@ -131,6 +131,18 @@ fn remove_unfinished(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The id in the header of the file that is kept ahead. It may have been a segment whose name a power cut took back; under that
+/// id it would still pass for one.
+fn id_ahead(storage: &dyn Storage, dir: &Path) -> Option<u64> {
+    let file = storage.open_read(&dir.join(AHEAD_NAME)).ok()?;
+    let mut start = [0; DATA_START as usize];
+    folder::read(&*file, &mut start, 0);
+    match Header::decode(&start) {
+        HeaderRead::Valid(header) => Some(header.segment),
+        _ => None,
+    }
 }
 
 /// A file named like a segment that never became one: it waits for the next one to begin. If it holds anything that is not

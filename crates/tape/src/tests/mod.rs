@@ -2,6 +2,7 @@
 
 mod append;
 mod keep;
+mod recovery;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
