@@ -2,3 +2,4 @@
 
 mod coverage;
 mod events;
+mod kraken;

@@ -1,0 +1,3 @@
+//! Kraken: recorded frames through the parsers and books.
+
+mod recordings;
