@@ -8,6 +8,7 @@ use tapedeck_market::SmolStr;
 pub use crate::intake::{Outlet, Stopped};
 
 pub mod kraken;
+pub mod liveness;
 
 /// A connection to a venue.
 ///
@@ -77,4 +78,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[kraken::KIND];

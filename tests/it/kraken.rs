@@ -1,3 +1,4 @@
-//! Kraken: recorded frames through the parsers and books.
+//! Kraken: recorded frames through the parsers and books, then a fake venue through a session.
 
+mod live;
 mod recordings;

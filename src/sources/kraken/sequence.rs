@@ -1,0 +1,90 @@
+//! Trade ids: contiguous per symbol, and so the only numbering that Kraken's public feed has.
+
+use std::collections::HashMap;
+
+use tapedeck_market::{SmolStr, UnixNanos};
+
+/// The newest trade known of each symbol.
+#[derive(Debug, Default)]
+pub(super) struct TradeIds {
+    newest: HashMap<SmolStr, Newest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    id: u64,
+    /// Receive time up to which trades were whole.
+    whole_at: UnixNanos,
+}
+
+/// Ids that were passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Jump {
+    /// Receive time up to which trades were whole.
+    pub(super) from: UnixNanos,
+    pub(super) missing: u64,
+    /// The ids on both sides of the hole.
+    pub(super) before: u64,
+    pub(super) after: u64,
+}
+
+impl TradeIds {
+    /// Takes over what the tape knows. What lies between its end and `now`, where it does not
+    /// continue, is the recorder's gap; a jump found later begins here.
+    pub(super) fn resume(&mut self, last_ids: &HashMap<SmolStr, u64>, now: UnixNanos) {
+        for (symbol, &id) in last_ids {
+            let newest = self.newest.entry(symbol.clone()).or_insert(Newest { id, whole_at: now });
+            newest.id = newest.id.max(id);
+        }
+    }
+
+    /// Takes one trade in the order of arrival and tells whether ids before it are missing. An older id
+    /// than the newest (history sent again, a late trade) is no news.
+    pub(super) fn take(&mut self, symbol: &SmolStr, id: u64, ts_recv: UnixNanos) -> Option<Jump> {
+        let Some(newest) = self.newest.get_mut(symbol) else {
+            self.newest.insert(symbol.clone(), Newest { id, whole_at: ts_recv });
+            return None;
+        };
+        if id <= newest.id {
+            return None;
+        }
+        let missing = id - newest.id - 1;
+        let jump = Jump { from: newest.whole_at, missing, before: newest.id, after: id };
+        *newest = Newest { id, whole_at: ts_recv };
+        (missing > 0).then_some(jump)
+    }
+
+    /// Forgets a symbol that is no longer wanted.
+    pub(super) fn forget(&mut self, symbol: &str) {
+        self.newest.remove(symbol);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BTC: SmolStr = SmolStr::new_static("BTC/USD");
+
+    #[test]
+    fn a_jump_names_what_is_missing_and_since_when() {
+        let mut ids = TradeIds::default();
+        let at = UnixNanos::from_secs;
+        assert_eq!(ids.take(&BTC, 10, at(1)), None, "the first trade follows nothing");
+        assert_eq!(ids.take(&BTC, 11, at(2)), None);
+        assert_eq!(ids.take(&BTC, 15, at(3)), Some(Jump { from: at(2), missing: 3, before: 11, after: 15 }));
+        assert_eq!(ids.take(&BTC, 13, at(4)), None, "a late one is emitted, and its hole is known");
+        assert_eq!(ids.take(&BTC, 16, at(5)), None);
+    }
+
+    #[test]
+    fn a_restart_goes_on_from_the_tape() {
+        let mut ids = TradeIds::default();
+        let at = UnixNanos::from_secs;
+        ids.resume(&HashMap::from([(BTC, 100)]), at(50));
+        assert_eq!(ids.take(&BTC, 99, at(51)), None, "history");
+        assert_eq!(ids.take(&BTC, 102, at(52)), Some(Jump { from: at(50), missing: 1, before: 100, after: 102 }));
+        ids.resume(&HashMap::from([(BTC, 90)]), at(53));
+        assert_eq!(ids.take(&BTC, 103, at(54)), None, "what was seen since counts more");
+    }
+}

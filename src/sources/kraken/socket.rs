@@ -1,0 +1,95 @@
+//! A WebSocket: connected within limits, read without waiting while frames are there.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+/// Name lookup, TCP, TLS and upgrade together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// A request that the other side does not take in this time will not be answered either.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// The largest message that is read: the instrument list of 1,434 pairs is below one.
+const MESSAGE_BYTES: usize = 16 << 20;
+
+pub(super) struct Socket {
+    inner: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+/// What arrived.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// A text or binary message.
+    Data(Bytes),
+    /// Ping or pong of the protocol: bytes, but no news.
+    Control,
+}
+
+impl Socket {
+    pub(super) async fn connect(url: &str) -> anyhow::Result<Socket> {
+        install_tls();
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES))
+            .max_frame_size(Some(MESSAGE_BYTES))
+            .max_write_buffer_size(4 << 20);
+        // No Nagle: a request is one small segment, and its answer is waited for.
+        let connected = timeout(CONNECT_LIMIT, connect_async_with_config(url, Some(config), true));
+        let (inner, _) = connected
+            .await
+            .with_context(|| format!("connecting to {url}: no answer within {} s", CONNECT_LIMIT.as_secs()))?
+            .with_context(|| format!("connecting to {url}"))?;
+        Ok(Socket { inner })
+    }
+
+    /// Sends a text. Not cancel safe.
+    pub(super) async fn send(&mut self, text: String) -> anyhow::Result<()> {
+        timeout(SEND_LIMIT, self.inner.send(Message::text(text)))
+            .await
+            .context("sending a request: the socket takes nothing")?
+            .context("sending a request")
+    }
+
+    /// The next frame. Cancel safe.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Frame> {
+        let message = self.inner.next().await;
+        read(message)
+    }
+
+    /// The next frame, if it is there.
+    pub(super) fn ready(&mut self) -> Option<anyhow::Result<Frame>> {
+        self.inner.next().now_or_never().map(read)
+    }
+
+    /// Says goodbye, as well as it goes.
+    pub(super) async fn close(mut self) {
+        // Whoever closes does not care whether the other side heard it.
+        let _ = timeout(Duration::from_millis(500), self.inner.close(None)).await;
+    }
+}
+
+fn read(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> anyhow::Result<Frame> {
+    match message {
+        None => bail!("the venue closed the connection"),
+        Some(message) => Ok(match message.context("reading the feed")? {
+            Message::Text(text) => Frame::Data(text.into()),
+            Message::Binary(bytes) => Frame::Data(bytes),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Frame::Control,
+            Message::Close(None) => bail!("the venue closed the connection"),
+            Message::Close(Some(close)) => bail!("the venue closed the connection: {} {}", close.code, close.reason),
+        }),
+    }
+}
+
+/// The program installs its TLS provider first thing in `main`; a test or bench that calls in here may not have.
+pub(super) fn install_tls() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Lost against another thread doing the same: then it is installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
