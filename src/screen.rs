@@ -1,11 +1,10 @@
 //! The live screen of an attached `demo` or `run`: what arrives, how fast, and what is wrong.
 //!
-//! A few lines at the bottom of the terminal, drawn again twice a second; nothing is drawn when the
-//! output is not a terminal. The last events are read from the tape itself, like any reader's.
+//! A few lines below the log, drawn again twice a second; nothing is drawn when standard error is no
+//! terminal. The last events are read from the tape itself, like any reader's.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::StatusOf;
+use crate::logs::console;
 use crate::status::Status;
 
 const REDRAW: Duration = Duration::from_millis(500);
@@ -28,11 +28,10 @@ const READ_AT_MOST: usize = 5_000;
 /// Draws until `stop`, then leaves the last picture standing.
 pub async fn run(dir: &Path, status: StatusOf, durable: watch::Receiver<u64>, stop: CancellationToken) {
     let mut events = Events::default();
-    let mut drawn = 0;
     loop {
         let now = status();
         events.follow(dir, *durable.borrow());
-        draw(&picture(&now, &events.last), &mut drawn);
+        pin(&picture(&now, &events.last));
         tokio::select! {
             () = tokio::time::sleep(REDRAW) => {}
             () = stop.cancelled() => break,
@@ -79,6 +78,14 @@ impl Events {
 fn picture(status: &Status, events: &VecDeque<String>) -> Vec<String> {
     let mut lines: Vec<String> = events.iter().cloned().collect();
     lines.push(String::new());
+    lines.extend(summary(status));
+    lines
+}
+
+/// The tape, its pace, and a line a source.
+#[must_use]
+pub fn summary(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
     let tape = &status.tape;
     lines.push(format!(
         "tape {}  seq {}  {}  {}  mode {}  disk {} free",
@@ -122,22 +129,11 @@ fn picture(status: &Status, events: &VecDeque<String>) -> Vec<String> {
     lines
 }
 
-/// Draws over the picture before.
-fn draw(lines: &[String], drawn: &mut usize) {
+/// Shows the lines below the log, each cut to the terminal's width.
+fn pin(lines: &[String]) {
     let width = terminal_width();
-    let mut out = String::new();
-    if *drawn > 0 {
-        let _ = write!(out, "\x1b[{}A", *drawn);
-    }
-    for line in lines {
-        let cut: String = line.chars().filter(|c| !c.is_control()).take(width).collect();
-        let _ = write!(out, "\x1b[2K{cut}\r\n");
-    }
-    out.push_str("\x1b[J");
-    *drawn = lines.len();
-    let mut terminal = std::io::stderr().lock();
-    // A terminal that went away is no reason to stop recording.
-    let _ = terminal.write_all(out.as_bytes()).and_then(|()| terminal.flush());
+    let cut = |line: &String| line.chars().filter(|c| !c.is_control()).take(width).collect::<String>();
+    console::pin(&lines.iter().map(cut).collect::<Vec<_>>().join("\n"));
 }
 
 fn terminal_width() -> usize {

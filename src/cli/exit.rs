@@ -39,6 +39,9 @@ pub fn code(done: &anyhow::Result<()>) -> u8 {
     if error.is::<Problems>() {
         return USAGE;
     }
+    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(tapedeck_tape::Error::Locked { .. }))) {
+        return LOCKED;
+    }
     match error.downcast_ref::<End>() {
         Some(End::Usage(_)) => USAGE,
         Some(End::Absent(_)) => ABSENT,

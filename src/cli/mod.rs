@@ -6,12 +6,15 @@
 
 mod check;
 mod config;
+mod demo;
 mod doctor;
 pub mod exit;
 mod init;
 mod kinds;
 mod manual;
 pub mod out;
+mod run;
+mod status;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -34,8 +37,10 @@ Exit codes:
 
 const EXAMPLES: &str = "\
 Examples:
+  tapedeck demo                       record a simulated market: no configuration, no network
   tapedeck init                       write a commented tapedeck.toml
-  tapedeck check                      is everything right, and does every venue answer?";
+  tapedeck check                      is everything right, and does every venue answer?
+  tapedeck run                        record, until Ctrl-C";
 
 /// The flight recorder for live markets.
 ///
@@ -72,6 +77,9 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Args),
+    Run(run::Args),
+    Status(status::Args),
     Init(init::Args),
     Check(check::Args),
     Kinds(kinds::Args),
@@ -110,6 +118,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
     let mut out = Out::new(global.color());
     match cli.verb {
+        Verb::Demo(args) => args.run(global, &mut out),
+        Verb::Run(args) => args.run(global, &mut out),
+        Verb::Status(args) => args.run(global, &mut out),
         Verb::Init(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
         Verb::Kinds(args) => args.run(&mut out),

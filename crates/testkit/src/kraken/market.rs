@@ -126,6 +126,14 @@ impl Market {
         Market { pairs, rng: Rng::new(seed) }
     }
 
+    /// Gives the next trade of every pair this id.
+    pub(crate) fn number_trades_from(&mut self, id: u64) {
+        for pair in &mut self.pairs {
+            pair.next_trade_id = id;
+            pair.last.id = id.saturating_sub(1);
+        }
+    }
+
     /// Where something happens next. The first pairs are the busy ones. `None` in a market without pairs.
     pub(crate) fn choose(&mut self) -> Option<usize> {
         let len = self.pairs.len();

@@ -79,6 +79,7 @@ pub struct FakeKraken {
     listen: SocketAddr,
     log: Option<PathBuf>,
     remember: bool,
+    trade_ids_from: Option<u64>,
 }
 
 impl FakeKraken {
@@ -93,6 +94,7 @@ impl FakeKraken {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             log: None,
             remember: true,
+            trade_ids_from: None,
         }
     }
 
@@ -144,6 +146,14 @@ impl FakeKraken {
         self
     }
 
+    /// The first trade id of every pair, in place of one that follows from the seed: a market that
+    /// is started again can so go on behind where it was.
+    #[must_use]
+    pub fn trade_ids_from(mut self, id: u64) -> Self {
+        self.trade_ids_from = Some(id);
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors
@@ -158,7 +168,11 @@ impl FakeKraken {
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let addr = listener.local_addr()?;
-        let hub = Arc::new(Mutex::new(Hub::new(Market::new(&symbols, self.seed, text::now_ns()), self.seed)));
+        let mut market = Market::new(&symbols, self.seed, text::now_ns());
+        if let Some(id) = self.trade_ids_from {
+            market.number_trades_from(id);
+        }
+        let hub = Arc::new(Mutex::new(Hub::new(market, self.seed)));
         let (stop, sessions) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let server =
             Server { hub: Arc::clone(&hub), log: log.is_on().then(|| log.clone()), sessions: Arc::clone(&sessions) };

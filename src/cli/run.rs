@@ -1,0 +1,85 @@
+//! `tapedeck run`: the deck in the foreground.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use crate::cli::Global;
+use crate::cli::out::Out;
+use crate::config::units::Interval;
+use crate::config::{Loaded, Place};
+use crate::deck::{self, Plan, RunOptions};
+use crate::recorder::Summary;
+use crate::screen;
+
+const EXAMPLES: &str = "\
+Examples:
+  tapedeck run                              record what ./tapedeck.toml says, until Ctrl-C
+  tapedeck run -c desk.toml --only kraken   only this source; the others' gaps stay open
+  tapedeck run --for 10m                    stop by itself
+  tapedeck run --set tape.mode=each
+
+Ctrl-C or SIGTERM stops in order: sources, recorder, servers. A second one ends at once; what was
+acknowledged is on the tape all the same. SIGHUP reads the config again and restarts only the sources
+whose table changed.";
+
+/// Record, in the foreground, until a signal
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Only these sources, by the name of their table
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Stop by itself after this time, such as 10s or 2h
+    #[arg(long = "for", value_name = "TIME")]
+    run_for: Option<Interval>,
+    /// No live screen, also on a terminal
+    #[arg(long)]
+    plain: bool,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
+        let loaded = global.load()?;
+        let plan = Plan::of(&loaded, &self.only)?;
+        let _logs = global.start_logs(&loaded)?;
+        let dir = plan.dir.clone();
+        let options = RunOptions {
+            run_for: self.run_for.map(|time| time.0),
+            reload: Some(reloader(global.place(), self.only.clone(), &loaded)),
+            screen: !self.plain && std::io::stderr().is_terminal(),
+        };
+        let summary = crate::cli::block_on(deck::run(plan, options))?;
+        said(out, &summary, &dir)
+    }
+}
+
+/// Reads the config again; what cannot change while the recorder runs is refused by name.
+fn reloader(place: Place, only: Vec<String>, before: &Loaded) -> Arc<dyn Fn() -> anyhow::Result<Plan> + Send + Sync> {
+    let (tape, http) = (before.config.tape.clone(), before.config.http.clone());
+    Arc::new(move || {
+        let loaded = crate::config::load(&place)?;
+        loaded.secrets.iter().for_each(|secret| crate::logs::hide(secret));
+        anyhow::ensure!(loaded.config.tape == tape, "[tape] changed: that needs a restart of the deck");
+        anyhow::ensure!(loaded.config.http == http, "[http] changed: that needs a restart of the deck");
+        Ok(Plan::of(&loaded, &only)?)
+    })
+}
+
+/// What was recorded, and where it is.
+pub(super) fn said(out: &mut Out, summary: &Summary, dir: &std::path::Path) -> anyhow::Result<()> {
+    out.line(format!(
+        "recorded {} events ({}) as seq {} to {} in {}",
+        summary.events,
+        screen::bytes(summary.bytes),
+        summary.first_seq,
+        summary.last_seq,
+        dir.display(),
+    ))?;
+    if summary.gaps_opened > 0 {
+        out.line(format!("{} gaps were opened: tapedeck gaps", summary.gaps_opened))?;
+    }
+    if summary.duplicates > 0 {
+        out.line(format!("{} trades were on the tape already and not recorded again", summary.duplicates))?;
+    }
+    Ok(())
+}
