@@ -162,6 +162,7 @@ fn open(plan: &Plan) -> anyhow::Result<(Recorder, Watches, Opening)> {
     let last_recv = opening.last_ts_recv.map(UnixNanos).max(restored.last_recv());
     let settings = Settings {
         mode: plan.options.mode,
+        retention: plan.retention.clone(),
         on_full: plan.on_full,
         shed_below: plan.shed_below,
         ..Settings::of(&plan.dir)

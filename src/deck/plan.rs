@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tapedeck_market::SmolStr;
-use tapedeck_tape::{Mode, Options};
+use tapedeck_tape::{Mode, Options, Retention};
 
 use super::SourcePlan;
 use crate::config::{self, Config, Loaded, Problems};
@@ -22,6 +22,7 @@ pub struct Plan {
     /// Folder of the tape.
     pub dir: PathBuf,
     pub options: Options,
+    pub retention: Retention,
     pub on_full: OnFull,
     /// Below this many free bytes `on_full = "shed"` leaves out depth.
     pub shed_below: u64,
@@ -68,6 +69,7 @@ impl Plan {
             dir: tape.dir.clone(),
             shed_below: options.segment_bytes.saturating_mul(SHED_BELOW_SEGMENTS),
             options,
+            retention: Retention { keep_age: tape.keep.age, keep_bytes: tape.keep.bytes, required: Vec::new() },
             on_full: match tape.on_full {
                 config::OnFull::Stop => OnFull::Stop,
                 config::OnFull::DropOldest => OnFull::DropOldest,

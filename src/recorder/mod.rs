@@ -25,7 +25,7 @@ use tapedeck_market::{
     Body, Event, Flags, Gap, GapCause, GapState, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire,
 };
 use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Entry, Item, Log, Mode, Note, Reader, Start, Tail};
+use tapedeck_tape::{Entry, Item, Log, Mode, Note, Reader, Retention, Start, Tail};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::Intake;
@@ -40,6 +40,8 @@ const WINDOW: Duration = Duration::from_micros(500);
 const GROUP_BYTES: usize = 64 * 1024;
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
+/// How often retention looks for segments to drop.
+const RETAIN_EVERY: Duration = Duration::from_secs(15);
 /// Name of the source of events that the deck itself makes.
 pub const DECK: &str = "tapedeck";
 
@@ -59,6 +61,7 @@ pub enum OnFull {
 #[derive(Debug)]
 pub struct Settings {
     pub mode: Mode,
+    pub retention: Retention,
     pub on_full: OnFull,
     /// Folder of the tape, to ask for free space.
     pub dir: PathBuf,
@@ -74,6 +77,7 @@ impl Settings {
     pub fn of(dir: &Path) -> Self {
         Settings {
             mode: Mode::default(),
+            retention: Retention::default(),
             on_full: OnFull::default(),
             dir: dir.to_owned(),
             shed_below: 0,
@@ -147,6 +151,7 @@ pub struct Recorder {
     ends: Vec<usize>,
     receive_times: Vec<i64>,
     last_sync: Instant,
+    last_retain: Instant,
     last_view: Instant,
     /// Since when nothing could be written.
     disk_gap_since: Option<UnixNanos>,
@@ -190,6 +195,7 @@ impl Recorder {
             ends: Vec::new(),
             receive_times: Vec::new(),
             last_sync: Instant::now(),
+            last_retain: Instant::now(),
             last_view: Instant::now(),
             disk_gap_since: None,
             view: View::default(),
@@ -480,6 +486,9 @@ impl Recorder {
     /// Returns when an append may succeed again.
     fn wait_for_space(&mut self) -> anyhow::Result<()> {
         let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
+        if self.settings.on_full == OnFull::DropOldest && self.drop_oldest() {
+            return Ok(());
+        }
         if self.disk_gap_since.is_none() {
             tracing::error!(dir = %self.settings.dir.display(), "disk full, recording waits for space");
             self.disk_gap_since = Some(since);
@@ -495,6 +504,41 @@ impl Recorder {
         }
         std::thread::sleep(FULL_RETRY);
         Ok(())
+    }
+
+    /// Lets old segments go. A failure costs space, nothing else: it is tried again.
+    fn retain(&mut self) {
+        match self.log.retain(&self.settings.retention, UnixNanos::now().0) {
+            Ok(retained) if retained.segments > 0 => {
+                tracing::info!(
+                    segments = retained.segments,
+                    bytes = retained.bytes,
+                    first_seq = retained.first_seq,
+                    "old segments removed"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "removing old segments"),
+        }
+    }
+
+    /// Makes room by giving up the oldest segment; `false` when there is none that may go.
+    fn drop_oldest(&mut self) -> bool {
+        match self.log.drop_oldest(&self.settings.retention) {
+            Ok(dropped) if dropped.segments > 0 => {
+                tracing::warn!(
+                    bytes = dropped.bytes,
+                    first_seq = dropped.first_seq,
+                    "disk full, oldest segment removed"
+                );
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "making room on a full disk");
+                false
+            }
+        }
     }
 
     /// After a full disk: every subscription has missed something.
@@ -564,6 +608,10 @@ impl Recorder {
             self.append(repaired, None)?;
         }
         self.shed_or_not()?;
+        if self.last_retain.elapsed() >= RETAIN_EVERY {
+            self.last_retain = Instant::now();
+            self.retain();
+        }
         // In mode `os` nothing else would sync the last records of a burst.
         self.log.sync().context("syncing the tape")?;
         self.publish_view();
