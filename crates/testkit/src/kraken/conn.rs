@@ -1,6 +1,7 @@
 //! One WebSocket connection: a reader of requests and a writer of frames, side by side.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ use crate::ws::{self, Decoder, Incoming, Opcode};
 const BATCH: usize = 512;
 /// Pause after each byte of a slow drip: a frame of 200 bytes takes 0.2 s.
 const DRIP_PAUSE: Duration = Duration::from_millis(1);
+/// Bytes of a lap that are stamped and written at once.
+const LAP_CHUNK: usize = 128 * 1024;
+/// A client that subscribes in pieces is waited for so long before a lap is prepared.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(20);
 /// How long the peer may take to answer a close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
@@ -31,21 +36,34 @@ struct Ailment {
     drip: Option<Instant>,
 }
 
+/// What all connections of a server share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) hub: Arc<Mutex<Hub>>,
+    pub(crate) log: Option<SentLog>,
+    /// Data messages that were handed to a socket.
+    pub(crate) messages: Arc<AtomicU64>,
+    /// As fast as the sockets take, see [`super::lap`].
+    pub(crate) flat_out: bool,
+}
+
 /// Serves a connection whose handshake is done, until it ends in any way.
-pub(crate) async fn serve(
-    id: u64,
-    stream: TcpStream,
-    early: Vec<u8>,
-    hub: Arc<Mutex<Hub>>,
-    log: Option<SentLog>,
-    server: CancellationToken,
-) {
+pub(crate) async fn serve(id: u64, stream: TcpStream, early: Vec<u8>, shared: Shared, server: CancellationToken) {
+    let hub = &*shared.hub;
     let end = server.child_token();
     let queue = hub.lock().unwrap_or_else(PoisonError::into_inner).connect(id, end.clone());
     let (reader, writer) = stream.into_split();
     let (deaf, ears) = watch::channel(None);
-    let read = read(id, reader, early, &hub, ears);
-    let write = Writer { id, socket: writer, queue, log, deaf, ailment: Ailment::default() };
+    let read = read(id, reader, early, hub, ears);
+    let write = Writer {
+        id,
+        socket: writer,
+        queue,
+        shared: shared.clone(),
+        deaf,
+        ailment: Ailment::default(),
+        told_anew: false,
+    };
     let outcome = tokio::select! {
         outcome = read => outcome,
         outcome = write.run() => outcome,
@@ -104,10 +122,12 @@ struct Writer {
     id: u64,
     socket: OwnedWriteHalf,
     queue: mpsc::Receiver<Out>,
-    log: Option<SentLog>,
+    shared: Shared,
     /// Tells the reader until when to hear nothing.
     deaf: watch::Sender<Option<Instant>>,
     ailment: Ailment,
+    /// A subscription began or ended: a lap must be prepared anew.
+    told_anew: bool,
 }
 
 /// What a batch ends with.
@@ -121,7 +141,19 @@ impl Writer {
     async fn run(mut self) -> io::Result<()> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut bytes = Vec::with_capacity(64 * 1024);
-        while self.queue.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            if self.shared.flat_out && !self.told_anew {
+                self.run_laps().await?;
+            }
+            let wait = if self.told_anew { SUBSCRIBE_PAUSE } else { Duration::MAX };
+            match tokio::time::timeout(wait, self.queue.recv_many(&mut batch, BATCH)).await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(_) => {
+                    self.told_anew = false;
+                    continue;
+                }
+            }
             let last = self.prepare(&mut batch, &mut bytes);
             self.write(&bytes).await?;
             bytes.clear();
@@ -131,6 +163,26 @@ impl Writer {
                 Last::Close(close) => return self.close(&close).await,
             }
         }
+    }
+
+    /// Sends laps until the queue has something, and stops at the end of one: books are then as they were.
+    async fn run_laps(&mut self) -> io::Result<()> {
+        let hub = Arc::clone(&self.shared.hub);
+        let lap = hub.lock().unwrap_or_else(PoisonError::into_inner).lap(self.id);
+        let Some(mut lap) = lap else { return Ok(()) };
+        let mut laps = 0;
+        while self.queue.is_empty() {
+            let mut from = 0;
+            while from < lap.len() {
+                let to = lap.len().min(from + LAP_CHUNK);
+                self.socket.write_all(lap.stamped(from..to)).await?;
+                from = to;
+            }
+            lap.advance();
+            laps += 1;
+            self.shared.messages.fetch_add(lap.messages, Ordering::Relaxed);
+        }
+        hub.lock().unwrap_or_else(PoisonError::into_inner).lapped(&lap, laps);
         Ok(())
     }
 
@@ -167,7 +219,14 @@ impl Writer {
                 break;
             }
         }
-        if let Some(log) = &self.log {
+        let is_told = |out: &&Out| matches!(out, Out::Frame(_, delivery) if delivery.is_sent());
+        let sent = batch[..told].iter().filter(is_told).count();
+        self.shared.messages.fetch_add(sent as u64, Ordering::Relaxed);
+        self.told_anew |= self.shared.flat_out
+            && batch
+                .iter()
+                .any(|out| matches!(out, Out::Frame(frame, _) if matches!(frame.kind, "ack" | "unsubscribed")));
+        if let Some(log) = &self.shared.log {
             let frames = batch[..told].iter().filter_map(|out| match out {
                 Out::Frame(frame, delivery) => Some((&**frame, *delivery)),
                 _ => None,

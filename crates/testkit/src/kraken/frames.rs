@@ -330,6 +330,16 @@ pub(crate) fn ack(
     Frame::whole(channel, "ack", symbol, text.as_bytes())
 }
 
+/// An ack as it was recorded, with the id of the request that it answers now.
+pub(crate) fn recorded_ack(channel: Channel, symbol: &str, text: &str, req_id: Option<i64>) -> Frame {
+    let method = r#""method":"subscribe","#;
+    let text = match req_id {
+        Some(id) => text.replacen(method, &format!(r#"{method}"req_id":{id},"#), 1),
+        None => text.to_owned(),
+    };
+    Frame::whole(channel, "ack", symbol, text.as_bytes())
+}
+
 /// What refuses one. There is no `result`, so that without a `req_id` nobody can tell what was refused.
 pub(crate) fn refusal(
     channel: Channel,

@@ -5,19 +5,21 @@
 //! no update is lost or doubled between them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::account::Account;
 use super::active::Active;
 use super::book::{Level, Side, changes};
 use super::fault::Fault;
 use super::frames::{self, Channel, Frame, Levels};
 use super::log::Delivery;
 use super::market::{Market, Step};
+use super::replay::{Playing, Recording, Speed};
 use super::rng::Rng;
 use super::text::now_ns;
 
@@ -54,6 +56,8 @@ pub(crate) struct Conn {
     /// Ends the connection at once.
     pub(crate) end: CancellationToken,
     pub(crate) subscribed: bool,
+    /// Has recorded frames coming, with the heartbeats of their time.
+    pub(crate) playing: bool,
     /// Requests in the second that began then.
     pub(crate) requests: (Instant, u32),
 }
@@ -96,6 +100,11 @@ pub(crate) struct Hub {
     pub(crate) conns: HashMap<u64, Conn>,
     pub(crate) instrument: Vec<Sub>,
     pub(crate) active: Active,
+    /// Recorded frames, in place of a market that steps.
+    pub(crate) recording: Option<(Arc<Recording>, Speed)>,
+    pub(crate) playing: HashMap<u64, Playing>,
+    pub(crate) account: Account,
+    pub(crate) me: Weak<Mutex<Hub>>,
     /// Told when somebody subscribes: the clock of the fault script starts.
     pub(crate) first_subscription: Arc<Notify>,
     /// Dice of how things are told, apart from those of what happens: who listens must not change the market.
@@ -103,31 +112,45 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(market: Market, seed: u64) -> Self {
+    pub(crate) fn new(
+        market: Market,
+        seed: u64,
+        recording: Option<(Arc<Recording>, Speed)>,
+        account: Account,
+    ) -> Arc<Mutex<Self>> {
         let routes = market.pairs.iter().map(|_| Routes::default()).collect();
-        Hub {
-            market,
-            routes,
-            conns: HashMap::new(),
-            instrument: Vec::new(),
-            active: Active::default(),
-            first_subscription: Arc::default(),
-            telling: Rng::new(!seed),
-        }
+        Arc::new_cyclic(|me| {
+            Mutex::new(Hub {
+                me: Weak::clone(me),
+                recording,
+                playing: HashMap::new(),
+                account,
+                market,
+                routes,
+                conns: HashMap::new(),
+                instrument: Vec::new(),
+                active: Active::default(),
+                first_subscription: Arc::default(),
+                telling: Rng::new(!seed),
+            })
+        })
     }
 
     pub(crate) fn connect(&mut self, id: u64, end: CancellationToken) -> mpsc::Receiver<Out> {
         let (out, queue) = mpsc::channel(QUEUE);
         // Beyond 2^53, where a reader that takes it for a float goes wrong.
         let connection_id = (1 << 63) + 0x1357_9bdf_0246 * id + id;
-        let status = frames::status(&self.active.system, connection_id);
-        self.conns.insert(id, Conn { out, end, subscribed: false, requests: (Instant::now(), 0) });
-        self.tell(id, status);
+        let recorded = self.recording.as_ref().and_then(|(recording, _)| recording.status().cloned());
+        let status = recorded.unwrap_or_else(|| Arc::new(frames::status(&self.active.system, connection_id)));
+        self.conns.insert(id, Conn { out, end, subscribed: false, playing: false, requests: (Instant::now(), 0) });
+        self.send(id, Out::Frame(status, Delivery::Sent));
         queue
     }
 
     pub(crate) fn disconnect(&mut self, id: u64) {
         self.conns.remove(&id);
+        self.playing.remove(&id);
+        self.account.followers.retain(|follower| follower.conn != id);
         self.instrument.retain(|sub| sub.conn != id);
         for routes in &mut self.routes {
             for subs in [&mut routes.ticker, &mut routes.trade, &mut routes.book, &mut routes.ohlc] {
@@ -156,7 +179,8 @@ impl Hub {
 
     pub(crate) fn heartbeat(&mut self) {
         let beat = Bytes::from(frames::heartbeat());
-        let listening: Vec<u64> = self.conns.iter().filter(|(_, c)| c.subscribed).map(|(&id, _)| id).collect();
+        let listening: Vec<u64> =
+            self.conns.iter().filter(|(_, c)| c.subscribed && !c.playing).map(|(&id, _)| id).collect();
         listening.into_iter().for_each(|id| self.send(id, Out::Raw(beat.clone())));
     }
 
@@ -173,6 +197,9 @@ impl Hub {
         let step = self.market.step(pair, ts_ns);
         if step.trades > 0 {
             self.publish_trades(step, ts_ns);
+        }
+        if step.trades > 0 {
+            self.trade_for_account(pair, ts_ns);
         }
         for (depth, before) in &depths {
             self.publish_book(pair, *depth, before, ts_ns);
@@ -299,6 +326,7 @@ impl Hub {
                 self.active.system = system;
                 self.send_all(|| Out::Frame(Arc::clone(&status), Delivery::Sent));
             }
+            Fault::TokensExpire => self.account.expire_tokens(),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! shows: trade ids that went on without him. What happens is a function of the seed, of the
 //! number of steps and of the depths that were asked for; only the timestamps come from the clock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::book::{Book, Level, Side, find};
@@ -20,6 +20,7 @@ const MIN_LEVELS: usize = 14;
 const HISTORY_TRADES: usize = 400_000;
 /// Intervals of the candle channel, minutes.
 pub(crate) const INTERVALS: [u32; 9] = [1, 5, 15, 30, 60, 240, 1_440, 10_080, 21_600];
+const DAY_NS: i64 = 86_400_000_000_000;
 /// Finished candles kept per interval.
 const CANDLES: usize = 720;
 
@@ -105,6 +106,8 @@ pub(crate) struct Pair {
     pub(crate) history: VecDeque<Trade>,
     pub(crate) last: Trade,
     pub(crate) day: Stats,
+    /// Since midnight, with the number of that day.
+    today: (i64, Stats),
     pub(crate) candles: Vec<Candles>,
     /// Price that the walk is pulled back to, ticks.
     anchor: i64,
@@ -116,14 +119,18 @@ pub(crate) struct Pair {
 #[derive(Debug)]
 pub(crate) struct Market {
     pub(crate) pairs: Vec<Pair>,
+    places: HashMap<Arc<str>, usize>,
     rng: Rng,
 }
 
 impl Market {
-    pub(crate) fn new(symbols: &[String], seed: u64, now_ns: i64) -> Self {
-        let keep_trades = (HISTORY_TRADES / symbols.len().max(1)).clamp(50, 10_000);
-        let pairs = symbols.iter().map(|symbol| Pair::new(symbol, seed, keep_trades, now_ns)).collect();
-        Market { pairs, rng: Rng::new(seed) }
+    /// `first_id`: where trade ids begin, added to a number of the pair's own.
+    pub(crate) fn new(listed: Vec<Listed>, seed: u64, first_id: u64, now_ns: i64) -> Self {
+        let keep_trades = (HISTORY_TRADES / listed.len().max(1)).clamp(50, 10_000);
+        let pairs: Vec<Pair> =
+            listed.into_iter().map(|listed| Pair::new(listed, seed, first_id, keep_trades, now_ns)).collect();
+        let places = pairs.iter().enumerate().map(|(at, pair)| (Arc::clone(&pair.symbol), at)).collect();
+        Market { pairs, places, rng: Rng::new(seed) }
     }
 
     /// Gives the next trade of every pair this id.
@@ -148,7 +155,7 @@ impl Market {
     }
 
     pub(crate) fn find(&self, symbol: &str) -> Option<usize> {
-        self.pairs.iter().position(|pair| &*pair.symbol == symbol)
+        self.places.get(symbol).copied()
     }
 }
 
@@ -182,20 +189,42 @@ const KNOWN: [(&str, u8, i64); 16] = [
     ("PEPE/EUR", 10, 98_120),
 ];
 
+/// A pair as it is listed, before it has traded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) symbol: String,
+    pub(crate) price_decimals: u8,
+    pub(crate) qty_decimals: u8,
+    /// Price that its walk begins at and is pulled back to, ticks.
+    pub(crate) anchor: i64,
+}
+
+impl Listed {
+    /// A pair of that name: from the name and the seed alone, so that it is the same in a market of
+    /// one and of a thousand.
+    pub(crate) fn named(symbol: String, seed: u64) -> Self {
+        if let Some(&(_, price_decimals, anchor)) = KNOWN.iter().find(|known| known.0 == symbol) {
+            return Listed { symbol, price_decimals, qty_decimals: 8, anchor };
+        }
+        let mut rng = dice_of(&symbol, seed);
+        let price_decimals = u8::try_from(rng.between(1, 9)).unwrap_or(4);
+        let qty_decimals = if rng.chance(8) { 5 } else { 8 };
+        Listed { symbol, price_decimals, qty_decimals, anchor: rng.between(5_000, 900_000) }
+    }
+}
+
+fn dice_of(symbol: &str, seed: u64) -> Rng {
+    Rng::new(seed ^ (u64::from(crc32fast::hash(symbol.as_bytes())) << 16))
+}
+
 impl Pair {
-    fn new(symbol: &str, seed: u64, keep_trades: usize, now_ns: i64) -> Self {
-        // From the name and the seed alone: a pair is the same in a market of one and of a thousand.
-        let mut rng = Rng::new(seed ^ u64::from(crc32fast::hash(symbol.as_bytes())) << 16);
-        let known = KNOWN.iter().find(|known| known.0 == symbol);
-        let (price_decimals, anchor) = known.map_or_else(
-            || (u8::try_from(rng.between(1, 9)).unwrap_or(4), rng.between(5_000, 900_000)),
-            |&(_, decimals, ticks)| (decimals, ticks),
-        );
-        let qty_decimals = if known.is_none() && rng.chance(8) { 5 } else { 8 };
-        let next_trade_id = 1_000_000 + rng.below(90_000_000);
+    fn new(listed: Listed, seed: u64, first_id: u64, keep_trades: usize, now_ns: i64) -> Self {
+        let Listed { symbol, price_decimals, qty_decimals, anchor } = listed;
+        let mut rng = dice_of(&symbol, !seed);
+        let next_trade_id = first_id + 1_000_000 + rng.below(90_000_000);
         let last = Trade { id: next_trade_id - 1, ticks: anchor, units: 1, buy: true, limit: true, ts_ns: now_ns };
         let mut pair = Pair {
-            symbol: symbol.into(),
+            symbol: symbol.as_str().into(),
             price_decimals,
             qty_decimals,
             book: Book {
@@ -206,6 +235,7 @@ impl Pair {
             history: VecDeque::new(),
             last,
             day: Stats::begin(anchor),
+            today: (now_ns.div_euclid(DAY_NS), Stats::begin(anchor)),
             candles: Vec::new(),
             anchor,
             levels: LEVELS,
@@ -226,6 +256,11 @@ impl Pair {
             self.levels = depth + SPARE_LEVELS;
             self.refill(&mut Rng::new(self.next_trade_id));
         }
+    }
+
+    /// Statistics since midnight.
+    pub(crate) fn today(&self) -> &Stats {
+        &self.today.1
     }
 
     /// Candles of an interval, kept from now on.
@@ -272,10 +307,19 @@ impl Pair {
             if best.units == 0 {
                 levels.remove(0);
             }
-            let trade = Trade { id: self.next_trade_id, ticks, units, buy, limit, ts_ns: now_ns };
+            // A nanosecond apart: a page of history may end between any two.
+            let ts_ns = now_ns + i64::try_from(done).unwrap_or(0);
+            let trade = Trade { id: self.next_trade_id, ticks, units, buy, limit, ts_ns };
             self.next_trade_id += 1;
             self.last = trade;
             self.day.add(&trade);
+            let day = now_ns.div_euclid(DAY_NS);
+            if day > self.today.0 {
+                self.today = (day, Stats::begin(ticks));
+            }
+            if day == self.today.0 {
+                self.today.1.add(&trade);
+            }
             self.candles.iter_mut().for_each(|candles| candles.add(&trade));
             if self.history.len() >= self.keep_trades {
                 self.history.pop_front();
@@ -365,9 +409,13 @@ fn some_units(rng: &mut Rng) -> i64 {
 mod tests {
     use super::*;
 
+    fn listed(count: usize) -> Vec<Listed> {
+        names(count).into_iter().map(|name| Listed::named(name, 1)).collect()
+    }
+
     #[test]
     fn a_market_stays_sane_for_a_hundred_thousand_steps() {
-        let mut market = Market::new(&names(40), 7, 1_800_000_000_000_000_000);
+        let mut market = Market::new(listed(40), 7, 0, 1_800_000_000_000_000_000);
         market.pairs[0].deepen(1_000);
         for step in 0..100_000 {
             let Some(at) = market.choose() else { continue };
@@ -390,7 +438,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_market_again() {
         let run = |seed| {
-            let mut market = Market::new(&names(5), seed, 0);
+            let mut market = Market::new(listed(5), seed, 0, 0);
             for n in 0..5_000 {
                 market.step(n % 5, 0);
             }

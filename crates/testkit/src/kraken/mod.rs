@@ -10,6 +10,7 @@
 //! the venue tells it: a status first, an ack per symbol, snapshots, updates with the checksum of
 //! the true book, a heartbeat each second. Faults are in [`GRAMMAR`].
 
+mod account;
 mod active;
 mod book;
 mod conn;
@@ -18,11 +19,16 @@ mod fault;
 mod frames;
 mod garbage;
 mod hub;
+mod lap;
 mod log;
 mod market;
+mod names;
+mod replay;
 mod requests;
+mod rest;
 mod rng;
 mod server;
+mod simulate;
 mod text;
 
 use std::net::SocketAddr;
@@ -35,12 +41,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use account::Credentials;
 pub use fault::{BadFault, Fault, GRAMMAR, Garbage, Reading, Scheduled, Target, duration, parse_script};
 pub use frames::Channel;
 pub use log::{Delivery, Sent, SentLog};
+pub use replay::Speed;
+pub use simulate::{SimulateArgs, simulate};
 
+use account::Account;
+use conn::Shared;
 use hub::Hub;
-use market::Market;
+use market::{Listed, Market};
+use replay::Recording;
 use server::Server;
 
 /// Which pairs are traded.
@@ -80,6 +92,9 @@ pub struct FakeKraken {
     log: Option<PathBuf>,
     remember: bool,
     trade_ids_from: Option<u64>,
+    frames: Option<(PathBuf, Speed)>,
+    flat_out: bool,
+    credentials: Option<Credentials>,
 }
 
 impl FakeKraken {
@@ -95,6 +110,9 @@ impl FakeKraken {
             log: None,
             remember: true,
             trade_ids_from: None,
+            frames: None,
+            flat_out: false,
+            credentials: None,
         }
     }
 
@@ -115,6 +133,29 @@ impl FakeKraken {
     #[must_use]
     pub fn rate(mut self, rate: u32) -> Self {
         self.rate = rate;
+        self
+    }
+
+    /// Serves the frames of a file, one a line, plain or gzipped, in place of a market.
+    #[must_use]
+    pub fn frames(mut self, path: impl Into<PathBuf>, speed: Speed) -> Self {
+        self.frames = Some((path.into(), speed));
+        self
+    }
+
+    /// Sends tickers, trades and books as fast as the sockets take them, from frames rendered
+    /// beforehand. The sent log then holds acks and snapshots only, and only faults of the
+    /// connection have an effect.
+    #[must_use]
+    pub fn flat_out(mut self) -> Self {
+        self.flat_out = true;
+        self
+    }
+
+    /// Lets the holder of a key have tokens of the private channel; without, nobody gets one.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 
@@ -157,29 +198,45 @@ impl FakeKraken {
     /// Starts the server.
     ///
     /// # Errors
-    /// The address is taken, or the log cannot be made.
+    /// The address is taken, the log cannot be made, or the recording cannot be read.
     pub async fn start(self) -> anyhow::Result<Handle> {
         let symbols = match self.pairs {
             Pairs::Count(count) => market::names(count),
             Pairs::Named(names) => names,
+        };
+        let listed = || symbols.into_iter().map(|symbol| Listed::named(symbol, self.seed)).collect();
+        let (recording, listed) = match &self.frames {
+            None => (None, listed()),
+            Some((path, speed)) => {
+                let (recording, listed) = Recording::open(path)?;
+                (Some((Arc::new(recording), *speed)), listed)
+            }
         };
         let log = SentLog::new(self.log.as_deref(), self.remember)
             .with_context(|| format!("cannot make the sent log {:?}", self.log.unwrap_or_default()))?;
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let addr = listener.local_addr()?;
-        let mut market = Market::new(&symbols, self.seed, text::now_ns());
+        let rate = if recording.is_some() || self.flat_out { 0 } else { self.rate };
+        let first_id = if self.flat_out { lap::FIRST_ID } else { 0 };
+        let mut market = Market::new(listed, self.seed, first_id, text::now_ns());
         if let Some(id) = self.trade_ids_from {
             market.number_trades_from(id);
         }
-        let hub = Arc::new(Mutex::new(Hub::new(market, self.seed)));
+        let hub = Hub::new(market, self.seed, recording, Account::new(self.credentials, self.seed));
         let (stop, sessions) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
-        let server =
-            Server { hub: Arc::clone(&hub), log: log.is_on().then(|| log.clone()), sessions: Arc::clone(&sessions) };
+        let messages = Arc::new(AtomicU64::new(0));
+        let shared = Shared {
+            hub: Arc::clone(&hub),
+            log: log.is_on().then(|| log.clone()),
+            messages: Arc::clone(&messages),
+            flat_out: self.flat_out,
+        };
+        let server = Server { shared, sessions: Arc::clone(&sessions) };
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(listener, stop.clone()));
         let by_the_clock = stop.clone();
-        let (market, beats) = (engine::live(Arc::clone(&hub), self.rate), engine::heartbeats(Arc::clone(&hub)));
+        let (market, beats) = (engine::live(Arc::clone(&hub), rate), engine::heartbeats(Arc::clone(&hub)));
         tasks.spawn(async move {
             tokio::select! {
                 () = market => {}
@@ -188,7 +245,7 @@ impl FakeKraken {
             }
         });
         tasks.spawn(engine::script(Arc::clone(&hub), self.faults, stop.clone()));
-        Ok(Handle { addr, hub, log, sessions, stop, tasks })
+        Ok(Handle { addr, hub, log, sessions, messages, stop, tasks })
     }
 }
 
@@ -200,6 +257,7 @@ pub struct Handle {
     hub: Arc<Mutex<Hub>>,
     log: SentLog,
     sessions: Arc<AtomicU64>,
+    messages: Arc<AtomicU64>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -236,6 +294,12 @@ impl Handle {
     #[must_use]
     pub fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Messages with data, acks and refusals that were handed to sockets.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
     }
 
     /// Ends all connections and gives the port back. The log is complete afterwards.

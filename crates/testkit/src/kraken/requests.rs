@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::frames::{self, Channel};
 use super::hub::{DEPTHS, Hub, Out, Sub};
 use super::market::INTERVALS;
+use super::replay::Answer;
 
 /// Trades in the snapshot of a trade subscription.
 const SNAPSHOT_TRADES: usize = 50;
@@ -36,6 +37,12 @@ pub(crate) struct Params {
     interval: Option<u32>,
     #[serde(default)]
     pub(crate) snapshot: Option<bool>,
+    #[serde(default)]
+    pub(crate) token: Option<String>,
+    #[serde(default)]
+    pub(crate) snap_orders: Option<bool>,
+    #[serde(default)]
+    pub(crate) snap_trades: Option<bool>,
 }
 
 impl Hub {
@@ -73,7 +80,7 @@ impl Hub {
         conn.requests.1 > limit
     }
 
-    fn refuse(&mut self, conn: u64, channel: Channel, symbol: &str, error: &str, request: &Request) {
+    pub(crate) fn refuse(&mut self, conn: u64, channel: Channel, symbol: &str, error: &str, request: &Request) {
         let now_ns = self.now_ns();
         self.tell(conn, frames::refusal(channel, &request.method, symbol, error, request.req_id, now_ns));
     }
@@ -83,10 +90,9 @@ impl Hub {
             return self.refuse(conn, Channel::Status, "", "Channel is not supported", request);
         };
         match channel {
-            Channel::Status | Channel::Executions => {
-                self.refuse(conn, channel, "", "Channel is not supported", request);
-            }
+            Channel::Status => self.refuse(conn, channel, "", "Channel is not supported", request),
             Channel::Instrument => self.subscribe_instrument(conn, request),
+            Channel::Executions => self.subscribe_executions(conn, request),
             Channel::Ticker | Channel::Trade | Channel::Book | Channel::Ohlc => {
                 self.subscribe_pairs(conn, channel, request)
             }
@@ -120,19 +126,31 @@ impl Hub {
                 self.refuse(conn, channel, symbol, &reason, request);
                 continue;
             }
+            let recorded = match self.ask_recording(conn, channel, symbol, argument) {
+                Answer::Refused => {
+                    self.refuse(conn, channel, symbol, "Subscription depth not supported", request);
+                    continue;
+                }
+                Answer::Ack { text, again: false } => text,
+                Answer::Ack { again: true, .. } | Answer::Unknown => None,
+            };
             let silenced = self.active.silences(channel, symbol);
             let Some(subs) = self.routes[pair].of(channel) else { continue };
             // Asked twice, it is told anew: where the venue refuses, this keeps a client's repeat simple to test.
             subs.retain(|sub| !(sub.conn == conn && (channel != Channel::Ohlc || sub.argument == argument)));
             subs.push(Sub { conn, argument, silenced });
             let now_ns = self.now_ns();
+            let ack = recorded.map(|ack| frames::recorded_ack(channel, symbol, &ack, request.req_id));
             let result = result_of(channel, symbol, argument, request.params.snapshot);
-            self.tell(conn, frames::ack(channel, "subscribe", symbol, &result, request.req_id, now_ns));
+            let ack = ack.unwrap_or_else(|| frames::ack(channel, "subscribe", symbol, &result, request.req_id, now_ns));
+            self.tell(conn, ack);
             if !silenced {
                 accepted.push(pair);
             }
         }
-        if request.params.snapshot != Some(false) {
+        if self.recording.is_some() {
+            self.play(conn);
+        } else if request.params.snapshot != Some(false) {
             self.snapshots(conn, channel, argument, &accepted);
         }
     }
@@ -204,6 +222,10 @@ impl Hub {
         if channel == Channel::Instrument {
             self.instrument.retain(|sub| sub.conn != conn);
             return self.acknowledge_end(conn, channel, "", r#""channel":"instrument""#, request);
+        }
+        if channel == Channel::Executions {
+            self.account.followers.retain(|follower| follower.conn != conn);
+            return self.acknowledge_end(conn, channel, "", r#""channel":"executions""#, request);
         }
         for symbol in &request.params.symbol {
             let Some(subs) = self.market.find(symbol).and_then(|pair| self.routes[pair].of(channel)) else {

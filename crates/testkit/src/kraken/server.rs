@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
-use super::conn;
+use super::conn::{self, Shared};
 use super::hub::Hub;
-use super::log::SentLog;
+use super::rest;
 
 /// Longest head of a request, bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -25,8 +25,7 @@ const MAX_CONNECTIONS: usize = 1_024;
 /// A listening server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) hub: Arc<Mutex<Hub>>,
-    pub(crate) log: Option<SentLog>,
+    pub(crate) shared: Shared,
     /// Connections that were ever made.
     pub(crate) sessions: Arc<AtomicU64>,
 }
@@ -40,8 +39,8 @@ impl Server {
                 Some(_) = clients.join_next() => {}
                 accepted = listener.accept(), if clients.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
-                        let (hub, log, sessions) = (Arc::clone(&self.hub), self.log.clone(), Arc::clone(&self.sessions));
-                        clients.spawn(welcome(stream, hub, log, sessions, stop.clone()));
+                        let (shared, sessions) = (self.shared.clone(), Arc::clone(&self.sessions));
+                        clients.spawn(welcome(stream, shared, sessions, stop.clone()));
                     }
                     Err(error) => {
                         // Out of descriptors, most likely: it may pass.
@@ -58,7 +57,10 @@ impl Server {
 /// The head of an HTTP request, with what came after it.
 #[derive(Debug)]
 pub(crate) struct Head {
+    pub(crate) method: String,
+    /// Without the query.
     pub(crate) path: String,
+    pub(crate) query: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
     pub(crate) rest: Vec<u8>,
@@ -72,22 +74,18 @@ impl Head {
     fn parse(bytes: &[u8], end: usize) -> Option<Head> {
         let text = std::str::from_utf8(&bytes[..end]).ok()?;
         let mut lines = text.split("\r\n");
-        let path = lines.next()?.split(' ').nth(1)?;
+        let mut first = lines.next()?.split(' ');
+        let (method, target) = (first.next()?.to_owned(), first.next()?);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let headers = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        Some(Head { path: path.into(), headers, rest: bytes[end + 4..].to_vec() })
+        Some(Head { method, path: path.into(), query: query.into(), headers, rest: bytes[end + 4..].to_vec() })
     }
 }
 
-async fn welcome(
-    mut stream: TcpStream,
-    hub: Arc<Mutex<Hub>>,
-    log: Option<SentLog>,
-    sessions: Arc<AtomicU64>,
-    stop: CancellationToken,
-) {
+async fn welcome(mut stream: TcpStream, shared: Shared, sessions: Arc<AtomicU64>, stop: CancellationToken) {
     let head = tokio::select! {
         () = stop.cancelled() => return,
         head = tokio::time::timeout(HEAD_WAIT, read_head(&mut stream)) => head,
@@ -95,7 +93,9 @@ async fn welcome(
     let Ok(Ok(head)) = head else { return };
     let is_upgrade = head.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"));
     if !is_upgrade {
-        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        if let Err(error) = answer(&mut stream, &head, &shared.hub).await {
+            tracing::debug!(error = %error, "request failed");
+        }
         return;
     }
     if let Err(error) = shake_hands(&mut stream, &head).await {
@@ -103,7 +103,7 @@ async fn welcome(
         return;
     }
     let id = sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    conn::serve(id, stream, head.rest, hub, log, stop).await;
+    conn::serve(id, stream, head.rest, shared, stop).await;
 }
 
 async fn read_head(stream: &mut TcpStream) -> io::Result<Head> {
@@ -116,6 +116,24 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Head> {
             return Err(io::Error::other("no HTTP request"));
         }
     }
+}
+
+/// Answers one HTTP request and closes.
+async fn answer(stream: &mut TcpStream, head: &Head, hub: &Mutex<Hub>) -> io::Result<()> {
+    let len: usize = head.header("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
+    if len > MAX_HEAD_BYTES {
+        return Err(io::Error::other("a body of that length is not read"));
+    }
+    let mut body = head.rest.clone();
+    while body.len() < len {
+        if stream.read_buf(&mut body).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    body.truncate(len);
+    let (status, text) = hub.lock().unwrap_or_else(PoisonError::into_inner).answer(head, &body);
+    stream.write_all(rest::http(status, &text).as_bytes()).await?;
+    stream.shutdown().await
 }
 
 async fn shake_hands(stream: &mut TcpStream, head: &Head) -> io::Result<()> {

@@ -2,3 +2,5 @@
 
 mod client;
 mod market;
+mod recorded;
+mod rest;
