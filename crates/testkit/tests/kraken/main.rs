@@ -1,5 +1,7 @@
 //! The fake Kraken as a client sees it, over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
 mod client;
 mod market;
 mod recorded;
