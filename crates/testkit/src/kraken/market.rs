@@ -137,6 +137,10 @@ impl Market {
     pub(crate) fn number_trades_from(&mut self, id: u64) {
         for pair in &mut self.pairs {
             pair.next_trade_id = id;
+            // The past ends where the future begins.
+            for (age, trade) in (1..).zip(pair.history.iter_mut().rev()) {
+                trade.id = id.saturating_sub(age);
+            }
             pair.last.id = id.saturating_sub(1);
         }
     }
