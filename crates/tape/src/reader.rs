@@ -63,6 +63,8 @@ pub struct Reader {
     feed: Feed,
     known: Durable,
     walk: Option<Walk>,
+    /// The end that the walk was given is the end of its segment; otherwise it is how far the segment was durable.
+    sealed: bool,
     next_seq: u64,
     /// Records before this time are passed over.
     from_ts: Option<i64>,
@@ -132,6 +134,7 @@ impl Reader {
             feed,
             known: Durable::default(),
             walk: None,
+            sealed: false,
             next_seq: 1,
             from_ts: None,
             held: None,
@@ -302,10 +305,11 @@ impl Reader {
     }
 
     fn enter(&mut self, file: &SegmentFile) -> Result<(), Error> {
-        let (end, seq_end) = if file.id == self.known.segment {
-            (self.known.position, u64::MAX)
-        } else {
+        self.sealed = file.id != self.known.segment;
+        let (end, seq_end) = if self.sealed {
             (file.len_bytes, self.first_seq_behind(file.id)?)
+        } else {
+            (self.known.position, u64::MAX)
         };
         match &mut self.walk {
             Some(walk) => walk.enter(file, end, seq_end),
@@ -342,8 +346,10 @@ impl Reader {
                 Step::Damage(_) => {}
                 Step::End => {
                     let at = walk.segment();
-                    if at == self.known.segment {
-                        if !self.refresh() {
+                    if !self.sealed {
+                        // `known` may have moved since the walk was given its end: by a wait, for one.
+                        let at_the_end = at == self.known.segment && walk.end() >= self.known.position;
+                        if at_the_end && !self.refresh() {
                             return Ok(self.hole_before(self.known.seq + 1));
                         }
                         self.extend(at)?;
@@ -396,15 +402,13 @@ impl Reader {
 
     /// The durable end has moved, in this segment or out of it.
     fn extend(&mut self, at: u64) -> Result<(), Error> {
-        let (end, seq_end) = if at == self.known.segment {
-            (self.known.position, u64::MAX)
-        } else {
-            let len = folder::open(&*self.storage, &self.dir, at, self.check)?.map(|file| file.len_bytes);
-            (len.unwrap_or(0), self.first_seq_behind(at)?)
-        };
+        let seq_end = if at == self.known.segment { None } else { Some(self.first_seq_behind(at)?) };
         if let Some(walk) = &mut self.walk {
-            walk.extend(end.max(walk.position()), seq_end);
+            // What is open is read to its end, even if its name is gone by now.
+            let end = if seq_end.is_some() { walk.len_bytes() } else { self.known.position };
+            walk.extend(end.max(walk.position()), seq_end.unwrap_or(u64::MAX));
         }
+        self.sealed = seq_end.is_some();
         Ok(())
     }
 

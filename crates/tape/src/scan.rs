@@ -123,6 +123,16 @@ impl Walk {
         self.last_seq
     }
 
+    /// Length of the segment's bytes by now.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.bytes.len_bytes().unwrap_or(0)
+    }
+
+    /// How far the walk may go.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Seqs from here on are not in this segment.
     pub(crate) fn seq_end(&self) -> u64 {
         self.seq_end

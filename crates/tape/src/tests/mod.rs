@@ -1,6 +1,8 @@
 //! The contract of the tape, one line of it after the other, each with a test that breaks it on purpose.
 
 mod append;
+mod follow;
+mod golden;
 mod keep;
 mod recovery;
 
