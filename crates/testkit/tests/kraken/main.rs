@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 mod client;
+mod faults;
 mod market;
 mod recorded;
 mod rest;
