@@ -7,6 +7,7 @@ use tapedeck_market::SmolStr;
 
 pub use crate::intake::{Outlet, Stopped};
 
+pub mod file;
 pub mod kraken;
 pub mod liveness;
 
@@ -78,4 +79,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[kraken::KIND];
+pub const KINDS: &[Kind] = &[file::KIND, kraken::KIND];

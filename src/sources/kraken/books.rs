@@ -47,7 +47,7 @@ pub enum Verdict {
 /// The books of one feed, by symbol.
 #[derive(Debug)]
 pub struct Books {
-    /// Levels a side, as subscribed.
+    /// Levels a side, as subscribed, where a snapshot does not say.
     depth: u32,
     policy: Policy,
     kept: HashMap<SmolStr, Kept>,
@@ -82,7 +82,7 @@ impl Books {
                 broken_at: None,
                 suspect: false,
             });
-            kept.book = Some(Book::new(Some(self.depth as usize)));
+            kept.book = Some(Book::new(Some(update.depth.unwrap_or(self.depth) as usize)));
         }
         let Some(kept) = self.kept.get_mut(symbol) else {
             return Verdict::Adrift;

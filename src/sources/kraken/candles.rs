@@ -13,7 +13,7 @@ use tapedeck_market::{Body, Candle, CandleFlags, Event, Position, SmolStr, UnixN
 
 /// What was last said, per (symbol, interval).
 #[derive(Debug, Default)]
-pub(super) struct Candles {
+pub(in crate::sources) struct Candles {
     said: HashMap<(SmolStr, i64), Said>,
 }
 
@@ -26,7 +26,7 @@ struct Said {
 
 impl Candles {
     /// Takes over the positions that the tape kept.
-    pub(super) fn resume(&mut self, positions: &HashMap<SmolStr, SmolStr>) {
+    pub(in crate::sources) fn resume(&mut self, positions: &HashMap<SmolStr, SmolStr>) {
         for (key, value) in positions {
             let parts = key.strip_prefix("ohlc ").and_then(|rest| rest.split_once(' '));
             let Some((minutes, symbol)) = parts else { continue };
@@ -38,7 +38,7 @@ impl Candles {
 
     /// Turns one frame's candles, in order, into what is news in them.
     #[must_use]
-    pub(super) fn news(&mut self, events: Vec<Event>) -> Vec<Event> {
+    pub(in crate::sources) fn news(&mut self, events: Vec<Event>) -> Vec<Event> {
         let mut news = Vec::with_capacity(events.len());
         for event in events {
             match &event.body {

@@ -186,7 +186,7 @@ impl Config {
 
 fn minutes(interval: Interval) -> anyhow::Result<u32> {
     let seconds = interval.0.as_secs();
-    if interval.0.subsec_nanos() != 0 || seconds % 60 != 0 || !OHLC_MINUTES.contains(&(seconds / 60)) {
+    if interval.0.subsec_nanos() != 0 || !seconds.is_multiple_of(60) || !OHLC_MINUTES.contains(&(seconds / 60)) {
         bail!("ohlc_intervals: {interval} is not offered by the venue: 1m, 5m, 15m, 30m, 1h, 4h, 1d, 7d or 15d");
     }
     u32::try_from(seconds / 60).context("ohlc_intervals")

@@ -13,7 +13,7 @@
 #[cfg(test)]
 mod agreement;
 pub mod books;
-mod candles;
+pub(super) mod candles;
 mod check;
 mod config;
 pub mod message;
@@ -22,7 +22,7 @@ pub mod parse;
 mod private;
 mod rest;
 mod scan;
-mod sequence;
+pub(super) mod sequence;
 mod session;
 mod socket;
 mod subs;

@@ -6,7 +6,7 @@ use tapedeck_market::{SmolStr, UnixNanos};
 
 /// The newest trade known of each symbol.
 #[derive(Debug, Default)]
-pub(super) struct TradeIds {
+pub(in crate::sources) struct TradeIds {
     newest: HashMap<SmolStr, Newest>,
 }
 
@@ -19,19 +19,19 @@ struct Newest {
 
 /// Ids that were passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Jump {
+pub(in crate::sources) struct Jump {
     /// Receive time up to which trades were whole.
-    pub(super) from: UnixNanos,
-    pub(super) missing: u64,
+    pub(in crate::sources) from: UnixNanos,
+    pub(in crate::sources) missing: u64,
     /// The ids on both sides of the hole.
-    pub(super) before: u64,
-    pub(super) after: u64,
+    pub(in crate::sources) before: u64,
+    pub(in crate::sources) after: u64,
 }
 
 impl TradeIds {
     /// Takes over what the tape knows. What lies between its end and `now`, where it does not
     /// continue, is the recorder's gap; a jump found later begins here.
-    pub(super) fn resume(&mut self, last_ids: &HashMap<SmolStr, u64>, now: UnixNanos) {
+    pub(in crate::sources) fn resume(&mut self, last_ids: &HashMap<SmolStr, u64>, now: UnixNanos) {
         for (symbol, &id) in last_ids {
             let newest = self.newest.entry(symbol.clone()).or_insert(Newest { id, whole_at: now });
             newest.id = newest.id.max(id);
@@ -40,7 +40,7 @@ impl TradeIds {
 
     /// Takes one trade in the order of arrival and tells whether ids before it are missing. An older id
     /// than the newest (history sent again, a late trade) is no news.
-    pub(super) fn take(&mut self, symbol: &SmolStr, id: u64, ts_recv: UnixNanos) -> Option<Jump> {
+    pub(in crate::sources) fn take(&mut self, symbol: &SmolStr, id: u64, ts_recv: UnixNanos) -> Option<Jump> {
         let Some(newest) = self.newest.get_mut(symbol) else {
             self.newest.insert(symbol.clone(), Newest { id, whole_at: ts_recv });
             return None;
@@ -55,7 +55,7 @@ impl TradeIds {
     }
 
     /// Forgets a symbol that is no longer wanted.
-    pub(super) fn forget(&mut self, symbol: &str) {
+    pub(in crate::sources) fn forget(&mut self, symbol: &str) {
         self.newest.remove(symbol);
     }
 }

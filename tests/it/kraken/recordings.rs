@@ -9,7 +9,7 @@ use tapedeck::sources::kraken::books::{Books, Policy, Verdict};
 use tapedeck::sources::kraken::message::{Ctx, Message};
 use tapedeck::sources::kraken::names::{Names, modern};
 use tapedeck::sources::kraken::{parse, v1};
-use tapedeck_market::{Body, Book, Event, Level, SmolStr, UnixNanos};
+use tapedeck_market::{Body, Book, Event, SmolStr, UnixNanos};
 
 const AT: UnixNanos = UnixNanos(1_784_483_680_000_000_000);
 
