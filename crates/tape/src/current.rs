@@ -24,6 +24,15 @@ pub(crate) struct Current {
     pub synced: u64,
 }
 
+/// The last record before a place on the tape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Last {
+    /// 0 = there is none.
+    pub seq: u64,
+    /// ns; `None` = there is none, or it is not known.
+    pub ts_recv: Option<i64>,
+}
+
 /// Makes segments, one after the other.
 #[derive(Debug)]
 pub(crate) struct Maker {
@@ -37,22 +46,22 @@ pub(crate) struct Maker {
 }
 
 impl Maker {
-    /// Begins a segment with room for `need` bytes of records; its header and its name are synced. A file that fails is
+    /// Begins a segment behind a record, with room for `need` bytes of records; its header and its name are synced. A file that fails is
     /// replaced once, with a note.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Io`].
-    pub(crate) fn begin(&mut self, first_seq: u64, need: u64, notes: &mut Vec<Note>) -> Result<Current, Error> {
-        match self.try_begin(first_seq, need) {
+    pub(crate) fn begin(&mut self, after: Last, need: u64, notes: &mut Vec<Note>) -> Result<Current, Error> {
+        match self.try_begin(after, need) {
             Err(Error::Io { action, source, .. }) => {
                 notes.push(Note::Poisoned { segment: self.next_id - 1, action, error: source });
-                self.try_begin(first_seq, need)
+                self.try_begin(after, need)
             }
             answer => answer,
         }
     }
 
-    fn try_begin(&mut self, first_seq: u64, need: u64) -> Result<Current, Error> {
+    fn try_begin(&mut self, after: Last, need: u64) -> Result<Current, Error> {
         let id = self.next_id;
         // Used once, whatever happens: bytes of a failed attempt can then never be taken for records.
         self.next_id += 1;
@@ -61,9 +70,10 @@ impl Maker {
         let header = Header {
             tape_id: self.tape_id,
             segment: id,
-            first_seq,
+            first_seq: after.seq + 1,
             created_ns: wall_ns(),
             incarnation: self.incarnation,
+            last_ts_before: after.ts_recv,
             recycled,
         };
         let copy = header.encode();

@@ -102,6 +102,7 @@ fn describe(bytes: Arc<dyn StorageFile>, path: PathBuf, id: u64, check: Check) -
                 first_seq: first.seq,
                 created_ns: first.ts_recv,
                 incarnation: 0,
+                last_ts_before: None,
                 recycled: true,
             },
             None => return Ok(None),

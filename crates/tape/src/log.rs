@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::alloc::{Allocation, Allocator};
 use crate::compress::Packer;
-use crate::current::{Current, Maker};
+use crate::current::{Current, Last, Maker};
 use crate::error::Error;
 use crate::folder;
 use crate::recover::recover;
@@ -172,8 +172,9 @@ pub struct Log {
     frames: Vec<u8>,
     /// Bytes of `frames` that are in the file.
     written: usize,
-    next_seq: u64,
-    durable_seq: u64,
+    /// The last record appended, and the last one synced.
+    last: Last,
+    durable: Last,
     pub(crate) checkpoint_due: bool,
     /// The current segment must be left before anything else is written.
     takeover: Option<Failure>,
@@ -200,8 +201,8 @@ impl fmt::Debug for Log {
         f.debug_struct("Log")
             .field("dir", &self.dir)
             .field("segment", &self.segment)
-            .field("next_seq", &self.next_seq)
-            .field("durable_seq", &self.durable_seq)
+            .field("last", &self.last)
+            .field("durable", &self.durable)
             .finish_non_exhaustive()
     }
 }
@@ -225,7 +226,8 @@ impl Log {
             next_id: recovered.next_id,
         };
         let mut notes = Vec::new();
-        let segment = maker.begin(opening.last_seq + 1, 0, &mut notes)?;
+        let last = Last { seq: opening.last_seq, ts_recv: opening.last_ts_recv };
+        let segment = maker.begin(last, 0, &mut notes)?;
         if let Some(empty) = recovered.empty {
             // Only now: its header was the last that knew the seq to go on with.
             let _ = storage.remove(&empty);
@@ -243,8 +245,8 @@ impl Log {
             segment,
             frames: Vec::new(),
             written: 0,
-            next_seq: opening.last_seq + 1,
-            durable_seq: opening.last_seq,
+            last,
+            durable: last,
             checkpoint_due: true,
             takeover: None,
             full_stop: false,
@@ -280,7 +282,7 @@ impl Log {
         checkpoint: &mut dyn FnMut() -> Vec<Vec<u8>>,
     ) -> Result<u64, Error> {
         self.refuse_broken()?;
-        let first_seq = self.next_seq;
+        let (before, first_seq) = (self.last, self.last.seq + 1);
         let Some(last) = entries.len().checked_sub(1) else { return Ok(first_seq) };
         let bytes = frames_bytes(entries.iter().map(|entry| entry.payload))?;
         if self.takeover.is_some() {
@@ -299,14 +301,14 @@ impl Log {
                 self.roll(need)?;
             }
         }
-        let before = self.frames.len();
+        let start = self.frames.len();
         let ts_recv = entries[0].ts_recv;
         for payload in &state {
             self.push(RecordKind::Checkpoint, first_seq, ts_recv, true, payload);
         }
         for (nth, entry) in entries.iter().enumerate() {
-            self.push(RecordKind::Event, self.next_seq, entry.ts_recv, nth != last, entry.payload);
-            self.next_seq += 1;
+            self.last = Last { seq: self.last.seq + 1, ts_recv: Some(entry.ts_recv) };
+            self.push(RecordKind::Event, self.last.seq, entry.ts_recv, nth != last, entry.payload);
         }
         let due = std::mem::replace(&mut self.checkpoint_due, false);
         if self.options.mode == Mode::Os || self.frames.len() - self.written >= WRITE_BYTES {
@@ -315,9 +317,9 @@ impl Log {
                 self.take_over()
             });
             if let Err(error) = written {
-                self.frames.truncate(before);
-                self.written = self.written.min(before);
-                self.next_seq = first_seq;
+                self.frames.truncate(start);
+                self.written = self.written.min(start);
+                self.last = before;
                 self.checkpoint_due = due;
                 return Err(error);
             }
@@ -334,7 +336,7 @@ impl Log {
     pub fn commit(&mut self) -> Result<u64, Error> {
         if self.options.mode == Mode::Os && self.takeover.is_none() && self.synced_at.elapsed() < OS_SYNC_EVERY {
             self.refuse_broken()?;
-            return Ok(self.durable_seq);
+            return Ok(self.durable.seq);
         }
         self.sync()
     }
@@ -349,7 +351,7 @@ impl Log {
             self.take_over()?;
         }
         if self.frames.is_empty() {
-            return Ok(self.durable_seq);
+            return Ok(self.durable.seq);
         }
         let synced = self.write_out().and_then(|()| self.sync_file());
         if let Err(failure) = synced {
@@ -358,19 +360,19 @@ impl Log {
         } else {
             self.confirm();
         }
-        Ok(self.durable_seq)
+        Ok(self.durable.seq)
     }
 
     /// The seq that the next record gets.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
-        self.next_seq
+        self.last.seq + 1
     }
 
     /// The last seq that survives a power cut; 0 = none.
     #[must_use]
     pub fn durable_seq(&self) -> u64 {
-        self.durable_seq
+        self.durable.seq
     }
 
     #[must_use]
@@ -458,7 +460,7 @@ impl Log {
         self.segment.synced += self.frames.len() as u64;
         self.frames.clear();
         self.written = 0;
-        self.durable_seq = self.next_seq - 1;
+        self.durable = self.last;
         self.synced_at = Instant::now();
         self.publish();
     }
@@ -468,7 +470,7 @@ impl Log {
             incarnation: self.maker.incarnation,
             segment: self.segment.id,
             position: self.segment.synced,
-            seq: self.durable_seq,
+            seq: self.durable.seq,
         };
         self.hint.write(self.maker.tape_id, self.options.mode, durable);
         self.tail.advance(durable);
@@ -480,7 +482,7 @@ impl Log {
     /// Goes on in a new segment with room for `need` bytes. Everything appended is synced.
     fn roll(&mut self, need: u64) -> Result<(), Error> {
         self.full_stop = true;
-        let next = self.maker.begin(self.next_seq, need, &mut self.notes)?;
+        let next = self.maker.begin(self.last, need, &mut self.notes)?;
         self.full_stop = false;
         let sealed = std::mem::replace(&mut self.segment, next);
         self.seal(&sealed);
@@ -504,7 +506,7 @@ impl Log {
     /// Leaves the current segment after a failure, and appends again in a new one what was not synced.
     fn take_over(&mut self) -> Result<(), Error> {
         let Some(failure) = self.takeover.take() else { return Ok(()) };
-        let next = match self.maker.begin(self.durable_seq + 1, self.frames.len() as u64, &mut self.notes) {
+        let next = match self.maker.begin(self.durable, self.frames.len() as u64, &mut self.notes) {
             Ok(next) => next,
             Err(full @ Error::Full { .. }) => {
                 self.takeover = Some(failure);

@@ -17,7 +17,7 @@ use crate::alloc::AHEAD_NAME;
 use crate::error::Error;
 use crate::folder::{self, SegmentFile};
 use crate::log::{Opening, TornTail};
-use crate::scan::{LastScan, Step, Walk, scan_last};
+use crate::scan::{LastScan, scan_last};
 use crate::segment::{self, Check, DATA_START, Header, HeaderRead};
 use crate::storage::{Storage, StorageFile};
 use crate::tail::Hint;
@@ -84,7 +84,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
         None => last.header.first_seq,
     };
     let empty = scan.last_ts_recv.is_none() && scan.holes.is_empty();
-    let last_ts_recv = if empty { last_ts_recv_before(storage, dir, &ids, &last, check)? } else { scan.last_ts_recv };
+    let last_ts_recv = scan.last_ts_recv.or(last.header.last_ts_before);
     let opening = Opening {
         tape_id,
         incarnation: incarnation + 1,
@@ -248,31 +248,4 @@ fn identity(storage: &dyn Storage, dir: &Path, ids: &[u64], check: Check) -> Res
         }
     }
     Ok((Uuid::new_v4(), 0))
-}
-
-fn last_ts_recv_before(
-    storage: &dyn Storage,
-    dir: &Path,
-    ids: &[u64],
-    last: &SegmentFile,
-    check: Check,
-) -> Result<Option<i64>, Error> {
-    let mut seq_end = last.header.first_seq;
-    for id in ids.iter().rev().filter(|id| **id < last.id) {
-        let Some(file) = folder::open(storage, dir, *id, check)? else { continue };
-        let mut walk = Walk::new(&file, file.len_bytes, seq_end, check);
-        let mut found = None;
-        loop {
-            match walk.step() {
-                Step::Frame(frame) => found = Some(frame.head.ts_recv),
-                Step::Damage(_) => {}
-                Step::End => break,
-            }
-        }
-        if found.is_some() {
-            return Ok(found);
-        }
-        seq_end = file.header.first_seq;
-    }
-    Ok(None)
 }

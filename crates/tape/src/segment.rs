@@ -15,7 +15,8 @@
 //!  40  u64  seq of the first record 25 u8   flags: 1 = more records of the same append follow
 //!  48  i64  created, wall ns       26  6 B  zero
 //!  56  u64  incarnation            32  payload
-//!  64  zeros
+//!  64  i64  receive time of the last record before this segment; the least i64 = none
+//!  72  zeros
 //! 508  u32  CRC32C of 0..508
 //! ```
 //!
@@ -54,6 +55,8 @@ pub(crate) struct Header {
     pub first_seq: u64,
     pub created_ns: i64,
     pub incarnation: u64,
+    /// Receive time of the last record before this segment, ns.
+    pub last_ts_before: Option<i64>,
     /// The file had an earlier life, or is not known to be zero behind its records.
     pub recycled: bool,
 }
@@ -79,6 +82,7 @@ impl Header {
         out[40..48].copy_from_slice(&self.first_seq.to_le_bytes());
         out[48..56].copy_from_slice(&self.created_ns.to_le_bytes());
         out[56..64].copy_from_slice(&self.incarnation.to_le_bytes());
+        out[64..72].copy_from_slice(&self.last_ts_before.unwrap_or(i64::MIN).to_le_bytes());
         let crc = crc32c::crc32c(&out[..508]);
         out[508..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -110,6 +114,7 @@ impl Header {
             first_seq: u64_at(bytes, 40),
             created_ns: i64::from_le_bytes(array_at(bytes, 48)),
             incarnation: u64_at(bytes, 56),
+            last_ts_before: Some(i64::from_le_bytes(array_at(bytes, 64))).filter(|ts| *ts != i64::MIN),
             recycled: u32_at(bytes, 12) & FLAG_RECYCLED != 0,
         })
     }
@@ -259,6 +264,7 @@ mod tests {
             first_seq: 41,
             created_ns: -5,
             incarnation: 2,
+            last_ts_before: Some(11),
             recycled: true,
         }
     }
