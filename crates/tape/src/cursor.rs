@@ -3,11 +3,13 @@
 //! ```text
 //! cursors/<name>: two slots, at 0 and at 1 MiB; the valid one with the greater generation counts
 //!   0 magic "TAPECURS" · 8 u32 version · 12 u32 length of the state · 16 u64 generation · 24 u64 seq · 32 16 B tape id
-//!  48 zeros · 60 u32 CRC32C of 0..60 and the state · 64 state
+//!  48 u64 the generation again, once it is synced · 56 zeros · 60 u32 CRC32C of 0..48, 56..60 and the state · 64 state
 //! ```
 //!
 //! - A commit writes the slot that does not count, and syncs it. The other one is not touched, so that a torn write costs
 //!   nothing that was committed.
+//! - A slot can be read before it is durable, and after a failed fsync even a second fsync that succeeds does not make it so.
+//!   Its generation is written a second time when its sync has succeeded: only then may retention count on it.
 //! - A reader commits when its work is durable elsewhere, never before.
 //! - Names of files are names of readers; whatever is not a letter, a digit, `-` or `_` is written as `%` and two digits.
 
@@ -19,13 +21,15 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::folder;
 use crate::segment::{array_at, u32_at, u64_at};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Flaw, Storage, StorageFile};
 
 pub(crate) const CURSORS_NAME: &str = "cursors";
 const MAGIC: [u8; 8] = *b"TAPECURS";
 const VERSION: u32 = 1;
 const SLOT_BYTES: u64 = 1024 * 1024;
 const HEAD_BYTES: usize = 64;
+/// Where a slot says that it is synced.
+const SYNCED_AT: usize = 48;
 /// What a reader may keep beside its seq.
 pub const MAX_STATE_BYTES: usize = SLOT_BYTES as usize - HEAD_BYTES;
 const NAME_BYTES_MAX: usize = 80;
@@ -40,6 +44,8 @@ pub struct Cursor {
     slot: Slot,
     /// Which of the two slots holds it.
     nth: u64,
+    /// A bug, when the model asks for it: commits are left to be synced by whoever removes segments.
+    lazy: bool,
     clamped_from: Option<u64>,
     /// Slots are assembled here.
     buf: Vec<u8>,
@@ -50,6 +56,8 @@ struct Slot {
     generation: u64,
     seq: u64,
     tape_id: Uuid,
+    /// It survives a power cut.
+    synced: bool,
     state: Vec<u8>,
 }
 
@@ -67,13 +75,20 @@ impl Cursor {
         storage.create_dir_all(&folder).map_err(Error::io("creating", &folder))?;
         let file = storage.open(&path, true).map_err(Error::io("opening", &path))?;
         storage.sync_dir(&folder).map_err(Error::io("syncing", &folder))?;
+        let mut buf = Vec::new();
         let (mut slot, nth) = newest(&*file, &path)?.unwrap_or((Slot::default(), 1));
+        let lazy = storage.flaw(Flaw::UnlinkBeforeCursorSync);
+        if slot.generation > 0 && !slot.synced && !lazy {
+            // The other slot is the next to be written over: until this one is durable, that one is all there is.
+            encode(&mut buf, &slot);
+            settle(&*file, &buf, nth, slot.generation).map_err(Error::io("syncing", &path))?;
+        }
         if slot.tape_id != tape_id {
             slot = Slot { generation: slot.generation, tape_id, ..Slot::default() };
         }
         let clamped_from = (slot.seq > last_seq).then_some(slot.seq);
         slot.seq = slot.seq.min(last_seq);
-        Ok(Cursor { name: name.to_owned(), path, file, tape_id, slot, nth, clamped_from, buf: Vec::new() })
+        Ok(Cursor { name: name.to_owned(), path, file, tape_id, slot, nth, lazy, clamped_from, buf })
     }
 
     #[must_use]
@@ -114,20 +129,35 @@ impl Cursor {
             let (bytes, limit_bytes) = (state.len() as u64, MAX_STATE_BYTES as u64);
             return Err(Error::TooLarge { what: "a cursor's state", bytes, limit_bytes });
         }
-        let generation = self.slot.generation + 1;
-        encode(&mut self.buf, generation, seq, self.tape_id, state);
+        let next = Slot {
+            generation: self.slot.generation + 1,
+            seq,
+            tape_id: self.tape_id,
+            synced: false,
+            state: state.to_vec(),
+        };
+        encode(&mut self.buf, &next);
         let nth = 1 - self.nth;
         // A sync that failed is followed by another write of the same slot, never by a bare second sync.
-        folder::write_all(&*self.file, &self.buf, nth * SLOT_BYTES)
-            .and_then(|()| self.file.sync_data())
-            .map_err(Error::io("committing", &self.path))?;
+        let written = if self.lazy {
+            folder::write_all(&*self.file, &self.buf, nth * SLOT_BYTES)
+        } else {
+            settle(&*self.file, &self.buf, nth, next.generation)
+        };
+        written.map_err(Error::io("committing", &self.path))?;
         self.nth = nth;
-        self.slot.generation = generation;
-        self.slot.seq = seq;
-        self.slot.state.clear();
-        self.slot.state.extend_from_slice(state);
+        self.slot = next;
         Ok(())
     }
+}
+
+/// Writes a slot, syncs it, and says in it that this was done.
+fn settle(file: &dyn StorageFile, slot: &[u8], nth: u64, generation: u64) -> std::io::Result<()> {
+    folder::write_all(file, slot, nth * SLOT_BYTES)?;
+    file.sync_data()?;
+    // Lost or late it does no harm: segments stay a little longer.
+    let _ = folder::write_all(file, &generation.to_le_bytes(), nth * SLOT_BYTES + SYNCED_AT as u64);
+    Ok(())
 }
 
 /// All cursors of a tape.
@@ -184,49 +214,62 @@ pub mod cursors {
     }
 }
 
-/// Where a reader of this tape stands, durably: what it last wrote is synced before it is believed. `None`: there is no such cursor.
+/// Up to where a reader of this tape is done, durably. `None`: it has no cursor. With `hasty`, a bug, whatever can be read counts.
 pub(crate) fn synced_seq(
     storage: &dyn Storage,
     dir: &Path,
     name: &str,
     tape_id: Uuid,
-    sync: bool,
+    hasty: bool,
 ) -> Result<Option<u64>, Error> {
     let path = dir.join(CURSORS_NAME).join(file_name(name)?);
-    let file = match storage.open(&path, false) {
+    let file = match storage.open_read(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("opening", &path)(error)),
     };
-    if sync {
-        file.sync_data().map_err(Error::io("syncing", &path))?;
-    }
-    Ok(newest(&*file, &path)?.filter(|(slot, _)| slot.tape_id == tape_id).map(|(slot, _)| slot.seq))
+    let newest = if hasty { newest(&*file, &path)? } else { newest_of(&*file, &path, |slot| slot.synced)? };
+    Ok(newest.filter(|(slot, _)| slot.tape_id == tape_id).map(|(slot, _)| slot.seq))
 }
 
-fn encode(out: &mut Vec<u8>, generation: u64, seq: u64, tape_id: Uuid, state: &[u8]) {
+fn encode(out: &mut Vec<u8>, slot: &Slot) {
     out.clear();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&(state.len() as u32).to_le_bytes());
-    out.extend_from_slice(&generation.to_le_bytes());
-    out.extend_from_slice(&seq.to_le_bytes());
-    out.extend_from_slice(tape_id.as_bytes());
+    out.extend_from_slice(&(slot.state.len() as u32).to_le_bytes());
+    out.extend_from_slice(&slot.generation.to_le_bytes());
+    out.extend_from_slice(&slot.seq.to_le_bytes());
+    out.extend_from_slice(slot.tape_id.as_bytes());
     out.resize(HEAD_BYTES, 0);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..60]), state);
+    let crc = crc(out, &slot.state);
     out[60..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(state);
+    out.extend_from_slice(&slot.state);
+}
+
+fn crc(head: &[u8], state: &[u8]) -> u32 {
+    [&head[SYNCED_AT + 8..60], state]
+        .iter()
+        .fold(crc32c::crc32c(&head[..SYNCED_AT]), |crc, part| crc32c::crc32c_append(crc, part))
 }
 
 /// The slot that counts, and which of the two it is.
 fn newest(file: &dyn StorageFile, path: &Path) -> Result<Option<(Slot, u64)>, Error> {
+    newest_of(file, path, |_| true)
+}
+
+/// The newest of those slots that are `wanted`.
+fn newest_of(
+    file: &dyn StorageFile,
+    path: &Path,
+    wanted: impl Fn(&Slot) -> bool,
+) -> Result<Option<(Slot, u64)>, Error> {
     let mut newest: Option<(Slot, u64)> = None;
     for nth in [0, 1] {
         let Some((version, slot)) = read_slot(file, nth * SLOT_BYTES) else { continue };
         if version > VERSION {
             return Err(Error::NewerFormat { path: path.to_path_buf(), version, known: VERSION });
         }
-        if newest.as_ref().is_none_or(|(newest, _)| newest.generation < slot.generation) {
+        if wanted(&slot) && newest.as_ref().is_none_or(|(newest, _)| newest.generation < slot.generation) {
             newest = Some((slot, nth));
         }
     }
@@ -249,13 +292,14 @@ fn read_slot(file: &dyn StorageFile, at: u64) -> Option<(u32, Slot)> {
     if read(&mut state, at + HEAD_BYTES as u64)? < len {
         return None;
     }
-    if crc32c::crc32c_append(crc32c::crc32c(&head[..60]), &state) != u32_at(&head, 60) {
+    if crc(&head, &state) != u32_at(&head, 60) {
         return None;
     }
     let slot = Slot {
         generation: u64_at(&head, 16),
         seq: u64_at(&head, 24),
         tape_id: Uuid::from_bytes(array_at(&head, 32)),
+        synced: u64_at(&head, SYNCED_AT) == u64_at(&head, 16),
         state,
     };
     Some((u32_at(&head, 8), slot))

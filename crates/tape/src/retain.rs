@@ -1,6 +1,6 @@
 //! Retention: old segments go, oldest first, and never past the slowest required reader.
 //!
-//! - A cursor is synced before a segment goes because of it: a cursor that a power cut sets back must still find its records.
+//! - Only a cursor that is known to be synced lets a segment go: one that a power cut sets back must still find its records.
 //! - The folder is synced after each segment, so that no crash leaves a younger one gone and an older one there.
 //! - The newest sealed segment stays until the one being written begins with a checkpoint: no removal loses the user's state.
 
@@ -143,10 +143,10 @@ impl Log {
 
     /// The required reader that is furthest behind, and the seq it is done with.
     fn slowest(&self, required: &[String]) -> Result<Option<(String, u64)>, Error> {
-        let sync = !self.storage.flaw(Flaw::UnlinkBeforeCursorSync);
+        let hasty = self.storage.flaw(Flaw::UnlinkBeforeCursorSync);
         let mut slowest: Option<(String, u64)> = None;
         for name in required {
-            let seq = cursor::synced_seq(&*self.storage, &self.dir, name, self.tape_id(), sync)?.unwrap_or(0);
+            let seq = cursor::synced_seq(&*self.storage, &self.dir, name, self.tape_id(), hasty)?.unwrap_or(0);
             if slowest.as_ref().is_none_or(|(_, least)| seq < *least) {
                 slowest = Some((name.clone(), seq));
             }
