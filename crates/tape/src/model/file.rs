@@ -131,6 +131,10 @@ impl Inode {
         }
         let first = at - at % SECTOR_BYTES;
         let span = end.next_multiple_of(SECTOR_BYTES) - first;
+        if span == bytes.len() as u64 && is_zero(bytes) {
+            self.pending.push(Pending::Sectors { at, bytes: Bytes::Zero(span) });
+            return;
+        }
         let mut sectors = vec![0; span as usize];
         self.cache.load(&mut sectors, first);
         let bytes = if is_zero(&sectors) { Bytes::Zero(span) } else { Bytes::Data(sectors.into()) };
@@ -334,5 +338,6 @@ impl Pages {
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0, |seen, byte| seen | byte) == 0
+    // A page at a time, so that bytes which are not zero are found out soon and zeros are looked at in wide steps.
+    bytes.chunks(PAGE_BYTES as usize).all(|page| page.iter().fold(0, |seen, byte| seen | byte) == 0)
 }

@@ -93,6 +93,7 @@ struct State {
     next_inode: u64,
     locked: BTreeSet<u64>,
     faults: Vec<Fault>,
+    strikes: u64,
     powered: bool,
     capacity: Option<u64>,
     flaws: Vec<Flaw>,
@@ -123,6 +124,7 @@ impl Model {
             next_inode: 1,
             locked: BTreeSet::new(),
             faults: Vec::new(),
+            strikes: 0,
             powered: true,
             capacity: None,
             flaws: Vec::new(),
@@ -154,6 +156,7 @@ impl Model {
             next_inode: before.next_inode,
             locked: BTreeSet::new(),
             faults: Vec::new(),
+            strikes: 0,
             powered: true,
             capacity: before.capacity,
             flaws: before.flaws.clone(),
@@ -169,6 +172,16 @@ impl Model {
     /// Ends all faults. Power that was cut stays off.
     pub fn heal(&self) {
         self.state().faults.clear();
+    }
+
+    /// How many calls faults have struck so far.
+    pub fn strikes(&self) -> u64 {
+        self.state().strikes
+    }
+
+    /// Whether the power is on.
+    pub fn is_powered(&self) -> bool {
+        self.state().powered
     }
 
     /// Bounds the space in use, in bytes (counted in pages of 4 KiB; removing a file frees its own); `None` lifts it.
@@ -338,7 +351,7 @@ impl Storage for Model {
         let turn = state.begin(Call::SyncDir)?;
         let lying = state.flaws.contains(&Flaw::NoSync);
         let dir = state.dir(dir)?;
-        if turn == Turn::Go && !lying {
+        if turn != Turn::PowerCut && !lying {
             dir.sync();
         }
         state.end(turn)
@@ -484,6 +497,7 @@ impl State {
                 failure = Some(fault.failure);
             }
         }
+        self.strikes += u64::from(failure.is_some());
         self.faults.retain(|fault| fault.nth > 0 || fault.for_ever);
         match failure {
             None => Ok(Turn::Go),
