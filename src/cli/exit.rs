@@ -23,6 +23,9 @@ pub enum End {
     /// The command line does not fit what there is.
     #[error("{0}")]
     Usage(String),
+    /// A deck has the tape, and must not be disturbed.
+    #[error("{0}")]
+    Busy(String),
     /// No tape, or no deck.
     #[error("{0}")]
     Absent(String),
@@ -39,13 +42,12 @@ pub fn code(done: &anyhow::Result<()>) -> u8 {
     if error.is::<Problems>() {
         return USAGE;
     }
-    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(tapedeck_tape::Error::Locked { .. }))) {
-        return LOCKED;
-    }
-    match error.downcast_ref::<End>() {
-        Some(End::Usage(_)) => USAGE,
-        Some(End::Absent(_)) => ABSENT,
-        Some(End::Found) | None => FAILED,
+    let tape = || error.chain().find_map(|cause| cause.downcast_ref::<tapedeck_tape::Error>());
+    match (error.downcast_ref::<End>(), tape()) {
+        (Some(End::Usage(_)), _) => USAGE,
+        (Some(End::Absent(_)), _) | (_, Some(tapedeck_tape::Error::NoTape { .. })) => ABSENT,
+        (Some(End::Busy(_)), _) | (_, Some(tapedeck_tape::Error::Locked { .. })) => LOCKED,
+        _ => FAILED,
     }
 }
 

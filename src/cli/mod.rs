@@ -6,15 +6,19 @@
 
 mod check;
 mod config;
+mod cursors;
 mod demo;
 mod doctor;
 pub mod exit;
+mod gaps;
 mod init;
 mod kinds;
 mod manual;
 pub mod out;
+mod reading;
 mod run;
 mod status;
+mod tail;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -40,7 +44,9 @@ Examples:
   tapedeck demo                       record a simulated market: no configuration, no network
   tapedeck init                       write a commented tapedeck.toml
   tapedeck check                      is everything right, and does every venue answer?
-  tapedeck run                        record, until Ctrl-C";
+  tapedeck run                        record, until Ctrl-C
+  tapedeck tail                       see what arrives
+  tapedeck gaps                       see what is missing";
 
 /// The flight recorder for live markets.
 ///
@@ -82,6 +88,9 @@ enum Verb {
     Status(status::Args),
     Init(init::Args),
     Check(check::Args),
+    Tail(tail::Args),
+    Gaps(gaps::Args),
+    Cursors(cursors::Args),
     Kinds(kinds::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -123,6 +132,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Status(args) => args.run(global, &mut out),
         Verb::Init(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
+        Verb::Tail(args) => args.run(global, &mut out),
+        Verb::Gaps(args) => args.run(global, &mut out),
+        Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Kinds(args) => args.run(&mut out),
         Verb::Config(args) => args.run(global, &mut out),
         Verb::Doctor(args) => args.run(global, &mut out),
