@@ -17,6 +17,7 @@ mod manual;
 pub mod out;
 mod reading;
 mod run;
+mod simulate;
 mod status;
 mod tail;
 mod tape;
@@ -93,6 +94,7 @@ enum Verb {
     Gaps(gaps::Args),
     Cursors(cursors::Args),
     Tape(tape::Args),
+    Simulate(simulate::Args),
     Kinds(kinds::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -138,6 +140,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Gaps(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
+        Verb::Simulate(args) => args.run(global),
         Verb::Kinds(args) => args.run(&mut out),
         Verb::Config(args) => args.run(global, &mut out),
         Verb::Doctor(args) => args.run(global, &mut out),
