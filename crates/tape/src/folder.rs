@@ -49,19 +49,50 @@ pub(crate) fn forms(storage: &dyn Storage, dir: &Path) -> Result<BTreeMap<u64, F
     Ok(found)
 }
 
-/// Opens a segment in whichever form it is there. `None`: it is gone, or was never used.
+/// What a file that is named like a segment turned out to be.
+enum Found {
+    Segment(SegmentFile),
+    /// Gone, or never used.
+    Nothing,
+    /// The disk refuses to read it: nobody knows what it holds.
+    Refused(PathBuf),
+}
+
+/// Opens a segment in whichever form it is there. `None`: it is gone, was never used, or cannot be read.
 pub(crate) fn open(storage: &dyn Storage, dir: &Path, id: u64, check: Check) -> Result<Option<SegmentFile>, Error> {
+    Ok(match look(storage, dir, id, check)? {
+        Found::Segment(file) => Some(file),
+        Found::Nothing | Found::Refused(_) => None,
+    })
+}
+
+/// As [`open`], for a writer: what cannot be read must not be taken for what was never used.
+pub(crate) fn open_surely(
+    storage: &dyn Storage,
+    dir: &Path,
+    id: u64,
+    check: Check,
+) -> Result<Option<SegmentFile>, Error> {
+    match look(storage, dir, id, check)? {
+        Found::Segment(file) => Ok(Some(file)),
+        Found::Nothing => Ok(None),
+        Found::Refused(path) => Err(Error::io("reading", &path)(io::Error::other("the disk refuses to read it"))),
+    }
+}
+
+fn look(storage: &dyn Storage, dir: &Path, id: u64, check: Check) -> Result<Found, Error> {
     let path = dir.join(segment::file_name(id));
     match storage.open_read(&path) {
         Ok(bytes) => describe(bytes, path, id, check),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let path = dir.join(segment::packed_name(id));
             match storage.open_read(&path) {
-                Ok(packed) => match crate::compress::Packed::open(packed) {
+                Ok(packed) => match crate::compress::Packed::open(Arc::clone(&packed)) {
                     Some(bytes) => describe(Arc::new(bytes), path, id, check),
-                    None => Ok(None),
+                    None if read(&*packed, &mut [0], 0).1 > 0 => Ok(Found::Refused(path)),
+                    None => Ok(Found::Nothing),
                 },
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
                 Err(error) => Err(Error::io("opening", &path)(error)),
             }
         }
@@ -84,13 +115,13 @@ pub(crate) fn open_next(
     Ok(None)
 }
 
-fn describe(bytes: Arc<dyn StorageFile>, path: PathBuf, id: u64, check: Check) -> Result<Option<SegmentFile>, Error> {
+fn describe(bytes: Arc<dyn StorageFile>, path: PathBuf, id: u64, check: Check) -> Result<Found, Error> {
     let len_bytes = bytes.len_bytes().map_err(Error::io("measuring", &path))?;
     let mut start = [0; DATA_START as usize];
-    read(&*bytes, &mut start, 0);
+    let (_, refused_before) = read(&*bytes, &mut start, 0);
     let header = match Header::decode(&start) {
         HeaderRead::Valid(header) if header.segment == id => header,
-        HeaderRead::Valid(_) => return Ok(None),
+        HeaderRead::Valid(_) => return Ok(Found::Nothing),
         HeaderRead::Newer(version) => {
             return Err(Error::NewerFormat { path, version, known: segment::FORMAT_VERSION });
         }
@@ -105,20 +136,21 @@ fn describe(bytes: Arc<dyn StorageFile>, path: PathBuf, id: u64, check: Check) -
                 last_ts_before: None,
                 recycled: true,
             },
-            None => return Ok(None),
+            None if refused_before > 0 => return Ok(Found::Refused(path)),
+            None => return Ok(Found::Nothing),
         },
     };
-    Ok(Some(SegmentFile { id, header, len_bytes, path, bytes }))
+    Ok(Found::Segment(SegmentFile { id, header, len_bytes, path, bytes }))
 }
 
-/// Fills `buf` from `at`; returns how many bytes the file had, and how many of them could not be read.
-/// Those are zeros then: what the disk refuses is damage, not the end.
+/// Fills `buf` from `at`; returns how many bytes the file had, and the position behind the last one that could not be read,
+/// or 0. Those that could not are zeros then: what the disk refuses is damage, not the end.
 pub(crate) fn read(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> (usize, u64) {
     // A second try: an interrupted transfer is not yet a bad sector.
     if let Ok(read) = file.read_at(buf, at).or_else(|_| file.read_at(buf, at)) {
         return (read, 0);
     }
-    let mut unreadable = 0;
+    let mut refused_before = 0;
     let mut done = 0;
     while done < buf.len() {
         let here = at + done as u64;
@@ -135,7 +167,7 @@ pub(crate) fn read(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> (usize, u
                 let left = file.len_bytes().unwrap_or(u64::MAX).saturating_sub(here);
                 let lost = page.min(usize::try_from(left).unwrap_or(usize::MAX));
                 piece[..lost].fill(0);
-                unreadable += lost as u64;
+                refused_before = here + lost as u64;
                 done += lost;
                 if lost < page {
                     break;
@@ -143,7 +175,7 @@ pub(crate) fn read(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> (usize, u
             }
         }
     }
-    (done, unreadable)
+    (done, refused_before)
 }
 
 /// Writes all of `bytes`, continuing where a short write stopped.

@@ -5,6 +5,7 @@
 //! 3. What is accepted is synced before any reader sees it, so that a seq once delivered is never given to another record.
 //! 4. A torn tail is copied to `quarantine/` and cut off. Should that fail, it stays: the next segment begins with
 //!    the seq behind the last accepted one, which makes the tail void.
+//!    Where the disk refuses to read behind the end, nothing is cut, and as many seqs are passed over as records may stand there.
 //! 5. The log begins a new segment. Bytes that were once accepted are never changed.
 
 use std::io;
@@ -17,7 +18,7 @@ use crate::alloc::AHEAD_NAME;
 use crate::error::Error;
 use crate::folder::{self, SegmentFile};
 use crate::log::{Opening, TornTail};
-use crate::scan::{LastScan, scan_last};
+use crate::scan::{Hole, LastScan, scan_last};
 use crate::segment::{self, Check, DATA_START, Header, HeaderRead};
 use crate::storage::{Storage, StorageFile};
 use crate::tail::Hint;
@@ -54,7 +55,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
     let mut unused = Vec::new();
     let last = loop {
         let Some(id) = behind.next() else { break None };
-        match folder::open(storage, dir, id, check)? {
+        match folder::open_surely(storage, dir, id, check)? {
             Some(file) => break Some(file),
             None => unused.push(id),
         }
@@ -76,13 +77,18 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
         return Ok((Recovered { lock, next_id, empty: None }, opening));
     };
 
-    let scan = scan_last(&last, check);
+    let mut scan = scan_last(&last, check);
     let torn = settle(storage, dir, &last, &scan)?;
     let (tape_id, incarnation) = identity(storage, dir, &ids, check)?;
     let first_seq = match folder::open_next(storage, dir, 0, check)? {
         Some(first) => first.header.first_seq,
         None => last.header.first_seq,
     };
+    if scan.hidden > 0 {
+        // Records may stand where the disk refuses to read, and somebody may have read them: their seqs are passed over.
+        scan.holes.push(Hole { from_seq: scan.last_seq + 1, to_seq: scan.last_seq + scan.hidden });
+        scan.last_seq += scan.hidden;
+    }
     let empty = scan.last_ts_recv.is_none() && scan.holes.is_empty();
     let last_ts_recv = scan.last_ts_recv.or(last.header.last_ts_before);
     let opening = Opening {
@@ -179,7 +185,7 @@ fn settle(storage: &dyn Storage, dir: &Path, last: &SegmentFile, scan: &LastScan
         Some(range) => quarantine(storage, dir, last, range.clone()).ok(),
         None => None,
     };
-    if scan.torn.is_none() || torn.is_some() {
+    if scan.hidden == 0 && (scan.torn.is_none() || torn.is_some()) {
         let _ = file.set_len(scan.end).and_then(|()| file.sync_data());
     }
     storage.sync_dir(dir).map_err(Error::io("syncing", dir))?;

@@ -52,6 +52,8 @@ pub(crate) struct Walk {
     last_seq: u64,
     /// Seqs from here on are void.
     seq_end: u64,
+    /// All bytes that the disk refused to read so far lie before this position.
+    refused_before: u64,
 }
 
 impl Walk {
@@ -68,6 +70,7 @@ impl Walk {
             end,
             last_seq: file.header.first_seq.saturating_sub(1),
             seq_end,
+            refused_before: 0,
         }
     }
 
@@ -84,6 +87,7 @@ impl Walk {
             end: len,
             last_seq: 0,
             seq_end: u64::MAX,
+            refused_before: 0,
         };
         match walk.record_at(DATA_START) {
             Some(frame) => Some(frame.head),
@@ -229,8 +233,9 @@ impl Walk {
         }
         let from = self.at + self.filled as u64;
         let want = (self.buf.len() - self.filled).min(usize::try_from(self.end - from).unwrap_or(usize::MAX));
-        let (read, _) = folder::read(&*self.bytes, &mut self.buf[self.filled..self.filled + want], from);
+        let (read, refused_before) = folder::read(&*self.bytes, &mut self.buf[self.filled..self.filled + want], from);
         self.filled += read;
+        self.refused_before = self.refused_before.max(refused_before);
         (need <= self.filled).then_some(0)
     }
 }
@@ -245,6 +250,8 @@ pub(crate) struct LastScan {
     pub holes: Vec<Hole>,
     /// Bytes behind the end that were meant to be records.
     pub torn: Option<Range<u64>>,
+    /// So many records at most may stand behind the end where the disk refused to read.
+    pub hidden: u64,
 }
 
 /// Scans a segment that was being written.
@@ -259,6 +266,7 @@ pub(crate) fn scan_last(file: &SegmentFile, check: Check) -> LastScan {
         last_ts_recv: None,
         holes: Vec::new(),
         torn: None,
+        hidden: 0,
     };
     let mut open_holes = Vec::new();
     let mut expected = walk.last_seq() + 1;
@@ -282,6 +290,10 @@ pub(crate) fn scan_last(file: &SegmentFile, check: Check) -> LastScan {
             Step::Damage(_) => {}
             Step::End => break,
         }
+    }
+    if walk.refused_before > scan.end {
+        scan.hidden = (walk.refused_before - scan.end).div_ceil(HEAD_BYTES as u64);
+        return scan;
     }
     let torn_end = if file.header.recycled {
         end_of_begun(file, scan.end, scan.last_seq + 1)
