@@ -12,6 +12,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod explore;
+mod faults;
 mod regress;
 mod rig;
 

@@ -216,6 +216,11 @@ impl Rig {
         Rig { model, facts: self.facts.clone(), options: self.options.clone() }
     }
 
+    /// The same knowledge, to be spoilt by somebody who may be told less than is there.
+    pub(crate) fn clone_facts(&self) -> Rig {
+        self.on(self.model.clone())
+    }
+
     /// Opens the log, ends all faults, and checks everything that must be true. `None`: a fault struck while opening.
     pub(crate) fn reopen(&mut self) -> Result<Option<Log>, String> {
         let strikes = self.model.strikes();
@@ -224,7 +229,7 @@ impl Rig {
         self.model.heal();
         match opened {
             Ok((log, opening)) if self.model.is_powered() => {
-                self.check_opening(&log, &opening)?;
+                self.check_opening(&log, &opening, struck)?;
                 Ok(Some(log))
             }
             Ok(_) => Ok(None),
@@ -233,16 +238,17 @@ impl Rig {
         }
     }
 
-    fn check_opening(&mut self, log: &Log, opening: &Opening) -> Verdict {
+    fn check_opening(&mut self, log: &Log, opening: &Opening, struck: bool) -> Verdict {
         let last = opening.last_seq;
         let facts = &self.facts;
         ensure!(last >= facts.acked, "{} is the last seq, and {} was acknowledged", last, facts.acked);
         ensure!(last >= facts.seen, "{} is the last seq, and a reader saw {}", last, facts.seen);
         let made = facts.doubtful.last_key_value().map_or(0, |(seq, _)| *seq).max(facts.next_seq() - 1);
-        ensure!(last <= made, "{last} is the last seq, and only {made} were made");
+        // Where the disk refused to read there may have been records: more seqs than were made may be passed over.
+        ensure!(last <= made || struck, "{last} is the last seq, and only {made} were made");
         ensure!(log.next_seq() == last + 1, "the next seq is {} after {last}", log.next_seq());
         ensure!(log.durable_seq() == last, "the durable end is {} and the last seq {last}", log.durable_seq());
-        for hole in &opening.holes {
+        for hole in opening.holes.iter().filter(|_| !struck) {
             self.facts.hole(hole.from_seq, hole.to_seq)?;
         }
         let mut reader = Reader::open_with(self.storage(), &dir(), Start::Begin, log.tail())
