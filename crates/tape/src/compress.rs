@@ -17,6 +17,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -161,6 +162,7 @@ struct Shared {
     changed: Condvar,
     /// Held while a segment changes its form or goes: one that is being removed must not come back compressed.
     excluded: Mutex<()>,
+    packed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -183,6 +185,7 @@ impl Packer {
             state: Mutex::default(),
             changed: Condvar::new(),
             excluded: Mutex::new(()),
+            packed: AtomicU64::new(0),
         });
         let thread = background.then(|| {
             let shared = Arc::clone(&shared);
@@ -204,6 +207,11 @@ impl Packer {
     /// Keeps segments as they are until the guard is dropped.
     pub(crate) fn exclude(&self) -> MutexGuard<'_, ()> {
         self.shared.excluded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Segments compressed so far.
+    pub(crate) fn packed(&self) -> u64 {
+        self.shared.packed.load(Ordering::Acquire)
     }
 
     pub(crate) fn take_failures(&self) -> Vec<(u64, Error)> {
@@ -279,6 +287,7 @@ impl Shared {
                 storage.sync_dir(&self.dir)?;
                 // Not recycled: readers that have it open go on in it.
                 storage.remove(&raw)?;
+                self.packed.fetch_add(1, Ordering::Release);
                 storage.sync_dir(&self.dir)
             });
         packed.map_err(|error| {

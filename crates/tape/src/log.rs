@@ -27,6 +27,7 @@ use crate::current::{Current, Last, Maker};
 use crate::error::Error;
 use crate::folder;
 use crate::recover::recover;
+use crate::retain::Shelf;
 use crate::scan::Hole;
 use crate::segment::{self, Check, Head, MAX_PAYLOAD_BYTES, RecordKind};
 use crate::storage::{Flaw, Storage};
@@ -39,6 +40,8 @@ const MAX_APPEND_BYTES: u64 = 256 * 1024 * 1024;
 const WRITE_BYTES: usize = 256 * 1024;
 /// Smaller segments would be more file than record.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024;
+/// One huge append does not keep its memory for ever.
+const FRAMES_KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// In `os` mode readers are behind by this much at most.
 const OS_SYNC_EVERY: Duration = Duration::from_millis(100);
 
@@ -168,6 +171,7 @@ pub struct Log {
     pub(crate) check: Check,
     pub(crate) maker: Maker,
     pub(crate) packer: Packer,
+    pub(crate) shelf: Shelf,
     pub(crate) segment: Current,
     frames: Vec<u8>,
     /// Bytes of `frames` that are in the file.
@@ -236,6 +240,7 @@ impl Log {
         let packer = Packer::new(Arc::clone(&storage), dir, background);
         let mut log = Log {
             packer,
+            shelf: Shelf::default(),
             hint: Hint::create(&*storage, dir)?,
             check: Check::of(&*storage),
             storage,
@@ -459,6 +464,7 @@ impl Log {
     fn confirm(&mut self) {
         self.segment.synced += self.frames.len() as u64;
         self.frames.clear();
+        self.frames.shrink_to(FRAMES_KEPT_BYTES);
         self.written = 0;
         self.durable = self.last;
         self.synced_at = Instant::now();

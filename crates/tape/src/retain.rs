@@ -37,6 +37,16 @@ pub struct Retained {
     pub held_by: Option<String>,
 }
 
+/// What is known of the sealed segments: a cache, filled from their headers when it is first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    sealed: Vec<Sealed>,
+    /// The segment that was current then.
+    current: u64,
+    /// How many had been compressed then.
+    packed: u64,
+}
+
 /// A segment that is not written any more.
 #[derive(Debug)]
 struct Sealed {
@@ -47,6 +57,7 @@ struct Sealed {
     /// No record of it was received after this, ns.
     until_ns: i64,
     bytes: u64,
+    compressed: bool,
 }
 
 impl Log {
@@ -77,14 +88,13 @@ impl Log {
         policy: &Retention,
         mut expired: impl FnMut(&Sealed, u64) -> bool,
     ) -> Result<Retained, Error> {
-        let mut sealed = self.sealed()?;
-        if self.checkpoint_due {
-            sealed.pop();
-        }
-        let mut total_bytes = sealed.iter().map(|sealed| sealed.bytes).sum::<u64>() + self.segment.capacity;
+        self.look_at_shelf()?;
+        let shelf = std::mem::take(&mut self.shelf);
+        let removable = shelf.sealed.len().saturating_sub(usize::from(self.checkpoint_due));
+        let mut total_bytes = shelf.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>() + self.segment.capacity;
         let mut retained = Retained::default();
         let mut slowest = None;
-        for sealed in &sealed {
+        for sealed in &shelf.sealed[..removable] {
             if !expired(sealed, total_bytes) {
                 break;
             }
@@ -103,37 +113,52 @@ impl Log {
             retained.segments += 1;
             retained.bytes += sealed.bytes;
         }
-        retained.first_seq = sealed
-            .get(retained.segments as usize)
-            .map(|sealed| sealed.first_seq)
-            .or_else(|| sealed.last().map(|sealed| sealed.seq_end))
-            .unwrap_or_else(|| self.first_seq());
+        // Left out when removing failed: the shelf is looked at anew then.
+        self.shelf = shelf;
+        let last_end = self.shelf.sealed.last().map(|sealed| sealed.seq_end);
+        self.shelf.sealed.drain(..retained.segments as usize);
+        retained.first_seq = match (self.shelf.sealed.first(), last_end) {
+            (Some(first), _) => first.first_seq,
+            (None, Some(last_end)) => last_end,
+            (None, None) => self.first_seq(),
+        };
         Ok(retained)
     }
 
-    /// Every segment before the current one, oldest first.
-    fn sealed(&self) -> Result<Vec<Sealed>, Error> {
-        let mut sealed: Vec<Sealed> = Vec::new();
+    /// Brings the shelf up to date: with segments that were sealed since, and with the sizes of those compressed since.
+    fn look_at_shelf(&mut self) -> Result<(), Error> {
+        let (current, packed) = (self.segment.id, self.packer.packed());
+        if (self.shelf.current, self.shelf.packed) == (current, packed) {
+            return Ok(());
+        }
+        let known = self.shelf.sealed.last().map_or(0, |sealed| sealed.id);
         let forms = folder::forms(&*self.storage, &self.dir)?;
-        for (id, forms) in forms {
-            if id > self.segment.id {
-                break;
+        for sealed in self.shelf.sealed.iter_mut().filter(|sealed| !sealed.compressed) {
+            if let Some(forms) = forms.get(&sealed.id) {
+                (sealed.bytes, sealed.compressed) =
+                    (disk_bytes(&*self.storage, &self.dir, sealed.id, *forms), forms.packed);
             }
-            let Some(file) = folder::open(&*self.storage, &self.dir, id, self.check)? else { continue };
+        }
+        let sealed = &mut self.shelf.sealed;
+        for (id, forms) in forms.range(known + 1..=current) {
+            let Some(file) = folder::open(&*self.storage, &self.dir, *id, self.check)? else { continue };
             if let Some(before) = sealed.last_mut() {
                 before.seq_end = file.header.first_seq;
                 before.until_ns = file.header.created_ns;
             }
-            let mut bytes = 0;
-            for path in forms.paths(&self.dir, id) {
-                // One that was compressed at this moment counts next time.
-                bytes += self.storage.open_read(&path).and_then(|file| file.len_bytes()).unwrap_or(0);
-            }
-            sealed.push(Sealed { id, first_seq: file.header.first_seq, seq_end: u64::MAX, until_ns: i64::MAX, bytes });
+            sealed.push(Sealed {
+                id: *id,
+                first_seq: file.header.first_seq,
+                seq_end: u64::MAX,
+                until_ns: i64::MAX,
+                bytes: disk_bytes(&*self.storage, &self.dir, *id, *forms),
+                compressed: forms.packed,
+            });
         }
-        // The last one is the current one.
-        sealed.pop();
-        Ok(sealed)
+        // The last one lends its header to the one before, and is not sealed itself.
+        sealed.pop_if(|sealed| sealed.id == current);
+        (self.shelf.current, self.shelf.packed) = (current, packed);
+        Ok(())
     }
 
     fn first_seq(&self) -> u64 {
@@ -162,6 +187,12 @@ impl Log {
         }
         self.storage.sync_dir(&self.dir).map_err(Error::io("syncing", &self.dir))
     }
+}
+
+/// What the files of a segment take. One that is compressed at this moment counts next time.
+fn disk_bytes(storage: &dyn Storage, dir: &Path, id: u64, forms: folder::Forms) -> u64 {
+    let bytes = |path: PathBuf| storage.open_read(&path).and_then(|file| file.len_bytes()).unwrap_or(0);
+    forms.paths(dir, id).map(bytes).sum()
 }
 
 fn remove(storage: &dyn Storage, path: &Path, give_back: impl FnOnce() -> std::io::Result<()>) -> Result<(), Error> {

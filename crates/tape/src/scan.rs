@@ -97,7 +97,10 @@ impl Walk {
 
     /// Goes on with another segment in the same buffer.
     pub(crate) fn enter(&mut self, file: &SegmentFile, end: u64, seq_end: u64) {
-        let buf = std::mem::take(&mut self.buf);
+        let mut buf = std::mem::take(&mut self.buf);
+        // A record of many megabytes made it large.
+        buf.truncate(READ_BYTES);
+        buf.shrink_to(READ_BYTES);
         *self = Walk { buf, ..Walk::new(file, end, seq_end, self.check) };
     }
 
