@@ -56,12 +56,12 @@ struct Block {
 impl Packed {
     /// `None`: both tables are damaged, and nothing can be found.
     pub(crate) fn open(file: Arc<dyn StorageFile>) -> Option<Self> {
-        let size = file.len_bytes().ok()?;
+        let size = file.len_bytes().or_else(|_| file.len_bytes()).ok()?;
         let at_start = || Self::read_table(&*file, 0, None);
         let at_end = || {
             let mut length = [0; 8];
             let at = size.checked_sub(8)?;
-            (file.read_at(&mut length, at).ok()? == 8).then_some(())?;
+            (folder::read_twice(&*file, &mut length, at).ok()? == 8).then_some(())?;
             let length = u64::from_le_bytes(length);
             Self::read_table(&*file, at.checked_sub(length)?, Some(length))
         };
@@ -71,14 +71,14 @@ impl Packed {
 
     fn read_table(file: &dyn StorageFile, at: u64, length: Option<u64>) -> Option<(u64, Vec<Block>)> {
         let mut head = [0; TABLE_HEAD_BYTES];
-        (file.read_at(&mut head, at).ok()? == head.len() && head[..8] == MAGIC).then_some(())?;
+        (folder::read_twice(file, &mut head, at).ok()? == head.len() && head[..8] == MAGIC).then_some(())?;
         let count = u32_at(&head, 12) as usize;
         let len_bytes = u64_at(&head, 24);
         let expected = len_bytes.div_ceil(BLOCK_BYTES as u64);
         (u32_at(&head, 8) == VERSION && count <= BLOCKS_MAX && count as u64 == expected).then_some(())?;
         let mut table = vec![0; TABLE_HEAD_BYTES + 8 * count + 4];
         (length.is_none_or(|length| length == table.len() as u64)).then_some(())?;
-        (file.read_at(&mut table, at).ok()? == table.len()).then_some(())?;
+        (folder::read_twice(file, &mut table, at).ok()? == table.len()).then_some(())?;
         let (covered, crc) = table.split_at(table.len() - 4);
         (crc32c::crc32c(covered) == u32_at(crc, 0)).then_some(())?;
         let mut block_at = table.len() as u64;

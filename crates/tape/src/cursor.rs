@@ -279,8 +279,7 @@ fn newest_of(
 /// The version of a slot and what it says; `None` when it is damaged or was never written.
 fn read_slot(file: &dyn StorageFile, at: u64) -> Option<(u32, Slot)> {
     let mut head = [0; HEAD_BYTES];
-    // A second try: an interrupted transfer must not set a reader back.
-    let read = |buf: &mut [u8], at: u64| file.read_at(buf, at).or_else(|_| file.read_at(buf, at)).ok();
+    let read = |buf: &mut [u8], at: u64| folder::read_twice(file, buf, at).ok();
     if read(&mut head, at)? < HEAD_BYTES || head[..8] != MAGIC {
         return None;
     }

@@ -146,8 +146,7 @@ fn describe(bytes: Arc<dyn StorageFile>, path: PathBuf, id: u64, check: Check) -
 /// Fills `buf` from `at`; returns how many bytes the file had, and the position behind the last one that could not be read,
 /// or 0. Those that could not are zeros then: what the disk refuses is damage, not the end.
 pub(crate) fn read(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> (usize, u64) {
-    // A second try: an interrupted transfer is not yet a bad sector.
-    if let Ok(read) = file.read_at(buf, at).or_else(|_| file.read_at(buf, at)) {
+    if let Ok(read) = read_twice(file, buf, at) {
         return (read, 0);
     }
     let mut refused_before = 0;
@@ -156,7 +155,7 @@ pub(crate) fn read(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> (usize, u
         let here = at + done as u64;
         let page = (PAGE_BYTES - (here % PAGE_BYTES as u64) as usize).min(buf.len() - done);
         let piece = &mut buf[done..done + page];
-        match file.read_at(piece, here).or_else(|_| file.read_at(piece, here)) {
+        match read_twice(file, piece, here) {
             Ok(read) => {
                 done += read;
                 if read < page {
@@ -176,6 +175,11 @@ pub(crate) fn read(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> (usize, u
         }
     }
     (done, refused_before)
+}
+
+/// Reads, and tries once more after an error: an interrupted transfer is not yet a bad sector.
+pub(crate) fn read_twice(file: &dyn StorageFile, buf: &mut [u8], at: u64) -> io::Result<usize> {
+    file.read_at(buf, at).or_else(|_| file.read_at(buf, at))
 }
 
 /// Writes all of `bytes`, continuing where a short write stopped.

@@ -209,7 +209,7 @@ fn write_again(
     while at < end {
         let want = buf.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
         // What cannot be read is left alone: zeros in its place would make the damage true.
-        if let Ok(read) = file.read_at(&mut buf[..want], at) {
+        if let Ok(read) = folder::read_twice(file, &mut buf[..want], at) {
             folder::write_all(file, &buf[..read], at)?;
         }
         at += want as u64;

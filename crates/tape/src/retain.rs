@@ -141,14 +141,18 @@ impl Log {
         }
         let sealed = &mut self.shelf.sealed;
         for (id, forms) in forms.range(known + 1..=current) {
-            let Some(file) = folder::open(&*self.storage, &self.dir, *id, self.check)? else { continue };
-            if let Some(before) = sealed.last_mut() {
-                before.seq_end = file.header.first_seq;
-                before.until_ns = file.header.created_ns;
+            let header = folder::open(&*self.storage, &self.dir, *id, self.check)?.map(|file| file.header);
+            if let Some(header) = &header {
+                // One that cannot be read stands in line like any other: nothing younger goes before it.
+                for before in sealed.iter_mut().rev().take_while(|before| before.seq_end == u64::MAX) {
+                    before.first_seq = before.first_seq.min(header.first_seq);
+                    before.seq_end = header.first_seq;
+                    before.until_ns = header.created_ns;
+                }
             }
             sealed.push(Sealed {
                 id: *id,
-                first_seq: file.header.first_seq,
+                first_seq: header.map_or(u64::MAX, |header| header.first_seq),
                 seq_end: u64::MAX,
                 until_ns: i64::MAX,
                 bytes: disk_bytes(&*self.storage, &self.dir, *id, *forms),
