@@ -130,10 +130,10 @@ impl Status {
 pub fn of_tape(dir: &Path) -> Status {
     let mut status = Status { tape: Tape { dir: dir.display().to_string(), ..Tape::default() }, ..Status::default() };
     (status.tape.segments, status.tape.bytes) = segments(dir);
-    if let Ok(mut reader) = TapeReader::open(Arc::new(Disk), dir, Start::Begin) {
-        if let Ok(Some(Item::Record(record))) = reader.next() {
-            status.tape.first_seq = record.seq;
-        }
+    if let Ok(mut reader) = TapeReader::open(Arc::new(Disk), dir, Start::Begin)
+        && let Ok(Some(Item::Record(record))) = reader.next()
+    {
+        status.tape.first_seq = record.seq;
     }
     if let Ok(reader) = TapeReader::open(Arc::new(Disk), dir, Start::End) {
         status.tape.last_seq = reader.seq().saturating_sub(1);

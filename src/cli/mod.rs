@@ -17,8 +17,10 @@ mod manual;
 pub mod out;
 mod reading;
 mod run;
+mod simulate;
 mod status;
 mod tail;
+mod tape;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -91,6 +93,8 @@ enum Verb {
     Tail(tail::Args),
     Gaps(gaps::Args),
     Cursors(cursors::Args),
+    Tape(tape::Args),
+    Simulate(simulate::Args),
     Kinds(kinds::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -135,6 +139,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Tail(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
+        Verb::Tape(args) => args.run(global, &mut out),
+        Verb::Simulate(args) => args.run(global),
         Verb::Kinds(args) => args.run(&mut out),
         Verb::Config(args) => args.run(global, &mut out),
         Verb::Doctor(args) => args.run(global, &mut out),

@@ -173,8 +173,8 @@ pub(super) fn hole(hole: Hole, ts_recv: UnixNanos) -> Event {
 /// An event of ours that is not on the tape.
 fn own(ts_recv: UnixNanos, body: Body) -> Event {
     Event {
-        source: SmolStr::new_static("tape"),
-        venue: SmolStr::default(),
+        source: SmolStr::new_static("tapedeck"),
+        venue: SmolStr::new_static("tapedeck"),
         symbol: SmolStr::default(),
         ts_event: None,
         ts_recv,

@@ -42,6 +42,8 @@ const GROUP_BYTES: usize = 64 * 1024;
 const FULL_RETRY: Duration = Duration::from_millis(500);
 /// How often retention looks for segments to drop.
 const RETAIN_EVERY: Duration = Duration::from_secs(15);
+/// A ledger that changes is shown at once, but not more often than this.
+const VIEW_AT_MOST: Duration = Duration::from_millis(100);
 /// Name of the source of events that the deck itself makes.
 pub const DECK: &str = "tapedeck";
 
@@ -153,6 +155,8 @@ pub struct Recorder {
     last_sync: Instant,
     last_retain: Instant,
     last_view: Instant,
+    /// Since the last view a subscription came or went.
+    ledger_changed: bool,
     /// Since when nothing could be written.
     disk_gap_since: Option<UnixNanos>,
     first_seq: u64,
@@ -197,6 +201,7 @@ impl Recorder {
             last_sync: Instant::now(),
             last_retain: Instant::now(),
             last_view: Instant::now(),
+            ledger_changed: false,
             disk_gap_since: None,
             view: View::default(),
             events_at_last_view: 0,
@@ -301,6 +306,12 @@ impl Recorder {
     }
 
     fn take(&mut self, message: Intake) -> anyhow::Result<()> {
+        self.handle(message)?;
+        // Before anything that was queued meanwhile: the gap begins where the disk was full.
+        self.resume_after_full()
+    }
+
+    fn handle(&mut self, message: Intake) -> anyhow::Result<()> {
         match message {
             Intake::Events { events, durable } => self.append(events, durable),
             Intake::Live { source, venue, symbol, channel, ts_recv } => {
@@ -363,13 +374,12 @@ impl Recorder {
         detail: &SmolStr,
     ) -> anyhow::Result<()> {
         let now = UnixNanos::now();
-        let mut next_id = self.log.next_seq();
         let mut events = Vec::new();
-        for (symbol, channel) in these {
+        // The id of a gap is the seq of the record that opens it.
+        for (id, (symbol, channel)) in (self.log.next_seq()..).zip(these) {
             let mut event = blank(source.clone(), venue.clone(), symbol, now);
-            event.body = Body::Gap(Box::new(open_gap(next_id, cause, channel, since, detail.clone())));
+            event.body = Body::Gap(Box::new(open_gap(id, cause, channel, since, detail.clone())));
             events.push(event);
-            next_id += 1;
         }
         self.gaps_opened += events.len() as u64;
         self.append(events, None)
@@ -403,6 +413,7 @@ impl Recorder {
             self.write()?;
             let mut start = 0;
             for (event, &end) in events.iter().zip(&self.ends) {
+                self.ledger_changed |= matches!(event.body, Body::Gap(_) | Body::Status(_));
                 self.state.apply(event, &self.encoded[start..end]);
                 start = end;
             }
@@ -559,15 +570,16 @@ impl Recorder {
         }
         self.view.full = false;
         self.publish.full.send_replace(false);
+        self.ledger_changed = true;
         Ok(())
     }
 
     /// Makes the group durable and tells everybody who waits for it.
     fn commit(&mut self) -> anyhow::Result<()> {
-        if self.disk_gap_since.is_some() {
-            self.resume_after_full()?;
-        }
         self.sync_group()?;
+        if self.ledger_changed && self.last_view.elapsed() >= VIEW_AT_MOST {
+            self.publish_view();
+        }
         for note in self.log.take_notes().into_iter().filter_map(tape_note) {
             self.note(note)?;
         }
@@ -657,6 +669,7 @@ impl Recorder {
         view.rate = (view.events - self.events_at_last_view) as f64 / self.last_view.elapsed().as_secs_f64().max(1e-3);
         self.events_at_last_view = view.events;
         self.last_view = Instant::now();
+        self.ledger_changed = false;
         view.sources = self.state.counts();
         view.clock_offset_ns = self.clock.offset_ns();
         if !self.latency.is_empty() {

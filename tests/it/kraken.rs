@@ -1,6 +1,8 @@
 //! Kraken: recorded frames through the parsers and books, then a fake venue through a session.
 
+mod desk;
 mod files;
 mod goldens;
 mod live;
 mod recordings;
+mod venue;

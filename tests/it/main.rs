@@ -1,5 +1,9 @@
 //! The one integration-test binary: one module a feature.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod coverage;
+mod deck;
 mod events;
+mod http;
 mod kraken;
+mod support;

@@ -269,7 +269,9 @@ fn newest_of(
         if version > VERSION {
             return Err(Error::NewerFormat { path: path.to_path_buf(), version, known: VERSION });
         }
-        if wanted(&slot) && newest.as_ref().is_none_or(|(newest, _)| newest.generation < slot.generation) {
+        // Nothing could follow the last generation, and nobody writes it: the slot is damaged, whatever its checksum says.
+        let is_last = slot.generation == u64::MAX;
+        if !is_last && wanted(&slot) && newest.as_ref().is_none_or(|(newest, _)| newest.generation < slot.generation) {
             newest = Some((slot, nth));
         }
     }

@@ -106,6 +106,9 @@ impl Header {
         if version > FORMAT_VERSION {
             return HeaderRead::Newer(version);
         }
+        if !is_seq(u64_at(bytes, 40)) {
+            return HeaderRead::None;
+        }
         let mut tape_id = [0; 16];
         tape_id.copy_from_slice(&bytes[16..32]);
         HeaderRead::Valid(Header {
@@ -158,11 +161,16 @@ impl Head {
             _ => return None,
         };
         let len = u32_at(head, 4);
-        if len as usize > MAX_PAYLOAD_BYTES {
+        if len as usize > MAX_PAYLOAD_BYTES || !is_seq(u64_at(head, 8)) {
             return None;
         }
         Some(Head { len, seq: u64_at(head, 8), ts_recv: i64::from_le_bytes(array_at(head, 16)), kind, more })
     }
+}
+
+/// Whether a record could have this seq, and one could follow it: what readers calculate with cannot overflow.
+const fn is_seq(seq: u64) -> bool {
+    seq != 0 && seq != u64::MAX
 }
 
 /// Bytes that a record with a payload of `len` takes.
@@ -287,6 +295,18 @@ mod tests {
         let crc = crc32c::crc32c(&bytes[..508]);
         bytes[508..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(Header::decode(&bytes), HeaderRead::Newer(9));
+    }
+
+    #[test]
+    fn a_seq_that_no_record_has_is_damage_even_with_a_right_checksum() {
+        let mut frame = Vec::new();
+        for seq in [0, u64::MAX] {
+            assert_eq!(Header::decode(&Header { first_seq: seq, ..header() }.encode()), HeaderRead::None, "{seq}");
+            let head = Head { len: 0, seq, ts_recv: 77, kind: RecordKind::Event, more: false };
+            frame.clear();
+            Check::default().push(&mut frame, 4, 1024, head, b"");
+            assert_eq!(Head::parse(&frame), None, "{seq}");
+        }
     }
 
     #[test]

@@ -289,9 +289,11 @@ impl Subs {
         }
         let key = (Channel::of(ack)?, symbol);
         let sub = self.subs.get_mut(&key)?;
-        if !matches!(sub.state, State::Asked(_)) {
+        // A late ack is one too: whatever was due again for want of it is not any more.
+        if !matches!(sub.state, State::Asked(_) | State::Due(_)) {
             return None;
         }
+        self.stale = true;
         sub.state = if key.0.flows() { State::Acked(now) } else { State::Live };
         sub.rhythm.resumed(now);
         Some(key)
@@ -464,3 +466,6 @@ fn is_permanent(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     WORDS.iter().any(|words| error.contains(words))
 }
+
+#[cfg(test)]
+mod tests;

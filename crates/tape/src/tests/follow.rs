@@ -207,6 +207,27 @@ fn a_cursor_stands_where_it_was_committed() {
 }
 
 #[test]
+fn a_slot_that_nothing_could_follow_is_damage_even_with_a_right_checksum() {
+    let bench = Bench::new();
+    let tape_id = Uuid::from_u128(1);
+    let open = || Cursor::open(&*bench.storage, &bench.dir, "c", tape_id, 100).unwrap();
+    open().commit(7, b"seven").unwrap();
+    let path = bench.dir.join("cursors/c");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // A copy of the slot, in the other place, with the last generation of all.
+    let mut slot = bytes[..64 + 5].to_vec();
+    slot[16..24].fill(0xff);
+    let covered = [&slot[..48], &slot[56..60], &slot[64..]].concat();
+    slot[60..64].copy_from_slice(&crc32c::crc32c(&covered).to_le_bytes());
+    bytes.resize(1024 * 1024, 0);
+    bytes.extend_from_slice(&slot);
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(open().seq(), 7);
+    open().commit(8, b"eight").unwrap();
+    assert_eq!(open().seq(), 8);
+}
+
+#[test]
 fn a_cursor_survives_any_torn_write_of_one_slot() {
     let bench = Bench::new();
     let tape_id = Uuid::from_u128(1);

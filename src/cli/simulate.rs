@@ -1,0 +1,49 @@
+//! `tapedeck simulate`: a venue that speaks the real protocol and fails on demand.
+
+use anyhow::Context as _;
+use tapedeck_testkit::kraken::{self, SimulateArgs};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Global;
+
+const EXAMPLES: &str = "\
+Examples:
+  tapedeck simulate kraken --listen 127.0.0.1:8090 --pairs 50 --rate 20000
+  tapedeck simulate kraken --frames recorded.jsonl.gz --speed max
+  tapedeck simulate kraken --fault 'at 5s cut' --fault 'corrupt BTC/USD'
+  tapedeck simulate kraken --help       every fault
+
+and record it:
+  tapedeck run --set source.fake.kind=kraken --set source.fake.pairs='[\"*\"]' \\
+      --set source.fake.url=ws://127.0.0.1:8090/v2";
+
+/// Be a venue: the real protocol on a local port, generated or recorded data, faults on demand
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    venue: Venue,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Venue {
+    /// Kraken: WebSocket v2 and REST on one port
+    Kraken(Box<SimulateArgs>),
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        global.start_quiet_logs()?;
+        let Venue::Kraken(args) = self.venue;
+        super::block_on(async {
+            let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
+            let stop = async {
+                tokio::select! {
+                    _ = tokio::signal::ctrl_c() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            kraken::simulate(*args, stop).await
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! The whole deck as a process: started, stopped, reloaded, starved of disk, cut off from its venue.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tapedeck_market::{Body, GapCause, GapState, TapeEvent};
+use tapedeck_testkit::kraken::{FakeKraken, Fault, Handle};
+
+use crate::support::{Deck, gaps, records, tapedeck, until};
+
+async fn venue() -> Handle {
+    FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(300).start().await.unwrap()
+}
+
+fn source(venue: &Handle) -> String {
+    format!(
+        "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = [\"BTC/USD\", \"ETH/USD\"]\n",
+        venue.ws_url(),
+        venue.rest_url()
+    )
+}
+
+/// A deck is a process: what waits for it must not hold up the venue's tasks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deck_stops_in_order_goes_on_where_it_was_and_leaves_the_pause_in_the_ledger() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let config = source(&venue);
+    let path = home.path().to_owned();
+    blocking(move || {
+        let deck = Deck::start(&path, &config);
+        deck.until("every subscription", |status| status.events > 200 && status.sources[0].live == 7);
+        let said = deck.stop();
+        assert!(said.contains("recorded "), "{said}");
+        let first = records(&path.join("tape"));
+        let last = first.last().unwrap();
+        assert!(matches!(&last.event.body, Body::Tape(note) if note.what == TapeEvent::Stop), "{last:?}");
+
+        let deck = Deck::start(&path, &config);
+        deck.until("events again", |status| status.events > 200 && status.sources[0].live == 7);
+        deck.signal(Signal::INT);
+        assert!(deck.wait().0.success());
+        let all = records(&path.join("tape"));
+        assert_eq!(all[..first.len()], first[..], "what was there is there");
+        let down: Vec<_> = gaps(&all).into_iter().filter(|(_, gap)| gap.cause == GapCause::Down).collect();
+        let subscriptions = down.iter().filter(|(_, gap)| gap.state == GapState::Open).count();
+        assert!(subscriptions >= 6, "ticker, trade and book of two pairs: {down:#?}");
+        assert_eq!(down.iter().filter(|(_, gap)| gap.state == GapState::Closed).count(), subscriptions, "{down:#?}");
+        for (_, gap) in &down {
+            assert!(gap.from >= last.event.ts_recv - Duration::from_secs(1), "the gap begins with the last record");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_decks_on_one_tape_are_refused_with_a_code_of_their_own() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let config = source(&venue);
+    let path = home.path().to_owned();
+    blocking(move || {
+        let deck = Deck::start(&path, &config);
+        deck.until("events", |status| status.events > 0);
+        let second = tapedeck().args(["run", "--plain", "-c"]).arg(&deck.config).output().unwrap();
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(3), "{said}");
+        assert!(said.contains(&deck.status().pid.to_string()), "names the holder: {said}");
+        deck.stop();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_venue_that_cuts_the_line_costs_a_gap_and_the_deck_comes_back() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let config = source(&venue);
+    let path = home.path().to_owned();
+    let deck = blocking(move || {
+        let deck = Deck::start(&path, &config);
+        deck.until("every subscription", |status| status.sources.first().is_some_and(|source| source.live == 7));
+        deck
+    })
+    .await;
+    venue.inject("cut".parse::<Fault>().unwrap());
+    blocking(move || {
+        let closed = deck.until_closed(GapCause::Session, 6);
+        assert!(closed.iter().any(|(symbol, gap)| symbol == "BTC/USD" && gap.channel == "book"), "{closed:#?}");
+        deck.stop();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_takes_over_a_good_config_and_keeps_the_old_one_before_a_bad_one() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let config = source(&venue);
+    let path = home.path().to_owned();
+    blocking(move || {
+        let deck = Deck::start(&path, &config);
+        deck.until("events", |status| status.events > 0 && status.gaps_open == 0);
+        let before = deck.status();
+        let text = std::fs::read_to_string(&deck.config).unwrap();
+        std::fs::write(&deck.config, text.replace("pairs", "pears")).unwrap();
+        deck.signal(Signal::HUP);
+        until("the refusal", || deck.log().contains("the old one stays").then_some(()));
+        assert_eq!(deck.status().sources[0].sessions, before.sources[0].sessions);
+        std::fs::write(&deck.config, text.replace("[\"BTC/USD\", \"ETH/USD\"]", "[\"BTC/USD\"]")).unwrap();
+        deck.signal(Signal::HUP);
+        until("the new config", || deck.log().contains("kraken restarted").then_some(()));
+        let status = deck.until("the new session", |status| {
+            status.sources.first().is_some_and(|source| source.live > 0 && source.sessions == 1)
+        });
+        assert_eq!(status.pid, before.pid);
+        deck.stop();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_closes_the_sources_and_recording_resumes_by_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(5_000).start().await.unwrap();
+    let Some(small) = SmallDisk::mount(&home.path().join("small"), "size=24m") else { return };
+    let config = format!("[tape]\nsegment = \"4 MiB\"\n\n[log]\ndir = \"off\"\n\n{}", source(&venue));
+    let path = small.0.clone();
+    blocking(move || {
+        let deck = Deck::start(&path, &config);
+        deck.until("every subscription", |status| status.sources.first().is_some_and(|source| source.live == 7));
+        // All that is left, but for what is already allocated ahead.
+        let filler = path.join("filler");
+        fill(&filler);
+        deck.until("the full disk", |status| {
+            status.tape.full && status.sources[0].state == "waiting: the disk is full"
+        });
+        std::fs::remove_file(&filler).unwrap();
+        deck.until_closed(GapCause::Disk, 6);
+        let dir = deck.dir.clone();
+        deck.stop();
+        let all = records(&dir);
+        assert!(
+            all.iter().any(|record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Full))
+        );
+    })
+    .await;
+}
+
+/// A tmpfs of its own.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// `None`, said aloud, where mounting is not allowed; with TAPEDECK_REQUIRE_ALL that fails.
+    fn mount(at: &std::path::Path, options: &str) -> Option<SmallDisk> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(SmallDisk(at.to_owned()));
+        }
+        assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "a tmpfs cannot be mounted here");
+        println!("skipped: a tmpfs cannot be mounted here");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Writes until the disk takes no more.
+fn fill(path: &std::path::Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path).unwrap();
+    for size in [1 << 20, 4096, 1] {
+        let block = vec![1; size];
+        while file.write_all(&block).is_ok() {}
+    }
+}
