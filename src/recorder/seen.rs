@@ -97,15 +97,24 @@ impl Seen {
     /// Adds what [`Seen::to_text`] wrote; what it did not write is ignored.
     pub(super) fn extend_from_text(&mut self, text: &str) {
         let (runs, names) = text.split_once('|').unwrap_or((text, ""));
-        let mut read: Vec<(u64, u64)> = runs
+        let read = runs
             .split(',')
             .filter_map(|run| run.split_once('-'))
             .filter_map(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)))
-            .filter(|(from, to)| from <= to)
-            .collect();
-        read.sort_unstable();
-        if self.runs.is_empty() && read.windows(2).all(|w| w[0].1.saturating_add(1) < w[1].0) {
-            self.runs = read;
+            .filter(|(from, to)| from <= to);
+        // The id of the last trade may be known already: a checkpoint has that trade too.
+        self.runs.extend(read);
+        self.runs.sort_unstable();
+        self.runs.dedup_by(|next, run| {
+            let touches = next.0 <= run.1.saturating_add(1);
+            if touches {
+                run.1 = run.1.max(next.1);
+            }
+            touches
+        });
+        while self.runs.len() > RUNS {
+            self.runs[1].0 = self.runs[0].0;
+            self.runs.remove(0);
         }
         for name in names.split('\u{1}').filter(|name| !name.is_empty()) {
             self.insert_name(&SmolStr::new(name));
@@ -132,6 +141,15 @@ mod tests {
             read.extend_from_text(&seen.to_text());
             prop_assert_eq!(read, seen);
         }
+    }
+
+    #[test]
+    fn what_a_text_says_is_added_to_what_is_known() {
+        let mut seen = Seen::default();
+        seen.insert_number(407);
+        seen.extend_from_text("1-17,390-407,409-410|");
+        seen.insert_number(408);
+        assert_eq!(seen.to_text(), "1-17,390-410|");
     }
 
     #[test]
