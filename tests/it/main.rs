@@ -5,5 +5,6 @@ mod coverage;
 mod deck;
 mod events;
 mod http;
+mod kill;
 mod kraken;
 mod support;

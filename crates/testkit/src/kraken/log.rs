@@ -101,6 +101,12 @@ impl SentLog {
         self.inner().kept.iter().cloned().collect()
     }
 
+    /// What was handed out since the last call, oldest first; it is not kept any longer.
+    #[must_use]
+    pub fn take(&self) -> Vec<Sent> {
+        std::mem::take(&mut self.inner().kept).into()
+    }
+
     /// Number of entries ever made.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Recorded frames on the wire.
 //!
 //! The recordings lie in the folder that `TAPEDECK_FIXTURES` names; without it these tests say so
-//! and prove nothing.
+//! and prove nothing, and fail where `TAPEDECK_REQUIRE_ALL` forbids that.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ const HOLE: &str = "ws_v2_book_btcusd_d10_20260720T0339_with_hole.jsonl";
 
 fn recording(name: &str) -> Option<(PathBuf, Vec<String>)> {
     let Some(folder) = std::env::var_os("TAPEDECK_FIXTURES") else {
+        assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "TAPEDECK_FIXTURES is not set");
         eprintln!("TAPEDECK_FIXTURES is not set: nothing was replayed");
         return None;
     };
