@@ -106,15 +106,17 @@ pub(super) fn table_problem(tree: &Tree, table: &[&str], error: &anyhow::Error) 
         return toml_problem(tree, table, error);
     }
     let text = format!("{error:#}");
-    // Kinds name the key they mean in backquotes.
-    let named = text.split('`').skip(1).step_by(2).map(|word| {
+    // Kinds begin with the key they mean, or name it in backquotes.
+    let first = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+    let named = first.into_iter().chain(text.split('`').skip(1).step_by(2)).map(|word| {
         let path: Vec<&str> = table.iter().copied().chain([word]).collect();
         (tree.own_origin(&path).is_some(), word)
     });
     match named.into_iter().find(|(known, _)| *known) {
         Some((_, key)) => {
             let path: Vec<&str> = table.iter().copied().chain([key]).collect();
-            tree.value_problem(&path, text.clone())
+            let rest = text.strip_prefix(key).map(|rest| rest.trim_start_matches([':', ' ']).to_owned());
+            tree.value_problem(&path, rest.unwrap_or_else(|| text.clone()))
         }
         None => tree.key_problem(table, text),
     }

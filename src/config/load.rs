@@ -358,6 +358,14 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
                 continue;
             }
         };
+        if let Some(missing) = missing_for_new(tree, row, &table, inputs) {
+            let target = row.table.describe();
+            notes.push(Note::info(format!(
+                "{} ({origin}) is not used: there is no {target}, and one of its own would need `{missing}`",
+                row.name
+            )));
+            continue;
+        }
         let path: Vec<String> = table.iter().cloned().chain([row.key.to_owned()]).collect();
         let keys: Vec<&str> = path.iter().map(String::as_str).collect();
         if let Some(said) = tree.own_origin(&keys) {
@@ -410,6 +418,19 @@ fn target_table(tree: &Tree, row: &OldName) -> Option<Vec<String>> {
             Some(vec![stage.to_owned(), name])
         }
     }
+}
+
+/// A key that a new table would need and no name gives: then none is made, because it could only be wrong.
+fn missing_for_new(tree: &Tree, row: &OldName, table: &[String], inputs: &Inputs) -> Option<&'static str> {
+    let Target::Kind { kind, .. } = row.table else { return None };
+    let path: Vec<&str> = table.iter().map(String::as_str).collect();
+    if tree.get(&path).is_some() {
+        return None;
+    }
+    let given = |key: &str| {
+        OLD_NAMES.iter().any(|other| other.table == row.table && other.key == key && old_value(other, inputs).is_some())
+    };
+    Node::kind(kind)?.required().into_iter().find(|key| !given(key))
 }
 
 fn free_name(taken: &[String], kind: &str) -> String {

@@ -145,6 +145,90 @@ fn an_old_name_that_the_file_overrides_is_reported() {
 }
 
 #[test]
+fn an_old_name_fills_the_first_table_of_its_kind_and_only_what_is_missing() {
+    let env = names(&[("KRAKEN_API_KEY", "key-of-env"), ("KRAKEN_API_SECRET", "secret-of-env")]);
+    let text = "[source.z]\nkind = 'kraken'\npairs = ['A/B']\napi_key = 'key-of-file'\n\
+                [source.a]\nkind = 'kraken'\npairs = ['A/B']\n";
+    let loaded = resolve(&Inputs { env, ..file(text) }).unwrap();
+    let value = |name: &str, key: &str| loaded.tree.get(&["source", name, key]).and_then(Value::as_str);
+    assert_eq!(value("z", "api_key"), Some("key-of-file"));
+    assert_eq!(value("z", "api_secret"), Some("secret-of-env"));
+    assert_eq!(from(&loaded, &["source", "z", "api_secret"]), "environment KRAKEN_API_SECRET");
+    assert_eq!(value("a", "api_secret"), None, "`z` stands first in the file");
+    assert_eq!(loaded.config.sources[0].name, "z");
+}
+
+#[test]
+fn no_table_is_made_for_a_name_that_alone_cannot_make_it_work() {
+    let env = names(&[("KRAKEN_API_KEY", "key-of-env")]);
+    let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
+    assert_eq!(loaded.config.sources, []);
+    assert!(loaded.notes[0].text.contains("would need `pairs`"), "{:?}", loaded.notes);
+    assert_eq!(loaded.secrets, ["key-of-env"]);
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file_of_its_own() {
+    let text = "[source.k]\nkind = 'kraken'\npairs = ['A/B']\napi_key_file = '/run/key'\n";
+    let read_secret = |path: &Path| match path.to_str() {
+        Some("/run/key") => Ok(SecretText { text: "from-file\n".to_owned(), open_to_others: true }),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    let loaded = resolve(&Inputs { read_secret, ..file(text) }).unwrap();
+    assert_eq!(loaded.config.sources[0].table.get("api_key"), Some(&Value::from("from-file")));
+    assert_eq!(from(&loaded, &["source", "k", "api_key"]), "secret file /run/key");
+    assert!(loaded.notes.iter().any(|note| note.warn && note.text.contains("chmod 600")), "{:?}", loaded.notes);
+    assert_eq!(loaded.secrets, ["from-file"]);
+    let error = refusal(&Inputs { read_secret, ..file(&text.replace("/run/key", "/run/none")) });
+    assert!(error.contains("tapedeck.toml:4:16") && error.contains("reading /run/none"), "{error}");
+    let error = refusal(&Inputs { read_secret, ..file(&format!("{text}api_key = 'x'\n")) });
+    assert!(error.contains("given twice"), "{error}");
+}
+
+#[test]
+fn a_wrong_secret_is_not_shown() {
+    let text = "[source.k]\nkind = 'kraken'\npairs = ['A/B']\napi_secret = ['hunter2']\n";
+    let error = resolve(&file(text)).and_then(|loaded| loaded.build(&[])).unwrap_err().to_string();
+    assert!(error.contains("api_secret = ***") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_kind_points_at_the_key_it_means() {
+    let build = |text: &str| resolve(&file(text)).and_then(|loaded| loaded.build(&[])).unwrap_err().to_string();
+    let error = build("[source.k]\nkind = 'kraken'\npairs = ['A/B']\nbook_depth = 17\n");
+    assert!(error.contains("[source.k] book_depth:") && error.contains("tapedeck.toml:4:14"), "{error}");
+    let error = build("[source.k]\nkind = 'kraken'\npairs = 7\n");
+    assert!(error.contains("[source.k] pairs:") && error.contains("tapedeck.toml:3:9"), "{error}");
+    let error = build("[source.k]\nkind = 'kraken'\n");
+    assert!(error.contains("missing field `pairs`") && error.contains("tapedeck.toml:1:"), "{error}");
+    let error = build("[source.k]\nkind = 'karken'\n");
+    assert!(error.contains("did you mean `kraken`?"), "{error}");
+    let error = build("[source.k]\npairs = ['A/B']\n");
+    assert!(error.contains("which kind of source?"), "{error}");
+}
+
+#[test]
+fn variables_reach_tables_that_are_spelled_with_dashes_and_split_lists() {
+    let env = names(&[("TAPEDECK__SOURCE__KRAKEN_SPOT__PAIRS", "BTC/USD, ETH/USD")]);
+    let text = "[source.kraken-spot]\nkind = 'kraken'\npairs = []\n";
+    let loaded = resolve(&Inputs { env, ..file(text) }).unwrap();
+    let pairs = loaded.config.sources[0].table.get("pairs").map(ToString::to_string);
+    assert_eq!(pairs.as_deref(), Some(r#"["BTC/USD", "ETH/USD"]"#));
+    let set = vec!["source.new.pairs=*".to_owned(), "source.new.kind=kraken".to_owned()];
+    let loaded = resolve(&Inputs { set, ..Inputs::default() }).unwrap();
+    assert_eq!(loaded.config.sources[0].table.get("pairs").map(ToString::to_string).as_deref(), Some(r#"["*"]"#));
+}
+
+#[test]
+fn only_sources_whose_table_changed_are_named() {
+    let of = |text: &str| resolve(&file(text)).unwrap();
+    let old = of("[source.a]\nkind='kraken'\npairs=['A/B']\n[source.b]\nkind='kraken'\npairs=['A/B']\n");
+    let new = of("[source.b]\nkind='kraken'\npairs=['A/C']\n[source.c]\nkind='kraken'\npairs=['A/B']\n");
+    assert_eq!(old.changed_sources(&new), ["a", "b", "c"]);
+    assert_eq!(old.changed_sources(&old), [""; 0]);
+}
+
+#[test]
 fn an_empty_variable_is_not_set() {
     let env = names(&[("LOG_LEVEL", ""), ("INFLUXDB_HOST", " ")]);
     let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();

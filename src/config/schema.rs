@@ -127,7 +127,14 @@ impl Node {
         properties.flat_map(|map| map.keys().map(String::as_str)).collect()
     }
 
-    /// Keys with their nodes that hold secrets.
+    /// Keys that a table cannot do without, besides `kind`.
+    #[must_use]
+    pub fn required(self) -> Vec<&'static str> {
+        let lists = self.branches().filter_map(|branch| branch.0.get("required")?.as_array());
+        lists.flatten().filter_map(Json::as_str).filter(|key| *key != "kind").collect()
+    }
+
+    /// Keys that hold secrets.
     #[must_use]
     pub fn secrets(self) -> Vec<&'static str> {
         let secret = |key: &&str| self.child(key).is_some_and(|node| is_secret(key, node.0));
