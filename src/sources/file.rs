@@ -47,6 +47,9 @@ const LINES_AN_APPEND: usize = 64;
 /// How often a followed file is looked at again.
 const FOLLOW: Duration = Duration::from_millis(200);
 
+const BOOK: SmolStr = SmolStr::new_static("book");
+const TRADE: SmolStr = SmolStr::new_static("trade");
+
 /// `[source.NAME]` with `kind = "file"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -168,7 +171,7 @@ struct Player<'a> {
     candles: Candles,
     /// Levels a side, as the recorded ack told.
     depth: u32,
-    live: HashSet<(SmolStr, &'static str)>,
+    live: HashSet<(SmolStr, SmolStr)>,
     pace: Pace,
     /// What goes into the next append, of the lines up to `line` of the file that `key` names.
     append: Vec<Event>,
@@ -263,13 +266,13 @@ impl<'a> Player<'a> {
                         // Whole without a snapshot: it lay before the line that this run began at.
                         Verdict::Fresh | Verdict::Whole => {
                             let symbol = event.symbol.clone();
-                            self.delivers(symbol, "book", ts_recv).await?;
+                            self.delivers(symbol, BOOK, ts_recv).await?;
                         }
                         Verdict::Broken { since, ours, theirs, .. } => {
                             self.say().await?;
                             let detail = format!("checksum {ours} is not the venue's {theirs}");
-                            let (symbol, channel) = (Some(event.symbol.clone()), Some(SmolStr::new_static("book")));
-                            self.live.remove(&(event.symbol.clone(), "book"));
+                            let (symbol, channel) = (Some(event.symbol.clone()), Some(BOOK));
+                            self.live.remove(&(event.symbol.clone(), BOOK));
                             self.out.lost(symbol, channel, GapCause::Checksum, since, detail).await?;
                         }
                         Verdict::Suspect { ours, theirs } => {
@@ -282,16 +285,16 @@ impl<'a> Player<'a> {
                 Body::Trade(trade) => {
                     if let Some((from, missing, detail)) = self.jump(&event.symbol, trade.id.as_deref(), ts_recv) {
                         self.say().await?;
-                        let (symbol, channel) = (event.symbol.clone(), SmolStr::new_static("trade"));
+                        let (symbol, channel) = (event.symbol.clone(), TRADE);
                         self.out
                             .hole(symbol, channel, GapCause::Sequence, from, ts_recv, Some(missing), detail)
                             .await?;
                     }
-                    "trade"
+                    TRADE
                 }
-                Body::Ticker(_) => "ticker",
-                Body::Quote(_) => "quote",
-                Body::Candle(_) => "ohlc",
+                Body::Ticker(_) => SmolStr::new_static("ticker"),
+                Body::Quote(_) => SmolStr::new_static("quote"),
+                Body::Candle(candle) => SmolStr::from(format!("ohlc-{}", candle.interval_ns / 60_000_000_000)),
                 _ => continue,
             };
             self.delivers(event.symbol.clone(), channel, ts_recv).await?;
@@ -307,10 +310,10 @@ impl<'a> Player<'a> {
     }
 
     /// Says once of each subscription that it delivers.
-    async fn delivers(&mut self, symbol: SmolStr, channel: &'static str, ts_recv: UnixNanos) -> anyhow::Result<()> {
-        if self.live.insert((symbol.clone(), channel)) {
+    async fn delivers(&mut self, symbol: SmolStr, channel: SmolStr, ts_recv: UnixNanos) -> anyhow::Result<()> {
+        if self.live.insert((symbol.clone(), channel.clone())) {
             self.say().await?;
-            self.out.live(symbol, SmolStr::new_static(channel), ts_recv).await?;
+            self.out.live(symbol, channel, ts_recv).await?;
         }
         Ok(())
     }

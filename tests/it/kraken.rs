@@ -3,6 +3,7 @@
 mod desk;
 mod files;
 mod goldens;
+mod listing;
 mod live;
 mod recordings;
 mod venue;

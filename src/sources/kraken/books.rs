@@ -148,3 +148,91 @@ impl Kept {
         Verdict::Broken { since: self.whole_at, ours, theirs, pause }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tapedeck_market::{Level, Price, Size};
+
+    use super::*;
+
+    const BTC: SmolStr = SmolStr::new_static("BTC/USD");
+
+    fn level(price: &str, size: &str) -> Level {
+        Level {
+            price: Price::parse(price.as_bytes()).unwrap(),
+            size: Size::parse(size.as_bytes()).unwrap(),
+            orders: None,
+        }
+    }
+
+    /// A snapshot of one bid with its true checksum.
+    fn snapshot(price: &str) -> BookUpdate {
+        let mut update = BookUpdate { snapshot: true, bids: vec![level(price, "1.0")], ..BookUpdate::default() };
+        let mut book = Book::new(Some(10));
+        book.apply(&update);
+        update.checksum = Some(book.kraken_checksum());
+        update
+    }
+
+    fn wrong(price: &str) -> BookUpdate {
+        BookUpdate { bids: vec![level(price, "2.0")], checksum: Some(1), ..BookUpdate::default() }
+    }
+
+    fn at(secs: i64) -> UnixNanos {
+        UnixNanos::from_secs(secs)
+    }
+
+    #[test]
+    fn a_broken_book_is_gone_until_its_snapshot_and_waits_longer_each_time() {
+        let mut books = Books::new(10, Policy::Strict);
+        assert_eq!(books.apply(&BTC, &wrong("1.0"), at(0)), Verdict::Adrift, "no snapshot yet");
+        let mut pauses = Vec::new();
+        for n in 0..9 {
+            let now = 10 + n;
+            assert_eq!(books.apply(&BTC, &snapshot("1.0"), at(now)), Verdict::Fresh);
+            match books.apply(&BTC, &wrong("1.0"), at(now)) {
+                Verdict::Broken { since, theirs: 1, pause, .. } => {
+                    assert_eq!(since, at(now));
+                    pauses.push(pause.as_secs());
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(books.get("BTC/USD").is_none());
+            assert_eq!(books.apply(&BTC, &wrong("1.0"), at(now)), Verdict::Adrift, "one break is said once");
+        }
+        assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        books.apply(&BTC, &snapshot("1.0"), at(500));
+        let verdict = books.apply(&BTC, &wrong("1.0"), at(500));
+        assert!(matches!(verdict, Verdict::Broken { pause: Duration::ZERO, .. }), "long forgiven: {verdict:?}");
+    }
+
+    #[test]
+    fn one_broken_book_leaves_the_others_alone() {
+        let eth = SmolStr::new_static("ETH/USD");
+        let mut books = Books::new(10, Policy::Strict);
+        books.apply(&BTC, &snapshot("1.0"), at(1));
+        books.apply(&eth, &snapshot("2.0"), at(1));
+        assert!(matches!(books.apply(&BTC, &wrong("1.0"), at(2)), Verdict::Broken { .. }));
+        assert_eq!(books.get("ETH/USD").map(|book| book.bids().len()), Some(1));
+    }
+
+    #[test]
+    fn a_lenient_policy_keeps_the_book_and_says_so_once_or_never() {
+        let mut books = Books::new(10, Policy::Warn);
+        books.apply(&BTC, &snapshot("1.0"), at(1));
+        assert!(matches!(books.apply(&BTC, &wrong("1.1"), at(2)), Verdict::Suspect { theirs: 1, .. }));
+        assert_eq!(books.apply(&BTC, &wrong("1.2"), at(3)), Verdict::Whole);
+        let mut books = Books::new(10, Policy::Off);
+        books.apply(&BTC, &snapshot("1.0"), at(1));
+        assert_eq!(books.apply(&BTC, &wrong("1.1"), at(2)), Verdict::Whole);
+        assert_eq!(books.get("BTC/USD").map(|book| book.bids().len()), Some(2));
+    }
+
+    #[test]
+    fn a_snapshot_that_breaks_opens_no_book() {
+        let mut books = Books::new(10, Policy::Strict);
+        let verdict = books.apply(&BTC, &BookUpdate { checksum: Some(1), ..snapshot("1.0") }, at(1));
+        assert!(matches!(verdict, Verdict::Broken { .. }), "{verdict:?}");
+        assert!(books.get("BTC/USD").is_none());
+    }
+}

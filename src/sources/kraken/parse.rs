@@ -212,7 +212,7 @@ impl Arrival<'_> {
     }
 
     /// The venue sends the running candle again and again and never says that it is over: `PARTIAL`,
-    /// until [`candles`](super::parse) sees the next one.
+    /// until `candles` sees the next one.
     fn ohlc(&self, item: &OhlcItem<'_>, sent: Option<UnixNanos>) -> Result<Event, ParseError> {
         let shape = |what: &str| ParseError::new(reason::SHAPE, what);
         let minutes = whole(item.interval)

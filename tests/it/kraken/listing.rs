@@ -1,0 +1,129 @@
+//! A venue that lists, delists and closes, played by hand: what the fake market never does.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tapedeck::intake::{Intake, Resume};
+use tapedeck_market::Body;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::desk::{Desk, events_of, is_live, sessions};
+
+struct Venue(WebSocketStream<TcpStream>);
+
+impl Venue {
+    /// Waits for a request that is `wanted`, granting everything on the way.
+    async fn until(&mut self, method: &str, channel: &str, symbol: &str) {
+        let found = tokio::time::timeout(Duration::from_secs(20), async {
+            while let Some(message) = self.0.next().await {
+                let Message::Text(text) = message.expect("a frame") else { continue };
+                let request: Value = serde_json::from_str(&text).expect("json");
+                if self.grant(&request).await == (method.to_owned(), channel.to_owned()) && names(&request, symbol) {
+                    return;
+                }
+            }
+            panic!("the client left");
+        });
+        found.await.unwrap_or_else(|_| panic!("no {method} of {channel} {symbol}"));
+    }
+
+    async fn grant(&mut self, request: &Value) -> (String, String) {
+        let (method, channel) = (&request["method"], &request["params"]["channel"]);
+        let symbols = request["params"]["symbol"].as_array().cloned().unwrap_or_else(|| vec![Value::Null]);
+        for symbol in symbols {
+            let mut result = json!({ "channel": channel });
+            if !symbol.is_null() {
+                result["symbol"] = symbol;
+            }
+            let req_id = &request["req_id"];
+            self.say(json!({ "method": method, "result": result, "success": true, "req_id": req_id })).await;
+        }
+        (method.as_str().unwrap_or_default().to_owned(), channel.as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn say(&mut self, frame: Value) {
+        self.0.send(Message::text(frame.to_string())).await.expect("a listener");
+    }
+
+    async fn list(&mut self, kind: &str, pairs: &[(&str, &str)]) {
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(symbol, status)| json!({ "symbol": symbol, "status": status, "price_precision": 2, "qty_precision": 8 }))
+            .collect();
+        self.say(json!({ "channel": "instrument", "type": kind, "data": { "assets": [], "pairs": pairs } })).await;
+    }
+}
+
+fn names(request: &Value, symbol: &str) -> bool {
+    symbol.is_empty() || request["params"]["symbol"].as_array().is_some_and(|symbols| symbols.contains(&symbol.into()))
+}
+
+/// A source connected to a venue played by hand.
+async fn connect(table: &str) -> (Venue, Desk) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("ws://{}/v2", listener.local_addr().expect("an address"));
+    // Nobody answers REST there: old names go by rule.
+    let table = format!("url = '{url}'\nrest_url = 'http://127.0.0.1:1'\n{table}");
+    let desk = Desk::of(sessions(&table).remove(0), Resume::default());
+    let (socket, _) = listener.accept().await.expect("a client");
+    (Venue(tokio_tungstenite::accept_async(socket).await.expect("an upgrade")), desk)
+}
+
+#[tokio::test]
+async fn what_the_venue_lists_and_delists_is_followed() {
+    let (mut venue, mut desk) = connect("pairs = ['*/USD']\nchannels = ['trade']").await;
+    venue.until("subscribe", "instrument", "").await;
+    venue.list("snapshot", &[("AAA/USD", "online"), ("BBB/USD", "delisted"), ("CCC/EUR", "online")]).await;
+    venue.until("subscribe", "trade", "AAA/USD").await;
+    venue.list("update", &[("DDD/USD", "post_only"), ("AAA/USD", "delisted")]).await;
+    venue.until("unsubscribe", "trade", "AAA/USD").await;
+    venue.until("subscribe", "trade", "DDD/USD").await;
+    desk.until("the new one", |message| is_live(message, "DDD/USD", "trade")).await;
+    let forgotten = |message: &Intake| matches!(message, Intake::Unsubscribed { symbol, .. } if symbol == "AAA/USD");
+    assert_eq!(desk.count(forgotten), 1);
+    let covered = |event: &&tapedeck_market::Event| matches!(event.body, Body::Instrument(_));
+    let mut listed: Vec<_> = desk.events().filter(covered).map(|event| event.symbol.to_string()).collect();
+    listed.sort();
+    assert_eq!(listed, ["AAA/USD", "AAA/USD", "BBB/USD", "DDD/USD"], "each state once, and only of what is wanted");
+}
+
+#[tokio::test]
+async fn the_same_list_again_is_not_said_again() {
+    let (mut venue, mut desk) = connect("pairs = ['AAA/USD']\nchannels = ['trade']").await;
+    venue.until("subscribe", "trade", "AAA/USD").await;
+    for _ in 0..3 {
+        venue.list("snapshot", &[("AAA/USD", "online")]).await;
+    }
+    let mark = json!({ "channel": "status", "type": "update", "data": [{ "system": "online" }] });
+    venue.say(mark).await;
+    desk.until_events("the mark", 1, |event| matches!(event.body, Body::Status(_))).await;
+    assert_eq!(desk.events().filter(|event| matches!(event.body, Body::Instrument(_))).count(), 1);
+}
+
+#[tokio::test]
+async fn with_keep_raw_a_frame_lies_beside_its_events() {
+    let (mut venue, mut desk) = connect("pairs = ['AAA/USD']\nchannels = ['trade']\nkeep_raw = true").await;
+    venue.until("subscribe", "trade", "AAA/USD").await;
+    let item = json!({ "symbol": "AAA/USD", "side": "buy", "price": 1.5, "qty": 2, "trade_id": 7 });
+    let frame = json!({ "channel": "trade", "type": "update", "data": [item] });
+    venue.say(frame.clone()).await;
+    let is_trade = |message: &Intake| events_of(message).iter().any(|event| matches!(event.body, Body::Trade(_)));
+    let append = events_of(desk.until("the trade", is_trade).await);
+    let Body::Raw(raw) = &append[0].body else { panic!("{append:?}") };
+    assert_eq!((raw.format.as_str(), raw.frame.as_slice()), ("text", frame.to_string().as_bytes()));
+    assert_eq!(append.len(), 2, "one append");
+}
+
+#[tokio::test]
+async fn a_close_says_why() {
+    let (mut venue, mut desk) = connect("pairs = ['AAA/USD']").await;
+    venue.until("subscribe", "trade", "AAA/USD").await;
+    let code = tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Restart;
+    let close = tokio_tungstenite::tungstenite::protocol::CloseFrame { code, reason: "new version".into() };
+    venue.0.send(Message::Close(Some(close))).await.expect("a listener");
+    let ended = desk.drain().await;
+    assert!(ended.contains("1012") && ended.contains("new version"), "{ended}");
+}
