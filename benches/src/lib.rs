@@ -4,6 +4,8 @@
 //! drifts together, so the ratio of a round is what holds; the median of the rounds is reported with
 //! its spread. A probe line comes first: when it is off, the run is worth nothing.
 
+pub mod venue;
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::Write as _;
