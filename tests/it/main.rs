@@ -3,6 +3,7 @@
 
 mod coverage;
 mod deck;
+mod demo;
 mod events;
 mod http;
 mod kill;
