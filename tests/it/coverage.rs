@@ -17,7 +17,10 @@ fn rows() -> Vec<Row> {
     let text = std::fs::read_to_string(&path).unwrap();
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     text.lines()
-        .filter(|line| line.starts_with("| G") || line.starts_with("| S"))
+        .filter(|line| {
+            let number = line.strip_prefix("| ").and_then(|rest| rest.split(" |").next()).unwrap_or_default();
+            LISTS.iter().any(|(list, _)| number.strip_prefix(list).is_some_and(|n| n.parse::<usize>().is_ok()))
+        })
         .map(|line| {
             let cells = cells(line);
             assert_eq!(cells.len(), 5, "{line}");
