@@ -229,7 +229,7 @@ impl Log {
             incarnation: opening.incarnation,
             next_id: recovered.next_id,
         };
-        let mut notes = Vec::new();
+        let mut notes = Vec::from_iter(recovered.note);
         let last = Last { seq: opening.last_seq, ts_recv: opening.last_ts_recv };
         let segment = maker.begin(last, 0, &mut notes)?;
         if let Some(empty) = recovered.empty {

@@ -3,12 +3,14 @@
 //! 1. The lock. A second writer is refused.
 //! 2. The last segment in use is scanned. Its end is behind the last whole append.
 //! 3. What is accepted is synced before any reader sees it, so that a seq once delivered is never given to another record.
+//!    A segment that cannot be synced is replaced by a copy: checksums hold in any file of the same name.
 //! 4. A torn tail is copied to `quarantine/` and cut off. Should that fail, it stays: the next segment begins with
 //!    the seq behind the last accepted one, which makes the tail void.
 //!    Where the disk refuses to read behind the end, nothing is cut, and as many seqs are passed over as records may stand there.
 //! 5. The log begins a new segment. Bytes that were once accepted are never changed.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use uuid::Uuid;
 use crate::alloc::AHEAD_NAME;
 use crate::error::Error;
 use crate::folder::{self, SegmentFile};
-use crate::log::{Opening, TornTail};
+use crate::log::{Note, Opening, TornTail};
 use crate::scan::{Hole, LastScan, scan_last};
 use crate::segment::{self, Check, DATA_START, Header, HeaderRead};
 use crate::storage::{Storage, StorageFile};
@@ -38,6 +40,7 @@ pub(crate) struct Recovered {
     pub next_id: u64,
     /// The last segment, when it holds no record: to be removed when the next one stands.
     pub empty: Option<PathBuf>,
+    pub note: Option<Note>,
 }
 
 /// Puts a tape in order for a new writer.
@@ -74,11 +77,11 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
             last_ts_recv: None,
             new: true,
         };
-        return Ok((Recovered { lock, next_id, empty: None }, opening));
+        return Ok((Recovered { lock, next_id, empty: None, note: None }, opening));
     };
 
     let mut scan = scan_last(&last, check);
-    let torn = settle(storage, dir, &last, &scan)?;
+    let Settled { torn, note } = settle(storage, dir, &last, &scan)?;
     let (tape_id, incarnation) = identity(storage, dir, &ids, check)?;
     let first_seq = match folder::open_next(storage, dir, 0, check)? {
         Some(first) => first.header.first_seq,
@@ -101,7 +104,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
         last_ts_recv,
         new: false,
     };
-    Ok((Recovered { lock, next_id, empty: empty.then_some(last.path) }, opening))
+    Ok((Recovered { lock, next_id, empty: empty.then_some(last.path), note }, opening))
 }
 
 fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Send + Sync>, Error> {
@@ -172,15 +175,26 @@ fn put_away(storage: &dyn Storage, dir: &Path, id: u64) {
     };
 }
 
+/// What settling the last segment took.
+#[derive(Debug, Default)]
+struct Settled {
+    torn: Option<TornTail>,
+    note: Option<Note>,
+}
+
 /// Syncs what was accepted of the last segment, and cuts off the rest.
-fn settle(storage: &dyn Storage, dir: &Path, last: &SegmentFile, scan: &LastScan) -> Result<Option<TornTail>, Error> {
+fn settle(storage: &dyn Storage, dir: &Path, last: &SegmentFile, scan: &LastScan) -> Result<Settled, Error> {
     if last.path != dir.join(segment::file_name(last.id)) {
         // Compressed: it was sealed, and what it holds is synced.
-        return Ok(None);
+        return Ok(Settled::default());
     }
     let file = storage.open(&last.path, false).map_err(Error::io("opening", &last.path))?;
-    write_again(storage, dir, last, &*file, scan.end).map_err(Error::io("rewriting", &last.path))?;
-    file.sync_data().map_err(Error::io("syncing", &last.path))?;
+    let synced = write_again(storage, dir, last, &*file, scan.end).and_then(|()| file.sync_data());
+    if let Err(error) = synced {
+        // A second sync of the same file would prove nothing, and a tape must open: another file takes its place.
+        replace(storage, dir, last, scan.end).map_err(Error::io("replacing", &last.path))?;
+        return Ok(Settled { torn: None, note: Some(Note::Poisoned { segment: last.id, action: "syncing", error }) });
+    }
     let torn = match &scan.torn {
         Some(range) => quarantine(storage, dir, last, range.clone()).ok(),
         None => None,
@@ -189,7 +203,7 @@ fn settle(storage: &dyn Storage, dir: &Path, last: &SegmentFile, scan: &LastScan
         let _ = file.set_len(scan.end).and_then(|()| file.sync_data());
     }
     storage.sync_dir(dir).map_err(Error::io("syncing", dir))?;
-    Ok(torn)
+    Ok(Settled { torn, note: None })
 }
 
 /// Writes the same bytes to the same place, as far as they are not known to be synced. After an fsync that failed in an earlier
@@ -217,29 +231,44 @@ fn write_again(
     Ok(())
 }
 
+/// Puts a synced copy of what was accepted in the place of a segment that cannot be synced. What cannot be read is zeros in it:
+/// the hole stays a hole.
+fn replace(storage: &dyn Storage, dir: &Path, last: &SegmentFile, end: u64) -> io::Result<()> {
+    let unfinished = dir.join(format!("{}{UNFINISHED_SUFFIX}", segment::file_name(last.id)));
+    let copy = storage.open(&unfinished, true)?;
+    copy_bytes(&*last.bytes, 0..end, &*copy)?;
+    storage.rename(&unfinished, &last.path)?;
+    storage.sync_dir(dir)
+}
+
+/// Copies a range of a file to the beginning of another, and syncs that.
+fn copy_bytes(from: &dyn StorageFile, range: Range<u64>, to: &dyn StorageFile) -> io::Result<()> {
+    let mut buf = vec![0; COPY_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let want = buf.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+        let (read, _) = folder::read(from, &mut buf[..want], at);
+        if read == 0 {
+            break;
+        }
+        folder::write_all(to, &buf[..read], at - range.start)?;
+        at += read as u64;
+    }
+    to.sync_data()
+}
+
 /// Copies a range of a segment to `quarantine/<segment>-<from>-<to>.bin`.
 pub(crate) fn quarantine(
     storage: &dyn Storage,
     dir: &Path,
     from: &SegmentFile,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> io::Result<TornTail> {
     let folder = dir.join(QUARANTINE_NAME);
     storage.create_dir_all(&folder)?;
     let path = folder.join(format!("{:020}-{}-{}.bin", from.id, range.start, range.end));
     let copy = storage.open(&path, true)?;
-    let mut buf = vec![0; COPY_BYTES];
-    let mut at = range.start;
-    while at < range.end {
-        let want = buf.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
-        let (read, _) = folder::read(&*from.bytes, &mut buf[..want], at);
-        if read == 0 {
-            break;
-        }
-        folder::write_all(&*copy, &buf[..read], at - range.start)?;
-        at += read as u64;
-    }
-    copy.sync_data()?;
+    copy_bytes(&*from.bytes, range.clone(), &*copy)?;
     storage.sync_dir(&folder)?;
     Ok(TornTail { bytes: range.end - range.start, quarantined: path })
 }

@@ -279,6 +279,29 @@ fn a_segment_that_cannot_be_begun_voids_nothing() {
 }
 
 #[test]
+fn a_last_segment_that_cannot_be_synced_is_replaced_when_the_tape_is_opened() {
+    for seed in 0..20 {
+        let (model, bench) = modelled(|options| options.mode = crate::Mode::Os);
+        let (mut log, _) = bench.open();
+        append(&mut log, &["one"]);
+        append(&mut log, &["two", "three"]);
+        let killed = model.fork();
+        drop(log);
+        let mut after = Bench::new();
+        after.storage = Arc::new(killed.clone());
+        after.dir = bench.dir.clone();
+        after.options = bench.options.clone();
+        killed.fail(Fault { call: Some(Call::Sync), nth: 1, failure: Failure::Eio, for_ever: false });
+        let (mut log, opening) = after.open();
+        assert_eq!(opening.last_seq, 3);
+        assert!(matches!(log.take_notes()[..], [Note::Poisoned { segment: 1, .. }]));
+        drop(log);
+        let crashed = after_crash(&killed, &after, seed);
+        assert_eq!(crashed.read(Start::Begin), records(1, &["one", "two", "three"]), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_second_writer_is_refused_and_told_who_holds_the_tape() {
     let bench = Bench::new();
     let (log, _) = bench.open();
