@@ -25,6 +25,7 @@ use crate::http;
 use crate::intake::{Intake, QUEUE_FRAMES};
 use crate::recorder::{Recorder, Restored, Settings, Summary, Watches};
 use crate::status;
+use crate::supervise::{self, Restarts};
 pub use plan::Plan;
 pub use sources::SourcePlan;
 use sources::SourceSet;
@@ -46,6 +47,14 @@ impl std::fmt::Debug for RunOptions {
     }
 }
 
+/// A recorder that panics again and again will not be better the next time.
+const RECORDER_PANICS: u32 = 3;
+
+/// The recorder's thread ended in a panic; the log has the message.
+#[derive(Debug, thiserror::Error)]
+#[error("the recorder panicked: see the log")]
+struct RecorderPanicked;
+
 /// What a deck is asked while it runs.
 enum Command {
     Stop,
@@ -58,13 +67,33 @@ enum Command {
 /// # Errors
 /// The tape cannot be opened ([`tapedeck_tape::Error::Locked`] when another deck has it) or written,
 /// a port is taken, or a source's config is wrong.
-pub async fn run(plan: Plan, options: RunOptions) -> anyhow::Result<Summary> {
+pub async fn run(plan: Plan, mut options: RunOptions) -> anyhow::Result<Summary> {
     let mut signals = Signals::listen()?;
+    let end = options.run_for.map(|time| Instant::now() + time);
+    let mut panics = 0;
+    loop {
+        let ended = run_once(&plan, &options, &mut signals).await;
+        match ended {
+            Err(error) if error.is::<RecorderPanicked>() && panics < RECORDER_PANICS => {
+                panics += 1;
+                tracing::error!(
+                    panics,
+                    "the recorder panicked: the tape is opened anew, the pause will be in the ledger"
+                );
+                options.run_for = end.map(|end| end.saturating_duration_since(Instant::now()));
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// One life of the recorder, with all that depends on it.
+async fn run_once(plan: &Plan, options: &RunOptions, signals: &mut Signals) -> anyhow::Result<Summary> {
     let listener = match plan.http {
-        Some(listen) => Some(http::bind(listen).await?),
+        Some(listen) => Some(http::bind(listen)?),
         None => None,
     };
-    let (recorder, watches, opening) = open(&plan)?;
+    let (recorder, watches, opening) = open(plan)?;
     let (to_recorder, intake) = mpsc::channel(QUEUE_FRAMES);
     let give_up = recorder.give_up();
     let recording = std::thread::Builder::new()
@@ -78,27 +107,28 @@ pub async fn run(plan: Plan, options: RunOptions) -> anyhow::Result<Summary> {
     }
     let serving = CancellationToken::new();
     let (commands, mut asked) = mpsc::channel(8);
-    let status = status_of(&plan, &opening, &watches, &sources, to_recorder.downgrade());
+    let status = status_of(plan, &opening, &watches, &sources, to_recorder.downgrade());
+    let restarts = Arc::new(Restarts::default());
     let mut served = Vec::new();
     if let Some(listener) = listener {
-        let (status, stop) = (status.clone(), serving.clone());
-        served.push((
-            SmolStr::new_static("http"),
-            tokio::spawn(async move { log_end("http", http::serve(listener, status, stop).await) }),
-        ));
+        let (restarts, status, stop) = (restarts.clone(), status.clone(), serving.clone());
+        let http = async move {
+            supervise::keep("http", restarts, stop.clone(), || http::serve(&listener, status.clone(), stop.clone()))
+                .await;
+        };
+        served.push((SmolStr::new_static("http"), tokio::spawn(http)));
     }
     let handler = control_handler(status.clone(), commands);
     let (dir, stop) = (plan.dir.clone(), serving.clone());
-    served.push((
-        SmolStr::new_static("control"),
-        tokio::spawn(async move { log_end("control", control::serve(&dir, handler, stop).await) }),
-    ));
+    let control = async move {
+        supervise::keep("control", restarts, stop.clone(), || control::serve(&dir, handler.clone(), stop.clone()))
+            .await;
+    };
+    served.push((SmolStr::new_static("control"), tokio::spawn(control)));
     if options.screen {
         let (status, durable, dir, stop) = (status.clone(), watches.durable.clone(), plan.dir.clone(), serving.clone());
-        served.push((
-            SmolStr::new_static("screen"),
-            tokio::spawn(async move { crate::screen::run(&dir, status, durable, stop).await }),
-        ));
+        let screen = async move { crate::screen::run(&dir, status, durable, stop).await };
+        served.push((SmolStr::new_static("screen"), tokio::spawn(screen)));
     }
 
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -108,7 +138,7 @@ pub async fn run(plan: Plan, options: RunOptions) -> anyhow::Result<Summary> {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop(reason) => break reason,
-                Asked::Reload => match reload(&options, &mut sources).await {
+                Asked::Reload => match reload(options, &mut sources).await {
                     Ok(done) => tracing::info!("config read again: {done}"),
                     Err(error) => tracing::error!(error, "config not taken over, the old one stays"),
                 },
@@ -116,7 +146,7 @@ pub async fn run(plan: Plan, options: RunOptions) -> anyhow::Result<Summary> {
             () = until(end) => break "the time is over",
             Some(command) = asked.recv() => match command {
                 Command::Stop => break "asked to stop",
-                Command::Reload(reply) => drop(reply.send(reload(&options, &mut sources).await)),
+                Command::Reload(reply) => drop(reply.send(reload(options, &mut sources).await)),
                 Command::Restart(name, reply) => {
                     let done = sources.restart(&name).await.map_err(|error| format!("{error:#}"));
                     drop(reply.send(done));
@@ -139,7 +169,7 @@ pub async fn run(plan: Plan, options: RunOptions) -> anyhow::Result<Summary> {
         () = signals.stop() => end_at_once(),
     };
     serving.cancel();
-    crate::supervise::finish("serve", served, plan.grace).await;
+    supervise::finish("serve", served, plan.grace).await;
     tracing::info!(took_ms = stopping.elapsed().as_millis() as u64, "stopped");
     summary
 }
@@ -225,7 +255,7 @@ async fn join_recorder(
         tokio::select! {
             joined = &mut joined => {
                 let joined = joined.context("waiting for the recorder")?;
-                return joined.unwrap_or_else(|_| Err(anyhow::anyhow!("the recorder panicked: see the log")));
+                return joined.unwrap_or_else(|_| Err(RecorderPanicked.into()));
             }
             () = tokio::time::sleep_until(deadline.into()) => give_up.store(true, Ordering::Relaxed),
         }
@@ -314,12 +344,6 @@ fn status_of(
         status.queue_frames = to_recorder.upgrade().map_or(0, |sender| QUEUE_FRAMES - sender.capacity());
         status
     })
-}
-
-fn log_end(service: &str, ended: anyhow::Result<()>) {
-    if let Err(error) = ended {
-        tracing::error!(service, error = format!("{error:#}"), "service ended");
-    }
 }
 
 async fn until(end: Option<tokio::time::Instant>) {

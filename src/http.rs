@@ -26,17 +26,19 @@ pub type StatusOf = Arc<dyn Fn() -> Status + Send + Sync>;
 ///
 /// # Errors
 /// The port is taken: the message says how to change it.
-pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(listen)
-        .await
+pub fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    std::net::TcpListener::bind(listen)
         .with_context(|| format!("listening on {listen} (set `[http] listen` to another address, or to \"off\")"))
 }
 
-/// Serves until `stop`.
+/// Serves until `stop`. The listener stays bound: serving can be started anew.
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: TcpListener, status: StatusOf, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(listener: &std::net::TcpListener, status: StatusOf, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = listener.try_clone().context("sharing the http listener")?;
+    listener.set_nonblocking(true).context("preparing the http listener")?;
+    let listener = TcpListener::from_std(listener).context("preparing the http listener")?;
     let app = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/livez", get(livez))

@@ -190,6 +190,39 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
+/// Runs a service until `stop`, and again after an error or a panic, with the waits of a session.
+/// A service that ends by itself without an error has done its work.
+pub async fn keep<F>(name: &'static str, restarts: Arc<Restarts>, stop: CancellationToken, mut run: impl FnMut() -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut waits = waits();
+    loop {
+        let started = Instant::now();
+        let error = match AssertUnwindSafe(run()).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => {
+                restarts.panics.fetch_add(1, Ordering::Relaxed);
+                format!("panic: {}", panic_message(&*panic))
+            }
+        };
+        if stop.is_cancelled() {
+            return;
+        }
+        if started.elapsed() >= HEALTHY {
+            waits = self::waits();
+        }
+        let wait = next(&mut waits);
+        tracing::error!(service = name, error, wait_ms = wait.as_millis() as u64, "service failed, starting it anew");
+        restarts.restarts.fetch_add(1, Ordering::Relaxed);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Waits for tasks of one stage; what is not done within the limit is aborted and named.
 pub async fn finish(stage: &str, tasks: Vec<(SmolStr, JoinHandle<()>)>, limit: Duration) {
     let deadline = tokio::time::Instant::now() + limit;
@@ -313,6 +346,19 @@ mod tests {
         }
         stop.cancel();
         task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_is_started_anew_after_an_error_and_after_a_panic() {
+        let (runs, restarts) = (AtomicUsize::new(0), Arc::new(Restarts::default()));
+        keep("test", restarts.clone(), CancellationToken::new(), async || match runs.fetch_add(1, Ordering::SeqCst) {
+            0 => anyhow::bail!("refused"),
+            1 => panic!("a bug"),
+            _ => Ok(()),
+        })
+        .await;
+        assert_eq!(runs.into_inner(), 3);
+        assert_eq!((restarts.panics.load(Ordering::Relaxed), restarts.restarts.load(Ordering::Relaxed)), (1, 2));
     }
 
     #[test]

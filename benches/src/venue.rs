@@ -77,12 +77,10 @@ fn one_client(stream: TcpStream, load: Load, first: &mpsc::Sender<i64>) -> Resul
     match load {
         Load::Rate { per_s, time } => on_schedule(&mut stream, per_s, time),
         Load::Flood { time } => flood(&mut stream, time),
-        Load::Idle => {
-            loop {
-                stream.write_all(&frame(r#"{"channel":"heartbeat"}"#))?;
-                std::thread::sleep(Duration::from_secs(1));
-            }
-        }
+        Load::Idle => loop {
+            stream.write_all(&frame(r#"{"channel":"heartbeat"}"#))?;
+            std::thread::sleep(Duration::from_secs(1));
+        },
     }
 }
 

@@ -18,7 +18,10 @@ fn a_demo_records_a_market_and_the_next_one_goes_on_with_the_pause_in_the_ledger
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("demo");
     let said = demo(&dir, home.path());
-    assert!(said.contains("recorded ") && said.contains("tapedeck gaps"), "says what was recorded and what to do next: {said}");
+    assert!(
+        said.contains("recorded ") && said.contains("tapedeck gaps"),
+        "says what was recorded and what to do next: {said}"
+    );
     let first = records(&dir);
     for kind in [Kind::TRADE, Kind::TICKER, Kind::BOOK, Kind::INSTRUMENT] {
         assert!(first.iter().any(|record| record.event.body.kind() == kind), "no {}", kind.name());

@@ -80,7 +80,8 @@ fn record(dir: &Path, load: Load) -> anyhow::Result<Measured> {
     let (to_recorder, intake) = mpsc::channel(QUEUE_FRAMES);
     let recording = std::thread::Builder::new().name("recorder".into()).spawn(move || recorder.run(intake))?;
 
-    let table = format!("url = \"ws://{}/v2\"\npairs = [\"BTC/USD\"]\nchannels = [\"trade\"]\n", venue.addr).parse::<toml::Table>()?;
+    let table = format!("url = \"ws://{}/v2\"\npairs = [\"BTC/USD\"]\nchannels = [\"trade\"]\n", venue.addr)
+        .parse::<toml::Table>()?;
     let build = move |dir: &Path| -> anyhow::Result<_> {
         let setup = Setup { name: "kraken".into(), table: table.clone(), dir: dir.to_owned() };
         let sessions = (tapedeck::sources::kraken::KIND.build)(setup)?;
