@@ -10,7 +10,7 @@ use super::text::parse_time;
 pub const GRAMMAR: &str = "\
 Faults, for --fault and as the lines of a --script file (# begins a comment):
 
-  [at TIME] [every TIME] FAULT
+  [at TIME] [every TIME] FAULT      or      FAULT [at TIME] [every TIME]
 
 TIME is 250ms, 2.5s, 3m, 1h or 2d; `at` counts from the first subscription of a client. Without
 `at`, faults of the data and of requests hold from the start, the others strike at the first
@@ -18,29 +18,33 @@ subscription. SYMBOL is a pair, or * for any; CHANNEL is ticker, trade, book, oh
 executions, and all of them when left out.
 
   of the connection (all that are open)
-    cut [mid-frame]               reset the connection, in the middle of a frame when asked
-    close [CODE [REASON]]         a close frame (default 1001), then the end
-    half-open [for TIME]          neither read nor write any more, and keep the socket
-    slow-drip [for TIME]          write one byte at a time
-    burst N                       N messages at once
-    oversized N                   one text frame of N MiB
-    garbage json|utf8|binary|empty|channel|field|number
-                                  not JSON; invalid UTF-8; a binary frame; an empty frame; an unknown
-                                  channel; unknown fields; numbers that fit no type
+    cut [mid-frame]           reset the connection, in the middle of a frame when asked
+    close [CODE [REASON]]     a close frame (default 1001), then the end
+    half-open [for TIME]      neither read nor write any more, and keep the socket
+    slow-drip [for TIME]      write one byte at a time
+    burst N                   N messages at once
+    oversized N               one text frame of N MiB
+    garbage KIND              json: cut off in the middle; utf8: invalid; binary: a binary frame;
+                              empty; channel: an unknown one; field: unknown ones; number: some
+                              that fit no type
   of the data
-    stall SYMBOL [CHANNEL] [for TIME]     keep its data back, until TIME or the next subscribe
-    corrupt SYMBOL [xN]           alter one level of the next N book messages; the checksum is the true one
-    drop [SYMBOL] [K]             lose the K-th next trade (default 1)
-    duplicate [SYMBOL] [xN]       send the next N trade messages twice
-    reorder [SYMBOL] [xN]         send the next N trade messages after their successors
-    clock 1970|+TIME|-TIME|RFC3339 [for TIME]   the venue's timestamps are absurd
+    stall SYMBOL [CHANNEL] [for TIME]
+                              keep its data back, until TIME or the next subscription
+    corrupt SYMBOL [xN]       alter one level of the next N book messages under the true checksum
+    drop [SYMBOL] [K]         lose the K-th next trade (default 1)
+    duplicate [SYMBOL] [xN]   send the next N trade messages twice
+    reorder [SYMBOL] [xN]     send the next N trade messages after their successors
+    clock READING [for TIME]  timestamps are absurd: 1970, +2d, -1h, 2014-01-01T00:00:00Z
+    list PAIR, delist PAIR    the venue takes a pair up, or no longer trades it
   of requests
-    refuse SYMBOL [CHANNEL] [xN] [: REASON]   refuse the next N subscriptions (default: all)
-    silence SYMBOL [CHANNEL] [xN] acknowledge the next N subscriptions (default: all), then send nothing
-    token refuse|expire           issue no token; or let all that were issued expire
-    rate-limit N                  answer more than N requests a second with \"Exceeded msg rate\"
-    status online|maintenance|cancel_only|post_only   the venue's state, told to everybody
-  heal                            end every fault";
+    refuse SYMBOL [CHANNEL] [xN] [: REASON]
+                              refuse the next N subscriptions (default: all)
+    silence SYMBOL [CHANNEL] [xN]
+                              acknowledge the next N subscriptions (default: all), send nothing
+    token refuse|expire       issue no token; or let all that were issued expire
+    rate-limit N              answer more than N requests a second with \"Exceeded msg rate\"
+    status STATE              online, maintenance, cancel_only or post_only, told to everybody
+  heal                        end every fault";
 
 /// One thing that goes wrong. Written as in [`GRAMMAR`].
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +68,8 @@ pub enum Fault {
     TokensExpire,
     RateLimit { per_second: u32 },
     System(String),
+    List(String),
+    Delist(String),
     Heal,
 }
 
@@ -196,9 +202,10 @@ impl<'a> Words<'a> {
     }
 
     fn scheduled(&mut self) -> Result<Scheduled, String> {
-        let at = self.after("at")?;
-        let every = self.after("every")?;
-        Ok(Scheduled { at, every, fault: self.fault()? })
+        let before = (self.after("at")?, self.after("every")?);
+        let fault = self.fault()?;
+        let (at, every) = (before.0.or(self.after("at")?), before.1.or(self.after("every")?));
+        Ok(Scheduled { at, every, fault })
     }
 
     fn fault(&mut self) -> Result<Fault, String> {
@@ -245,6 +252,8 @@ impl<'a> Words<'a> {
                 Some(state @ ("online" | "maintenance" | "cancel_only" | "post_only")) => Fault::System(state.into()),
                 _ => return Err("expected online, maintenance, cancel_only or post_only".into()),
             },
+            "list" => Fault::List(self.pair()?),
+            "delist" => Fault::Delist(self.pair()?),
             "maintenance" => Fault::System("maintenance".into()),
             "heal" => Fault::Heal,
             other => return Err(format!("no fault is called `{other}`")),
@@ -278,6 +287,11 @@ impl<'a> Words<'a> {
         Ok(Target { symbol, channel })
     }
 
+    fn pair(&mut self) -> Result<String, String> {
+        let name = self.words.next().ok_or("a pair is missing, such as NEW/USD")?;
+        if is_pair(name) { Ok(name.to_owned()) } else { Err(format!("`{name}` is no pair such as NEW/USD")) }
+    }
+
     /// An optional symbol, of one channel.
     fn on(&mut self, channel: Channel) -> Target {
         let symbol = self.words.next_if(|word| word.contains('/') || *word == "*").unwrap_or("*");
@@ -305,6 +319,12 @@ impl<'a> Words<'a> {
         };
         reading.ok_or_else(|| format!("`{word}` is no clock reading such as 1970, +2d or 2014-01-01T00:00:00Z"))
     }
+}
+
+/// Whether it is a name that the venue could give a pair: it stands in messages as it is.
+pub(crate) fn is_pair(name: &str) -> bool {
+    let is_asset = |asset: &str| !asset.is_empty() && asset.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    name.split_once('/').is_some_and(|(base, quote)| is_asset(base) && is_asset(quote))
 }
 
 /// Reads `250ms`, `2.5s`, `3m`, `1h`, `2d`.
@@ -374,6 +394,8 @@ mod tests {
             ("token refuse", Fault::TokenRefused),
             ("rate-limit 3", Fault::RateLimit { per_second: 3 }),
             ("status maintenance", Fault::System("maintenance".into())),
+            ("list NEW/USD", Fault::List("NEW/USD".into())),
+            ("delist BTC/USD", Fault::Delist("BTC/USD".into())),
             ("heal", Fault::Heal),
         ];
         for (text, want) in cases {
@@ -383,10 +405,11 @@ mod tests {
 
     #[test]
     fn a_script_gives_each_fault_its_time() {
-        let script = "# a bad day\nat 2.5s cut\n\nat 10s every 500ms garbage json # again\n corrupt BTC/USD\n";
+        let script =
+            "# a bad day\nat 2.5s cut\n\nat 10s every 500ms garbage json # again\n corrupt BTC/USD\ncut at 5s\n";
         let faults = parse_script(script).map(|faults| faults.into_iter().map(|f| (f.at, f.every)).collect::<Vec<_>>());
         let ms = |ms| Some(Duration::from_millis(ms));
-        assert_eq!(faults.ok(), Some(vec![(ms(2_500), None), (ms(10_000), ms(500)), (None, None)]));
+        assert_eq!(faults.ok(), Some(vec![(ms(2_500), None), (ms(10_000), ms(500)), (None, None), (ms(5_000), None)]));
         let error = parse_script("cut\nat noon cut").map_err(|error| format!("{error:#}"));
         assert_eq!(error, Err("line 2: fault `at noon cut`: `noon` is no time such as 2.5s".into()));
     }

@@ -294,6 +294,7 @@ pub(crate) fn instruments(pairs: &[&Pair], kind: &'static str, status: &str) -> 
 fn instrument(pair: &Pair, status: &str) -> String {
     let (base, quote) = pair.symbol.split_once('/').unwrap_or((&pair.symbol, ""));
     let (symbol, price, qty) = (&pair.symbol, pair.price_decimals, pair.qty_decimals);
+    let status = if pair.delisted { "delisted" } else { status };
     let (price_step, qty_step) = (increment(price), increment(qty));
     let qty_min = fixed(50_000_000, 8);
     format!(

@@ -326,8 +326,28 @@ impl Hub {
                 self.active.system = system;
                 self.send_all(|| Out::Frame(Arc::clone(&status), Delivery::Sent));
             }
+            Fault::List(symbol) => {
+                let now_ns = self.now_ns();
+                let at = self.market.list(symbol, now_ns);
+                self.routes.resize_with(self.market.pairs.len(), Routes::default);
+                self.tell_listing(at);
+            }
+            Fault::Delist(symbol) => {
+                if let Some(at) = self.market.find(&symbol) {
+                    self.market.pairs[at].delisted = true;
+                    self.tell_listing(at);
+                }
+            }
             Fault::TokensExpire => self.account.expire_tokens(),
             _ => {}
+        }
+    }
+
+    fn tell_listing(&mut self, at: usize) {
+        let frame = Arc::new(frames::instruments(&[&self.market.pairs[at]], "update", &self.active.system));
+        for Sub { conn, silenced, .. } in self.instrument.clone() {
+            let delivery = if silenced { Delivery::Silenced } else { Delivery::Sent };
+            self.send(conn, Out::Frame(Arc::clone(&frame), delivery));
         }
     }
 

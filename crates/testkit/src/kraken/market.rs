@@ -18,6 +18,8 @@ const SPARE_LEVELS: usize = 8;
 const MIN_LEVELS: usize = 14;
 /// Trades kept over all pairs, for snapshots and for REST history.
 const HISTORY_TRADES: usize = 400_000;
+/// Trades in the snapshot of a trade subscription.
+pub(crate) const SNAPSHOT_TRADES: usize = 50;
 /// Intervals of the candle channel, minutes.
 pub(crate) const INTERVALS: [u32; 9] = [1, 5, 15, 30, 60, 240, 1_440, 10_080, 21_600];
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -109,6 +111,8 @@ pub(crate) struct Pair {
     /// Since midnight, with the number of that day.
     today: (i64, Stats),
     pub(crate) candles: Vec<Candles>,
+    /// No longer traded.
+    pub(crate) delisted: bool,
     /// Price that the walk is pulled back to, ticks.
     anchor: i64,
     levels: usize,
@@ -121,6 +125,7 @@ pub(crate) struct Market {
     pub(crate) pairs: Vec<Pair>,
     places: HashMap<Arc<str>, usize>,
     rng: Rng,
+    seed: u64,
 }
 
 impl Market {
@@ -130,7 +135,19 @@ impl Market {
         let pairs: Vec<Pair> =
             listed.into_iter().map(|listed| Pair::new(listed, seed, first_id, keep_trades, now_ns)).collect();
         let places = pairs.iter().enumerate().map(|(at, pair)| (Arc::clone(&pair.symbol), at)).collect();
-        Market { pairs, places, rng: Rng::new(seed) }
+        Market { pairs, places, rng: Rng::new(seed), seed }
+    }
+
+    /// Takes up a pair; its place. One that is known is traded again.
+    pub(crate) fn list(&mut self, symbol: String, now_ns: i64) -> usize {
+        if let Some(at) = self.find(&symbol) {
+            self.pairs[at].delisted = false;
+            return at;
+        }
+        let pair = Pair::new(Listed::named(symbol, self.seed), self.seed, 0, SNAPSHOT_TRADES, now_ns);
+        self.places.insert(Arc::clone(&pair.symbol), self.pairs.len());
+        self.pairs.push(pair);
+        self.pairs.len() - 1
     }
 
     /// Gives the next trade of every pair this id.
@@ -145,11 +162,12 @@ impl Market {
         }
     }
 
-    /// Where something happens next. The first pairs are the busy ones. `None` in a market without pairs.
+    /// Where something happens next. The first pairs are the busy ones. `None`: nowhere this time.
     pub(crate) fn choose(&mut self) -> Option<usize> {
         let len = self.pairs.len();
         // The smaller of two draws: with 1,434 pairs the first is 2,867 times as busy as the last.
-        (len > 0).then(|| self.rng.index(len).min(self.rng.index(len)))
+        let at = (len > 0).then(|| self.rng.index(len).min(self.rng.index(len)));
+        at.filter(|&at| !self.pairs[at].delisted)
     }
 
     /// Lets something happen in one pair.
@@ -241,6 +259,7 @@ impl Pair {
             day: Stats::begin(anchor),
             today: (now_ns.div_euclid(DAY_NS), Stats::begin(anchor)),
             candles: Vec::new(),
+            delisted: false,
             anchor,
             levels: LEVELS,
             keep_trades,

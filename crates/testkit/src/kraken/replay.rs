@@ -32,6 +32,9 @@ use super::text::parse_time;
 /// A recording waits so long for the rest of its subscriptions.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(1);
 
+/// Frames that one recorded frame becomes by faults, at most: itself, twice, and one held before it.
+const MOST_DUE: usize = 3;
+
 /// How fast recorded frames go out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -331,12 +334,15 @@ async fn play(
         if let Speed::Times(times) = speed {
             tokio::time::sleep_until(begin + at.div_f64(times)).await;
         }
-        let due = hub.lock().unwrap_or_else(PoisonError::into_inner).replayed(conn, frame);
-        for (frame, delivery) in due {
-            // Waits for a slow client: a recording has no market that would run away.
-            if out.send(Out::Frame(frame, delivery)).await.is_err() {
-                return;
-            }
+        // Waits for a slow client: a recording has no market that would run away.
+        let Ok(places) = out.reserve_many(MOST_DUE).await else { return };
+        // Under the lock that ends a replay and acknowledges: nothing comes behind that ack.
+        let mut hub = hub.lock().unwrap_or_else(PoisonError::into_inner);
+        if hub.playing.get(&conn).is_none_or(|playing| playing.end.is_cancelled()) {
+            return;
+        }
+        for (place, (frame, delivery)) in places.zip(hub.replayed(conn, frame)) {
+            place.send(Out::Frame(frame, delivery));
         }
     }
 }

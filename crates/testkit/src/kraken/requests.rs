@@ -6,11 +6,9 @@ use serde::Deserialize;
 
 use super::frames::{self, Channel};
 use super::hub::{DEPTHS, Hub, Out, Sub};
-use super::market::INTERVALS;
+use super::market::{INTERVALS, SNAPSHOT_TRADES};
 use super::replay::Answer;
 
-/// Trades in the snapshot of a trade subscription.
-const SNAPSHOT_TRADES: usize = 50;
 /// Pairs whose history shares one snapshot frame: the venue mixes symbols there.
 const MIXED_PAIRS: usize = 4;
 /// Finished candles in the snapshot of a candle subscription.
@@ -118,7 +116,7 @@ impl Hub {
         // One ack per symbol, each told before the first snapshot of the request.
         let mut accepted = Vec::new();
         for symbol in &request.params.symbol {
-            let Some(pair) = self.market.find(symbol) else {
+            let Some(pair) = self.market.find(symbol).filter(|&pair| !self.market.pairs[pair].delisted) else {
                 self.refuse(conn, channel, symbol, &format!("Currency pair not supported {symbol}"), request);
                 continue;
             };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::fault::is_pair;
 use super::{Credentials, FakeKraken, GRAMMAR, Pairs, Scheduled, Speed, parse_script};
 
 /// Pause between lines of progress.
@@ -62,13 +63,7 @@ impl FromStr for Pairs {
             };
         }
         let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-        // A name stands in messages as it is, so it has only what a name of the venue has.
-        let is_name = |name: &String| {
-            let sides =
-                name.split('/').filter(|side| !side.is_empty() && side.bytes().all(|b| b.is_ascii_alphanumeric()));
-            name.matches('/').count() == 1 && sides.count() == 2
-        };
-        match names.iter().find(|name| !is_name(name)) {
+        match names.iter().find(|name| !is_pair(name)) {
             Some(name) => Err(format!("`{name}` is no pair such as BTC/USD")),
             None => Ok(Pairs::Named(names)),
         }

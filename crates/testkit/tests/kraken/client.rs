@@ -132,6 +132,12 @@ impl Books {
         crc32fast::hash(digits.as_bytes()) == data.checksum
     }
 
+    /// Levels best first, as printed: bids, asks.
+    pub(crate) fn levels(&self, symbol: &str) -> [Vec<(String, String)>; 2] {
+        let book = &self.books[symbol];
+        [book[0].values().rev().cloned().collect(), book[1].values().cloned().collect()]
+    }
+
     /// Best bid and best ask as printed.
     pub(crate) fn best(&self, symbol: &str) -> (String, String) {
         let book = &self.books[symbol];

@@ -263,6 +263,24 @@ async fn maintenance_is_told_to_who_is_there_and_to_who_comes() {
 }
 
 #[tokio::test]
+async fn listings_are_told_and_a_new_pair_can_be_subscribed() {
+    let (fake, mut client) = listening("trade").await;
+    client.send(r#"{"method":"subscribe","params":{"channel":"instrument"}}"#).await;
+    client.until(&["instrument", "snapshot\",\"data"]).await;
+    fake.inject(fault("list NEW/EUR"));
+    let update = json(&client.until(&["instrument", "\"type\":\"update\""]).await);
+    let pairs = update["data"]["pairs"].as_array().unwrap();
+    assert_eq!((pairs.len(), &pairs[0]["symbol"], &pairs[0]["status"]), (1, &"NEW/EUR".into(), &"online".into()));
+    client.subscribe("trade", &["NEW/EUR"], "").await;
+    trade_ids(&mut client, "NEW/EUR", 3).await;
+    fake.inject(fault("delist NEW/EUR"));
+    let update = client.until(&["instrument", "\"type\":\"update\""]).await;
+    assert!(update.contains("delisted"), "{update}");
+    client.subscribe("book", &["NEW/EUR"], "").await;
+    assert!(client.until(&["success"]).await.contains("Currency pair not supported NEW/EUR"));
+}
+
+#[tokio::test]
 async fn a_script_strikes_at_its_times_after_the_first_subscription() {
     let scheduled = |text: &str| text.parse::<Scheduled>().unwrap();
     let fake = FakeKraken::builder()

@@ -58,8 +58,8 @@ async fn the_recorded_ack_answers_the_request_that_was_made() {
 #[tokio::test]
 async fn the_recording_with_a_hole_ends_when_its_symbol_is_subscribed_again() {
     let Some((path, lines)) = recording(HOLE) else { return };
-    // At twenty times the pace, so that there is something left to end.
-    let fake = FakeKraken::builder().frames(path, Speed::Times(20.0)).start().await.unwrap();
+    // At a pace that leaves something to end.
+    let fake = FakeKraken::builder().frames(path, Speed::Times(200.0)).start().await.unwrap();
     let mut client = Client::connect(&fake).await;
     client.subscribe("book", &["BTC/USD"], r#","depth":10"#).await;
     let (mut books, mut seen) = (Books::of_depth(10), 0);
@@ -77,6 +77,40 @@ async fn the_recording_with_a_hole_ends_when_its_symbol_is_subscribed_again() {
     for _ in 0..3 {
         assert_eq!(client.text().await, r#"{"channel":"heartbeat"}"#, "nothing comes but heartbeats");
     }
+}
+
+#[tokio::test]
+async fn books_of_the_recording_are_those_of_its_oracle() {
+    #[derive(serde::Deserialize)]
+    struct Oracle {
+        checkpoints: Vec<Checkpoint>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Checkpoint {
+        after_messages: usize,
+        books: std::collections::HashMap<String, Sides>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Sides {
+        bids: Vec<(String, String)>,
+        asks: Vec<(String, String)>,
+    }
+    let Some((path, lines)) = recording(BOOK) else { return };
+    let oracle = path.with_file_name(BOOK.replace(".jsonl.gz", ".oracle.json"));
+    let oracle: Oracle = serde_json::from_str(&std::fs::read_to_string(oracle).unwrap()).unwrap();
+    let fake = FakeKraken::builder().frames(path, Speed::Max).start().await.unwrap();
+    let mut client = Client::connect(&fake).await;
+    client.subscribe("book", &["BTC/USD"], r#","depth":10"#).await;
+    let mut books = Books::of_depth(10);
+    for n in 1..=lines.len() {
+        let text = client.text().await;
+        assert!(!text.starts_with(r#"{"channel":"book""#) || books.apply(&text), "line {n}");
+        if let Some(want) = oracle.checkpoints.iter().find(|checkpoint| checkpoint.after_messages == n) {
+            let want = &want.books["BTC/USD"];
+            assert_eq!(books.levels("BTC/USD"), [want.bids.clone(), want.asks.clone()], "line {n}");
+        }
+    }
+    assert_eq!(oracle.checkpoints.len(), 4);
 }
 
 #[tokio::test]
