@@ -23,9 +23,9 @@ Examples:
   tapedeck demo --pairs 50 --rate 20000
 
 While it runs, from another shell:
-  tapedeck tail --set tape.dir=./demo
-  tapedeck status --set tape.dir=./demo
-  tapedeck gaps --set tape.dir=./demo";
+  tapedeck tail --dir demo
+  tapedeck status --dir demo
+  tapedeck gaps --dir demo";
 
 /// Record a simulated Kraken and show it: no configuration, no network
 #[derive(Debug, clap::Args)]
@@ -83,8 +83,8 @@ impl Args {
         })?;
         super::run::said(out, &summary, &self.dir)?;
         let dir = self.dir.display();
-        out.line(format!("look at it: tapedeck tail --from begin --set tape.dir={dir}"))?;
-        out.line(format!("what is missing, and why: tapedeck gaps --set tape.dir={dir}"))
+        out.line(format!("look at it: tapedeck tail --from begin --dir {dir}"))?;
+        out.line(format!("what is missing, and why: tapedeck gaps --dir {dir}"))
     }
 
     /// The demo's config; what the user sets comes last and wins.

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Resource, getrlimit};
+use tapedeck_market::UnixNanos;
+use tapedeck_tape::{Item, Start};
 
 use crate::cli::Global;
 use crate::cli::check::{Finding, http, print, worst};
 use crate::cli::exit::End;
 use crate::cli::out::{Mark, Out};
+use crate::cli::reading;
 use crate::config::Loaded;
 use crate::config::units::about_bytes;
 
@@ -146,10 +149,28 @@ fn room(loaded: &Loaded, dir: &Path) -> Finding {
     };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let mut text = format!("{} free", about_bytes(free));
+    if let Some(per_day) = per_day(&loaded.config.tape.dir) {
+        let days = free / per_day.max(1);
+        text.push_str(&format!(", {} a day so far: enough for {days} days", about_bytes(per_day)));
+    }
     if loaded.config.tape.keep.is_everything() {
         text.push_str("; everything is kept (`[tape] keep` would bound it)");
     }
     Finding::new("room", if free < ROOM_WANTED { Mark::Warn } else { Mark::Good }, text)
+}
+
+/// Bytes that the tape took a day, from its first to its last record. `None`: no tape, or too short a one to tell.
+fn per_day(dir: &Path) -> Option<u64> {
+    const DAY_S: u64 = 86_400;
+    const SHORTEST_S: u64 = 60;
+    let received = |start| match reading::reader(dir, start).ok()?.next() {
+        Ok(Some(Item::Record(record))) => Some(UnixNanos(record.ts_recv)),
+        _ => None,
+    };
+    let status = crate::status::of_tape(dir);
+    let first = received(Start::Begin)?;
+    let span_s = received(Start::Seq(status.tape.last_seq))?.saturating_since(first).as_secs();
+    (span_s >= SHORTEST_S).then(|| status.tape.bytes.saturating_mul(DAY_S) / span_s)
 }
 
 /// Whether the wall clock and the one that only counts agree for a moment.

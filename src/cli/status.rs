@@ -3,6 +3,7 @@
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::Out;
+use crate::cli::reading::Where;
 use crate::control::{self, Request};
 use crate::screen::{self, bytes};
 use crate::status::{self, Status};
@@ -21,13 +22,14 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: Where,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         global.start_quiet_logs()?;
-        let loaded = global.load()?;
-        let dir = &loaded.config.tape.dir;
+        let dir = &self.place.dir(global)?;
         let answer = crate::cli::block_on(control::ask(dir, &Request::Status))?;
         let status: Status = match answer {
             Some(value) => serde_json::from_value(value)?,

@@ -1,11 +1,15 @@
 //! The one integration-test binary: one module a feature.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod cli;
+mod config;
 mod coverage;
 mod deck;
 mod demo;
 mod events;
+mod examples;
 mod http;
 mod kill;
 mod kraken;
+mod logs;
 mod support;
