@@ -231,8 +231,10 @@ impl Walk {
         self.buf.copy_within(offset..self.filled, 0);
         self.filled -= offset;
         self.at = pos;
-        if self.buf.len() < need.max(READ_BYTES) {
-            self.buf.resize(need.max(READ_BYTES), 0);
+        let behind = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let size = need.max(READ_BYTES.min(behind));
+        if self.buf.len() < size {
+            self.buf.resize(size, 0);
         }
         let from = self.at + self.filled as u64;
         let want = (self.buf.len() - self.filled).min(usize::try_from(self.end - from).unwrap_or(usize::MAX));
@@ -326,7 +328,8 @@ fn end_of_begun(file: &SegmentFile, from: u64, next_seq: u64) -> u64 {
 }
 
 fn end_of_nonzero(file: &SegmentFile, from: u64) -> u64 {
-    let mut buf = vec![0; READ_BYTES];
+    let behind = usize::try_from(file.len_bytes.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut buf = vec![0; READ_BYTES.min(behind)];
     let mut end = from;
     let mut pos = from;
     loop {
