@@ -13,6 +13,7 @@
 
 mod explore;
 mod faults;
+mod flips;
 mod regress;
 mod rig;
 

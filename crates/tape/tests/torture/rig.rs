@@ -302,6 +302,15 @@ impl Rig {
         Ok(())
     }
 
+    /// Opens the log after one bit went wrong, and reads everything.
+    pub(crate) fn open_flipped(&mut self) -> Result<Log, String> {
+        let (log, _) = Log::open(self.storage(), &dir(), self.options.clone()).map_err(|error| chain(&error))?;
+        let mut reader =
+            Reader::open_with(self.storage(), &dir(), Start::Begin, log.tail()).map_err(|error| chain(&error))?;
+        self.check_flipped(&mut reader)?;
+        Ok(log)
+    }
+
     /// Reads everything after one bit went wrong: no wrong record, and at most one missing, or the append at the very end.
     pub(crate) fn check_flipped(&mut self, reader: &mut Reader) -> Verdict {
         let last = self.facts.acked;
@@ -352,6 +361,12 @@ impl Facts {
         let made = self.made.get((seq - 1) as usize);
         let others = self.doubtful.get(&seq).into_iter().flatten();
         made.into_iter().chain(others).copied().find(|made| made.is(ts_recv, payload)).unwrap_or(Made::new(0, 0))
+    }
+
+    /// All that was acknowledged is there, from the first record on.
+    pub(crate) fn take_all(&mut self) {
+        self.first = 1;
+        self.seen = self.acked;
     }
 
     pub(crate) fn retain_allowed(&mut self) {
