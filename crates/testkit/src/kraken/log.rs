@@ -2,6 +2,11 @@
 //!
 //! One entry per data item, ack and refusal, in the order in which they went to their connection.
 //! An entry is written *before* its bytes go out, so that nothing can be received that is not here.
+//!
+//! ```text
+//! {"conn":1,"n":17,"ts_ns":1800000000000000000,"channel":"trade","symbol":"BTC/USD","type":"update",
+//!  "trade_id":100320028,"delivered":"sent","acked":true,"item":{"symbol":"BTC/USD","side":"buy",…}}
+//! ```
 
 use std::collections::VecDeque;
 use std::fs::File;
