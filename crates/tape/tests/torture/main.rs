@@ -11,6 +11,8 @@
 //! `TAPEDECK_TORTURE_SCALE` multiplies the number of random states, `TAPEDECK_TORTURE_SEED` moves them elsewhere.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod cut;
+mod disk;
 mod explore;
 mod faults;
 mod flips;
