@@ -204,7 +204,8 @@ impl Global {
     }
 
     /// `-v` and `-q` move the configured level up and down; without them it stays as it is.
-    fn level(&self, configured: &str) -> String {
+    #[must_use]
+    pub fn level(&self, configured: &str) -> String {
         const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
         if self.verbose == self.quiet {
             return configured.to_owned();

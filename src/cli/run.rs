@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::cli::Global;
 use crate::cli::out::Out;
 use crate::config::units::Interval;
-use crate::config::{Loaded, Place};
+use crate::config::{Loaded, Log};
 use crate::deck::{self, Plan, RunOptions};
+use crate::logs::Logs;
 use crate::recorder::Summary;
 use crate::screen;
 
@@ -41,11 +42,11 @@ impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         let loaded = global.load()?;
         let plan = Plan::of(&loaded, &self.only)?;
-        let _logs = global.start_logs(&loaded)?;
+        let logs = global.start_logs(&loaded)?;
         let dir = plan.dir.clone();
         let options = RunOptions {
             run_for: self.run_for.map(|time| time.0),
-            reload: Some(reloader(global.place(), self.only.clone(), &loaded)),
+            reload: Some(reloader(global.clone(), self.only.clone(), &loaded, logs)),
             screen: !self.plain && std::io::stderr().is_terminal(),
         };
         let summary = crate::cli::block_on(deck::run(plan, options))?;
@@ -54,14 +55,28 @@ impl Args {
 }
 
 /// Reads the config again; what cannot change while the recorder runs is refused by name.
-fn reloader(place: Place, only: Vec<String>, before: &Loaded) -> Arc<dyn Fn() -> anyhow::Result<Plan> + Send + Sync> {
-    let (tape, http) = (before.config.tape.clone(), before.config.http.clone());
+fn reloader(
+    global: Global,
+    only: Vec<String>,
+    before: &Loaded,
+    logs: Logs,
+) -> Arc<dyn Fn() -> anyhow::Result<Plan> + Send + Sync> {
+    let before = before.config.clone();
     Arc::new(move || {
-        let loaded = crate::config::load(&place)?;
-        loaded.secrets.iter().for_each(|secret| crate::logs::hide(secret));
-        anyhow::ensure!(loaded.config.tape == tape, "[tape] changed: that needs a restart of the deck");
-        anyhow::ensure!(loaded.config.http == http, "[http] changed: that needs a restart of the deck");
-        Ok(Plan::of(&loaded, &only)?)
+        let loaded = global.load()?;
+        let now = &loaded.config;
+        let same_log = Log { level: before.log.level.clone(), ..now.log.clone() } == before.log;
+        for (same, what) in [
+            (now.tape == before.tape, "[tape]"),
+            (now.http == before.http, "[http]"),
+            (now.deck == before.deck, "[deck]"),
+            (same_log, "[log], more than its level,"),
+        ] {
+            anyhow::ensure!(same, "{what} changed: that needs a restart of the deck");
+        }
+        let plan = Plan::of(&loaded, &only)?;
+        logs.set_level(&global.level(&now.log.level))?;
+        Ok(plan)
     })
 }
 

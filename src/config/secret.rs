@@ -64,7 +64,7 @@ impl JsonSchema for Secret {
 /// Whether a key of this name holds a secret even where its schema does not say so.
 #[must_use]
 pub fn looks_secret(key: &str) -> bool {
-    const ENDINGS: [&str; 6] = ["password", "passwd", "secret", "token", "api_key", "conn_str"];
+    const ENDINGS: [&str; 7] = ["password", "passwd", "secret", "token", "api_key", "conn_str", "dsn"];
     let key = key.to_ascii_lowercase();
     ENDINGS.iter().any(|ending| key.ends_with(ending))
 }

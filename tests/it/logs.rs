@@ -1,8 +1,9 @@
 //! Logs as the program writes them: files, JSON, and no secrets.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::tapedeck;
+use crate::support::{Deck, tapedeck, until};
 
 #[test]
 fn a_deck_logs_json_into_files_of_its_own_and_a_secret_into_none() {
@@ -47,4 +48,19 @@ fn quiet_moves_the_level_and_files_can_be_switched_off() {
     let quiet = demo(&["-q"]);
     assert!(!quiet.contains(" INFO "), "{quiet}");
     assert!(!home.path().join("demo/logs").exists(), "no files when they are off");
+}
+
+#[test]
+fn the_level_of_a_running_deck_follows_its_config() {
+    let home = tempfile::tempdir().unwrap();
+    // Nothing listens there; the deck runs all the same.
+    let source = "[source.k]\nkind = 'kraken'\npairs = ['BTC/USD']\nurl = 'ws://127.0.0.1:9'\n";
+    let deck = Deck::start(home.path(), &format!("[log]\nlevel = 'error'\n{source}"));
+    deck.until("running deck", |status| status.running);
+    assert_eq!(deck.log(), "", "nothing a person should act on");
+    let text = std::fs::read_to_string(&deck.config).unwrap();
+    std::fs::write(&deck.config, text.replace("'error'", "'info'")).unwrap();
+    deck.signal(Signal::HUP);
+    until("the new level", || deck.log().contains("config read again").then_some(()));
+    deck.stop();
 }
