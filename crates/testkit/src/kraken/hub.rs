@@ -62,6 +62,16 @@ pub(crate) struct Conn {
     pub(crate) requests: (Instant, u32),
 }
 
+impl Conn {
+    /// Puts something into the queue; a client that is too far behind is cut off.
+    fn offer(&self, out: Out) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.out.try_send(out) {
+            tracing::warn!("a client is {QUEUE} messages behind and is cut off");
+            self.end.cancel();
+        }
+    }
+}
+
 /// A subscription of one pair.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sub {
@@ -169,11 +179,8 @@ impl Hub {
     }
 
     pub(crate) fn send(&mut self, conn: u64, out: Out) {
-        if let Some(conn) = self.conns.get(&conn)
-            && let Err(mpsc::error::TrySendError::Full(_)) = conn.out.try_send(out)
-        {
-            tracing::warn!("a client is {QUEUE} messages behind and is cut off");
-            conn.end.cancel();
+        if let Some(conn) = self.conns.get(&conn) {
+            conn.offer(out);
         }
     }
 
@@ -278,12 +285,8 @@ impl Hub {
             let frame = Arc::new(frame);
             for sub in routes[pair].of(frame.channel).into_iter().flatten().filter(|sub| sub.argument == argument) {
                 let delivery = if sub.silenced { Delivery::Silenced } else { delivery };
-                if let Some(conn) = conns.get(&sub.conn)
-                    && let Err(mpsc::error::TrySendError::Full(_)) =
-                        conn.out.try_send(Out::Frame(Arc::clone(&frame), delivery))
-                {
-                    tracing::warn!("a client is {QUEUE} messages behind and is cut off");
-                    conn.end.cancel();
+                if let Some(conn) = conns.get(&sub.conn) {
+                    conn.offer(Out::Frame(Arc::clone(&frame), delivery));
                 }
             }
         });

@@ -7,3 +7,4 @@ mod faults;
 mod market;
 mod recorded;
 mod rest;
+mod simulate;
