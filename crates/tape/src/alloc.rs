@@ -60,6 +60,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ahead: Ahead,
+    /// Size of the next file to make: the full one, unless the disk was full.
+    next_bytes: u64,
     stop: bool,
     /// Why the last filling failed; told once.
     failure: Option<io::Error>,
@@ -91,7 +93,7 @@ impl Allocator {
             storage,
             dir: dir.to_path_buf(),
             segment_bytes,
-            state: Mutex::new(State { ahead, ..State::default() }),
+            state: Mutex::new(State { ahead, next_bytes: segment_bytes, ..State::default() }),
             changed: Condvar::new(),
         });
         let worker = match mode {
@@ -228,21 +230,37 @@ impl Shared {
     /// Makes `ahead`, all of it or nothing.
     fn make(&self) {
         let path = self.dir.join(AHEAD_NAME);
-        let paced = self.lock().ahead == Ahead::Filling;
-        let made = self.storage.open(&path, true).and_then(|file| {
-            file.set_len(0)?;
-            self.fill(&*file, self.segment_bytes, paced)
-        });
         let mut state = self.lock();
+        let paced = state.ahead == Ahead::Filling;
+        let mut bytes = state.next_bytes;
+        drop(state);
+        let mut made = self.make_file(&path, bytes, paced);
+        let least = self.segment_bytes.min(HURRIED_BYTES);
+        if made.as_ref().is_err_and(is_full) && bytes > least {
+            // Nearly full: a small segment ahead is one that others' files still fit beside.
+            bytes = least;
+            made = self.make_file(&path, bytes, paced);
+        }
+        state = self.lock();
         match made {
-            Ok(()) => state.ahead = Ahead::Ready { bytes: self.segment_bytes, recycled: false },
+            Ok(()) => {
+                state.ahead = Ahead::Ready { bytes, recycled: false };
+                state.next_bytes = bytes.saturating_mul(2).min(self.segment_bytes);
+            }
             Err(error) => {
                 let _ = self.storage.remove(&path);
                 state.ahead = Ahead::None;
+                state.next_bytes = least;
                 state.failure = Some(error);
             }
         }
         self.changed.notify_all();
+    }
+
+    fn make_file(&self, path: &Path, bytes: u64, paced: bool) -> io::Result<()> {
+        let file = self.storage.open(path, true)?;
+        file.set_len(0)?;
+        self.fill(&*file, bytes, paced)
     }
 
     /// Fills a new file with zeros and syncs it. Paced, each slice is synced before the next, and the thread's stop is obeyed.

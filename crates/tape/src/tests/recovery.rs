@@ -366,3 +366,20 @@ fn a_seq_that_a_reader_has_seen_is_never_given_to_another_record() {
         assert_eq!(after.read(Start::Begin)[..before.len()], before, "seed {seed}");
     }
 }
+
+#[test]
+fn on_a_nearly_full_disk_small_segments_are_made_ahead() {
+    let (model, bench) = modelled(|options| options.segment_bytes = 8 * 1024 * 1024);
+    let (mut log, _) = bench.open();
+    let text = "x".repeat(1024 * 1024);
+    model.set_capacity(Some(model.used() + 3 * 1024 * 1024));
+    // What was made at the opening is used up, and there is no room for as much again.
+    for _ in 0..9 {
+        append(&mut log, &[&text]);
+        log.commit().unwrap();
+    }
+    let ahead = model.bytes(&bench.dir.join("ahead")).unwrap().len();
+    assert_eq!(ahead, 1024 * 1024);
+    assert!(log.take_notes().is_empty(), "nothing to say: a segment is ahead");
+    assert_eq!(bench.read(Start::Begin).len(), 9);
+}
