@@ -220,7 +220,8 @@ impl Recorder {
     /// The tape cannot be written.
     pub fn open_down_gaps(&mut self, configured: &HashSet<SmolStr>, since: Option<UnixNanos>) -> anyhow::Result<()> {
         let now = UnixNanos::now();
-        let since = since.max(self.state.last_recv()).unwrap_or(now);
+        // Not the recorder's own clock of last receipt: what it noted since the tape was opened is no feed.
+        let since = since.unwrap_or(now);
         let known: Vec<(SmolStr, SmolStr)> =
             self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
         for (source, venue) in known {

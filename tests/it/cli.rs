@@ -215,10 +215,14 @@ fn damage_is_a_hole_in_tail_and_a_finding_of_verify() {
 #[test]
 fn a_pause_between_two_decks_is_in_the_ledger() {
     let home = recorded();
+    let last = run(home.path(), &["tail", "--dir", "demo", "--json", "-n", "1", "--until", "now"]);
+    let last: Value = serde_json::from_str(out(&last).trim()).unwrap();
     assert!(run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]).status.success());
     let gaps = run(home.path(), &["gaps", "--dir", "demo", "--json"]);
     let gaps: Vec<Value> = out(&gaps).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(gaps.iter().any(|gap| gap["cause"] == "down" && gap["state"] == "closed"), "{gaps:?}");
+    let down: Vec<&Value> = gaps.iter().filter(|gap| gap["cause"] == "down").collect();
+    assert!(!down.is_empty() && down.iter().all(|gap| gap["state"] == "closed"), "{gaps:?}");
+    assert!(down.iter().all(|gap| gap["from"].as_i64() <= last["ts_recv"].as_i64()), "since {last}: {down:?}");
     for gap in &gaps {
         assert!(gap["id"].is_u64() && gap["from"].is_i64() && gap["source"].is_string(), "{gap}");
         assert!(gap["to"].is_null() || gap["to"].as_i64() >= gap["from"].as_i64(), "{gap}");
