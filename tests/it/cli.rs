@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::tapedeck;
+use crate::support::{Deck, tapedeck};
 
 fn run(dir: &Path, args: &[&str]) -> Output {
     tapedeck().args(args).current_dir(dir).output().unwrap()
@@ -230,7 +230,7 @@ fn a_pause_between_two_decks_is_in_the_ledger() {
 }
 
 #[test]
-fn cursors_are_listed_and_dropped_but_not_under_a_deck() {
+fn cursors_are_listed_and_dropped() {
     use tapedeck_tape::Cursor;
     use tapedeck_tape::storage::Disk;
     let home = recorded();
@@ -260,4 +260,20 @@ fn doctor_looks_and_leaves_nothing_behind() {
         assert!(looked.contains(&what), "{what}: {looked:?}");
     }
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_tape_that_a_deck_records_on_is_busy_for_others_with_3() {
+    let home = tempfile::tempdir().unwrap();
+    // Nothing listens there; the deck runs all the same.
+    let source = "[source.k]\nkind = 'kraken'\npairs = ['BTC/USD']\nurl = 'ws://127.0.0.1:9'\n";
+    let deck = Deck::start(home.path(), source);
+    deck.until("running deck", |status| status.running);
+    for args in [&["run", "--plain", "-q", "-c", "tapedeck.toml"][..], &["cursors", "drop", "x", "--dir", "tape"]] {
+        let output = run(home.path(), args);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {}", err(&output));
+    }
+    let info = json(&run(home.path(), &["tape", "info", "--dir", "tape", "--json"]));
+    assert_eq!((&info["running"], &info["mode"]), (&true.into(), &"group".into()), "looking is allowed");
+    deck.stop();
 }
