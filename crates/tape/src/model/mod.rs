@@ -13,6 +13,7 @@
 //! Any call can be made to fail ([`Model::fail`]), space can run out ([`Model::set_capacity`]), surfaces go bad
 //! ([`Model::flip`], [`Model::make_unreadable`]). The same seed gives the same disaster.
 
+mod dir;
 mod file;
 mod rng;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::file::{Inode, Keep, PAGE_BYTES};
+use self::dir::{Dir, NameChange};
+use self::file::{Inode, PAGE_BYTES};
 pub use self::rng::Rng;
 use crate::storage::{Flaw, Storage, StorageFile};
 
@@ -100,20 +102,6 @@ struct State {
     calls: [u64; Call::COUNT],
 }
 
-#[derive(Clone, Default)]
-struct Dir {
-    names: BTreeMap<String, u64>,
-    durable: BTreeMap<String, u64>,
-    pending: Vec<NameChange>,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Link(String, u64),
-    Unlink(String),
-    Rename { from: String, to: String, inode: u64 },
-}
-
 impl Model {
     /// An empty file system. The seed decides where short writes end and what a failed fsync leaves.
     pub fn new(seed: u64) -> Self {
@@ -174,7 +162,7 @@ impl Model {
         self.state().faults.clear();
     }
 
-    /// How many calls faults have struck so far.
+    /// How many calls faults, or the bound on space, have struck so far.
     pub fn strikes(&self) -> u64 {
         self.state().strikes
     }
@@ -228,9 +216,7 @@ impl Model {
         let id = state.next_inode;
         state.next_inode += 1;
         state.inodes.insert(id, Arc::new(Inode::with(bytes)));
-        let dir = state.dirs.entry(dir).or_default();
-        dir.names.insert(name.clone(), id);
-        dir.durable.insert(name, id);
+        state.dirs.entry(dir).or_default().put(name, id);
     }
 
     /// Changes one bit of a file where it lies. Past the end it does nothing.
@@ -547,7 +533,7 @@ impl State {
     }
 
     /// How much of a write there is space for, in bytes: all, a part that ends with a page, or `ENOSPC`.
-    fn room(&self, id: u64, at: u64, len: u64) -> io::Result<u64> {
+    fn room(&mut self, id: u64, at: u64, len: u64) -> io::Result<u64> {
         let Some(capacity) = self.capacity else { return Ok(len) };
         let free = capacity.saturating_sub(self.used());
         let inode = &self.inodes[&id];
@@ -555,40 +541,11 @@ impl State {
         while end > at && inode.growth(at, end - at) > free {
             end = (end - 1) / PAGE_BYTES * PAGE_BYTES;
         }
-        if end > at { Ok(end - at) } else { Err(io::Error::from_raw_os_error(ENOSPC)) }
-    }
-}
-
-impl Dir {
-    fn sync(&mut self) {
-        self.pending.clear();
-        self.durable.clone_from(&self.names);
-    }
-
-    fn crashed(&self, rng: &mut Rng) -> Self {
-        let mut durable = self.durable.clone();
-        let keep = Keep::draw(rng);
-        for (index, change) in self.pending.iter().enumerate() {
-            if !keep.takes(rng, index, self.pending.len()) {
-                continue;
-            }
-            match change {
-                NameChange::Link(name, inode) => {
-                    durable.insert(name.clone(), *inode);
-                }
-                NameChange::Unlink(name) => {
-                    durable.remove(name);
-                }
-                NameChange::Rename { from, to, inode } => {
-                    // A later file may have taken the old name; only the one that moved gives it up.
-                    if durable.get(from) == Some(inode) {
-                        durable.remove(from);
-                    }
-                    durable.insert(to.clone(), *inode);
-                }
-            }
+        if end <= at {
+            self.strikes += 1;
+            return Err(io::Error::from_raw_os_error(ENOSPC));
         }
-        Self { names: durable.clone(), durable, pending: Vec::new() }
+        Ok(end - at)
     }
 }
 

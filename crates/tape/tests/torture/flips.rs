@@ -3,7 +3,7 @@
 //! very end, where nothing tells damage from a torn append, that append is missing instead.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use tapedeck_tape::model::{Model, Rng};
@@ -47,7 +47,7 @@ fn tape(sealed: bool) -> (Rig, PathBuf) {
 }
 
 /// Flips the bits of these bytes one by one and lets a reader look at each.
-fn read_with_flips(rig: &Rig, path: &PathBuf, bytes: Range<u64>) -> Verdict {
+fn read_with_flips(rig: &Rig, path: &Path, bytes: Range<u64>) -> Verdict {
     let mut rig = rig.on(rig.model.fork());
     for at in bytes {
         for bit in 0..8 {
@@ -63,7 +63,7 @@ fn read_with_flips(rig: &Rig, path: &PathBuf, bytes: Range<u64>) -> Verdict {
 }
 
 /// … and lets a writer open the tape with it.
-fn open_with_flips(rig: &Rig, path: &PathBuf, bytes: Range<u64>) -> Verdict {
+fn open_with_flips(rig: &Rig, path: &Path, bytes: Range<u64>) -> Verdict {
     for at in bytes {
         // Every byte, and each bit of its eight neighbours: what a writer does with damage does not hang on the bit.
         let bit = (at % 8) as u8;

@@ -82,6 +82,8 @@ pub(crate) struct Facts {
     /// What the sink's cursor may stand at: its last commit, and those that failed since. A killed process leaves a failed one
     /// to be read, and a power cut may still take it back.
     cursor: Vec<u64>,
+    /// A commit of the cursor is not durable at once, and that alone is no fault: it becomes one when segments go.
+    lazy_cursors: bool,
     /// Up to here the sink's store has the records; it outlives any disaster here.
     pub(crate) delivered: u64,
     /// Whether segments were ever allowed to go.
@@ -167,7 +169,13 @@ impl Facts {
 
     /// … and did.
     pub(crate) fn committed(&mut self, seq: u64) {
-        self.cursor = vec![seq];
+        if !self.lazy_cursors {
+            self.cursor = vec![seq];
+        }
+    }
+
+    pub(crate) fn cursors_are_lazy(&mut self) {
+        self.lazy_cursors = true;
     }
 
     /// The required cursor was found at `seq`.
