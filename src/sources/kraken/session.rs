@@ -142,14 +142,15 @@ impl<'a> Feed<'a> {
     async fn take(&mut self, first: Frame) -> anyhow::Result<()> {
         let began = now();
         let mut frame = first;
-        for _ in 0..FRAMES_IN_A_ROW {
+        for left in (0..FRAMES_IN_A_ROW).rev() {
             let now = now();
             self.last_bytes = now;
             self.pinged = false;
             if let Frame::Data(bytes) = frame {
                 self.frame(&bytes, UnixNanos::now(), now).await?;
             }
-            match self.socket.ready() {
+            // What is taken out of the socket must be handled: behind the last one nothing is taken.
+            match (left > 0).then(|| self.socket.ready()).flatten() {
                 Some(next) => frame = next?,
                 None => break,
             }

@@ -16,6 +16,28 @@ async fn fake(rate: u32) -> Handle {
 }
 
 #[tokio::test]
+async fn a_burst_of_more_frames_than_are_taken_in_a_row_loses_none() {
+    let fake = fake(0).await;
+    let mut desk = Desk::run(&fake, &format!("{PAIRS}\nchannels = ['book']"));
+    desk.until_events("snapshots", 3, |event| matches!(event.body, Body::Book(_))).await;
+    fake.inject(fault("burst 30000"));
+    desk.until_events("the burst", 10_000, |event| matches!(event.body, Body::Book(_))).await;
+    let log = fake.log();
+    fake.stop().await;
+    desk.drain().await;
+    let got: Vec<u32> = desk
+        .events()
+        .filter_map(|event| match &event.body {
+            Body::Book(update) => update.checksum,
+            _ => None,
+        })
+        .collect();
+    let want: Vec<u32> = log.entries().iter().filter_map(|sent| sent.checksum).collect();
+    let same = got.iter().zip(&want).take_while(|(got, want)| got == want).count();
+    assert!(same == got.len(), "{same} of {} are those that were sent (sent {})", got.len(), want.len());
+}
+
+#[tokio::test]
 async fn everything_the_venue_sent_is_emitted_once_and_in_order() {
     let fake = fake(300).await;
     let mut desk = Desk::run(&fake, &format!("{PAIRS}\nchannels = ['trade', 'ticker', 'book', 'ohlc']"));
