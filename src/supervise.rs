@@ -1,7 +1,7 @@
 //! Lifecycle: sessions that are connected again and again, and work that stops in order.
 //!
 //! A source's session that ends, by itself, by an error or by a panic, is started again after a wait
-//! that grows with each failure up to [`LONGEST_WAIT`]. Only a stop ends it. What stops first is
+//! that grows with each failure up to `LONGEST_WAIT`. Only a stop ends it. What stops first is
 //! what produces: stages end one after the other, each within the configured grace.
 
 use std::panic::AssertUnwindSafe;

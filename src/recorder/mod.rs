@@ -5,7 +5,7 @@
 //! writes a record, so the order on the tape is the order of this thread.
 //!
 //! A group is written when the window since the last sync is over, or when it holds
-//! [`GROUP_BYTES`]. A record that arrives after a quiet moment is synced at once.
+//! `GROUP_BYTES`. A record that arrives after a quiet moment is synced at once.
 
 mod clock;
 mod seen;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants: no number passes through a float, every one is read from its own text; keys may come
-//! in any order, unknown ones are skipped; any bytes give an answer, never a panic. [`scan`] reads the
+//! in any order, unknown ones are skipped; any bytes give an answer, never a panic. `scan` reads the
 //! three busy channels in the key order that the venue uses; whatever it does not know comes
 //! here, and both agree on everything that both accept.
 //!
@@ -44,7 +44,7 @@ pub fn parse(frame: &[u8], ts_recv: UnixNanos, ctx: &Ctx) -> Result<Message, Par
     }
 }
 
-/// The general way: any key order, whitespace, escapes, exponents. The oracle of [`scan`].
+/// The general way: any key order, whitespace, escapes, exponents. The oracle of `scan`.
 ///
 /// # Errors
 /// As [`parse`].
