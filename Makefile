@@ -18,8 +18,7 @@ build: ## The program, optimised
 	$(CARGO) build --release --bin tapedeck
 
 test: ## All tests; recordings are found by $$TAPEDECK_FIXTURES
-	$(CARGO) test --workspace --all-targets
-	$(CARGO) test --workspace --doc
+	$(CARGO) test
 
 check: fmt clippy test doc deny ## What CI runs
 

@@ -7,7 +7,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tapedeck::intake::{Counters, Outlet, QUEUE_FRAMES};
@@ -88,7 +89,8 @@ fn record(dir: &Path, load: Load) -> anyhow::Result<Measured> {
         sessions.into_iter().next().ok_or_else(|| anyhow::anyhow!("no session"))
     };
     let session = build(dir)?;
-    let out = Outlet::new("kraken".into(), "kraken".into(), to_recorder, Arc::new(Counters::default()), Arc::default());
+    let counters = Arc::new(Counters::default());
+    let out = Outlet::new("kraken".into(), "kraken".into(), to_recorder, counters.clone(), Arc::default());
     let home = dir.to_owned();
     let keeper = Keeper {
         session,
@@ -101,6 +103,11 @@ fn record(dir: &Path, load: Load) -> anyhow::Result<Measured> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let task = runtime.spawn(keeper.run(stop.clone()));
     let sent = venue.sent.recv()?;
+    // What is still on its way is waited for, within reason.
+    let patience = Instant::now() + Duration::from_secs(10);
+    while counters.events.load(Ordering::Relaxed) < sent && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     stop.cancel();
     runtime.block_on(task)?;
     drop(runtime);
@@ -110,7 +117,8 @@ fn record(dir: &Path, load: Load) -> anyhow::Result<Measured> {
 }
 
 fn measure(dir: &Path, advances: &[(u64, i64)], sent: u64) -> anyhow::Result<Measured> {
-    let mut latency = Histogram::<u64>::new(3)?;
+    // Up to ten minutes, three digits.
+    let mut latency = Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3)?;
     let mut reader = Reader::open(Arc::new(Disk), dir, Start::Begin)?;
     let (mut recorded, mut first_at, mut last_at) = (0_u64, i64::MAX, 0_i64);
     let mut at = 0;
