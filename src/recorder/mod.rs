@@ -510,7 +510,11 @@ impl Recorder {
             self.publish_view();
         }
         // What was appended before must not wait for the disk to have space again.
-        self.sync_group()?;
+        match self.log.commit() {
+            Ok(durable) => self.confirm(durable),
+            Err(tapedeck_tape::Error::Full { .. }) => {}
+            Err(error) => return Err(error).context("syncing the tape"),
+        }
         if self.settings.give_up.load(Ordering::Relaxed) {
             anyhow::bail!("the disk is full: what was not yet written is not recorded");
         }
@@ -592,8 +596,21 @@ impl Recorder {
             return Ok(());
         }
         self.last_sync = Instant::now();
-        let durable = self.log.commit().context("syncing the tape")?;
+        let durable = loop {
+            match self.log.commit() {
+                Ok(durable) => break durable,
+                // The segment failed and there is no room for its successor: nothing is lost, a later commit succeeds.
+                Err(tapedeck_tape::Error::Full { .. }) => self.wait_for_space()?,
+                Err(error) => return Err(error).context("syncing the tape"),
+            }
+        };
         self.sync.saturating_record(self.last_sync.elapsed().as_micros() as u64);
+        self.confirm(durable);
+        Ok(())
+    }
+
+    /// The group is durable: everybody who waits for it is told.
+    fn confirm(&mut self, durable: u64) {
         self.group_bytes = 0;
         for (waiting, seq) in self.waiting.drain(..) {
             // Whoever asked may be gone by now; the record is durable all the same.
@@ -605,7 +622,6 @@ impl Recorder {
         }
         self.view.durable_seq = durable;
         self.publish.durable.send_replace(durable);
-        Ok(())
     }
 
     /// Once a second: the clock, the disk, retention, and the view for status and metrics.
@@ -626,7 +642,10 @@ impl Recorder {
             self.retain();
         }
         // In mode `os` nothing else would sync the last records of a burst.
-        self.log.sync().context("syncing the tape")?;
+        match self.log.sync() {
+            Ok(_) | Err(tapedeck_tape::Error::Full { .. }) => {}
+            Err(error) => return Err(error).context("syncing the tape"),
+        }
         self.publish_view();
         Ok(())
     }
