@@ -9,11 +9,9 @@ use serde::Deserialize;
 use tapedeck::sources::kraken::books::{Books, Policy};
 use tapedeck::sources::kraken::message::{Ctx, Message};
 use tapedeck::sources::kraken::parse::parse;
+use tapedeck_benches::frames::{TICKER, TRADE};
 use tapedeck_benches::{compare, each, probe};
 use tapedeck_market::{Body, UnixNanos};
-
-const TICKER: &str = r#"{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":64528.0,"bid_qty":4.46783504,"ask":64528.1,"ask_qty":0.01177486,"last":64528.1,"volume":1920.80714532,"vwap":64389.92134,"low":63513.9,"high":65219.9,"change":250.1,"change_pct":0.39,"timestamp":"2026-07-19T17:55:03.207891Z"}]}"#;
-const TRADE: &str = r#"{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":64528.1,"qty":0.00123440,"ord_type":"limit","trade_id":100320028,"timestamp":"2026-07-19T17:55:03.207891Z"}]}"#;
 
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "what is measured is filling the fields")]
