@@ -3,13 +3,13 @@
 //! Open loop: a frame is due at `start + n / rate`, and its latency counts from then, whether or not
 //! the other side kept up. A sender that waited for the reader would hide every stall of it.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Message, WebSocket, accept};
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket, accept};
 
 /// What is sent once the client has subscribed to trades.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub enum Load {
     Flood { time: Duration },
     /// Heartbeats only, until the client leaves.
     Idle,
+    /// The same in Kraken's first protocol, which is what cryptofeed speaks.
+    IdleV1,
 }
 
 /// A running venue.
@@ -46,6 +48,8 @@ pub fn serve(load: Load) -> io::Result<Venue> {
         let served = client.and_then(|(stream, _)| one_client(stream, load, &first).map_err(|error| error.to_string()));
         match served {
             Ok(count) => drop(told.send(count)),
+            // Whoever measures a start hangs up in the middle of it.
+            Err(_) if matches!(load, Load::Idle | Load::IdleV1) => {}
             Err(error) => eprintln!("venue: {error}"),
         }
     });
@@ -64,6 +68,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn one_client(stream: TcpStream, load: Load, first: &mpsc::Sender<i64>) -> Result<u64, Failure> {
     stream.set_nodelay(true)?;
     let mut socket = accept(stream)?;
+    if matches!(load, Load::IdleV1) {
+        return first_protocol(socket, first);
+    }
     socket.send(Message::text(r#"{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"online","api_version":"v2","connection_id":15113583034416118705}]}"#))?;
     loop {
         let Message::Text(text) = socket.read()? else { continue };
@@ -77,10 +84,45 @@ fn one_client(stream: TcpStream, load: Load, first: &mpsc::Sender<i64>) -> Resul
     match load {
         Load::Rate { per_s, time } => on_schedule(&mut stream, per_s, time),
         Load::Flood { time } => flood(&mut stream, time),
-        Load::Idle => loop {
-            stream.write_all(&frame(r#"{"channel":"heartbeat"}"#))?;
-            std::thread::sleep(Duration::from_secs(1));
-        },
+        Load::Idle | Load::IdleV1 => {
+            socket.send(Message::text(trade(0, now_ns()).replace("update", "snapshot")))?;
+            idle(socket, r#"{"channel":"heartbeat"}"#)
+        }
+    }
+}
+
+/// The first protocol, as far as an idle client sees it.
+fn first_protocol(mut socket: WebSocket<TcpStream>, first: &mpsc::Sender<i64>) -> Result<u64, Failure> {
+    let status = json!({"connectionID": 8628615390848610000_u64, "event": "systemStatus", "status": "online", "version": "1.0.0"});
+    socket.send(Message::text(status.to_string()))?;
+    let asked: Value = loop {
+        if let Message::Text(text) = socket.read()? {
+            break serde_json::from_str(&text)?;
+        }
+    };
+    let _ = first.send(now_ns());
+    let ack = json!({"channelID": 1, "channelName": "trade", "event": "subscriptionStatus", "pair": asked["pair"][0], "status": "subscribed", "subscription": asked["subscription"]});
+    socket.send(Message::text(ack.to_string()))?;
+    let snapshot =
+        json!([1, [["64528.1", "0.00123440", "1784483703.207891", "b", "l", ""]], "trade", asked["pair"][0]]);
+    socket.send(Message::text(snapshot.to_string()))?;
+    idle(socket, r#"{"event":"heartbeat"}"#)
+}
+
+/// After the snapshot a heartbeat a second, and an answer to every ping, until the client leaves.
+fn idle(mut socket: WebSocket<TcpStream>, heartbeat: &str) -> Result<u64, Failure> {
+    socket.get_mut().set_read_timeout(Some(Duration::from_secs(1)))?;
+    loop {
+        let said = match socket.read() {
+            Ok(_) => continue,
+            Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                socket.send(Message::text(heartbeat))
+            }
+            Err(error) => Err(error),
+        };
+        if said.is_err() {
+            return Ok(0);
+        }
     }
 }
 

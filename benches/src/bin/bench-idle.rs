@@ -1,0 +1,246 @@
+//! From spawning the program to its first subscribe request, and what it costs while nothing happens.
+//!
+//! Both sides are whole processes against the same kind of socket, without TLS, on one pair's trades.
+//! The peer is cryptofeed in the Python that `CRYPTOFEED_PYTHON` names (`scripts/bench` prepares one). It
+//! is given its list of pairs, so it makes no request before it subscribes, and keeps nothing on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tapedeck_benches::venue::{Load, Venue, now_ns, serve};
+use tapedeck_benches::{ROUNDS, median, probe, spread};
+
+/// Rounds of the idle part: each takes as long as it idles.
+const IDLE_ROUNDS: usize = 3;
+/// Time between the first subscribe and the first look.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Time that is looked at.
+const IDLE: Duration = Duration::from_secs(10);
+/// A start that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> anyhow::Result<()> {
+    let home = tempfile::tempdir_in(".")?;
+    probe(home.path());
+    let bench = Bench { home: home.path().to_owned(), tapedeck: beside("tapedeck")?, python: cryptofeed() };
+    bench.starts()?;
+    bench.idles()
+}
+
+struct Bench {
+    home: PathBuf,
+    tapedeck: PathBuf,
+    /// A Python that has cryptofeed.
+    python: Option<PathBuf>,
+}
+
+/// The program built with this bench.
+fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is not there: cargo build --release -p tapedeck", path.display());
+    Ok(path)
+}
+
+/// The Python with cryptofeed, if there is one; says which it is.
+fn cryptofeed() -> Option<PathBuf> {
+    let python = std::env::var_os("CRYPTOFEED_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
+    let version = "import cryptofeed, importlib.metadata as m; print(m.version('cryptofeed'))";
+    let asked = Command::new(&python).args(["-c", version]).stderr(Stdio::null()).output().ok();
+    match asked.filter(|asked| asked.status.success()) {
+        Some(asked) => {
+            println!("peer: cryptofeed {}", String::from_utf8_lossy(&asked.stdout).trim());
+            Some(python)
+        }
+        None => {
+            println!("peer: NONE, {} has no cryptofeed; what follows is ours alone", python.display());
+            None
+        }
+    }
+}
+
+impl Bench {
+    fn starts(&self) -> anyhow::Result<()> {
+        let old = self.home.join("old");
+        self.fill(&old)?;
+        let (mut fresh, mut existing, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            fresh.push(started(|addr| self.ours(&self.home.join(format!("fresh-{round}")), addr), Load::Idle)?.1);
+            existing.push(started(|addr| self.ours(&old, addr), Load::Idle)?.1);
+            if let Some(python) = &self.python {
+                peer.push(started(|addr| self.theirs(python, addr), Load::IdleV1)?.1);
+            }
+        }
+        row("start → first subscribe, fresh tape", "ms", &fresh, &peer);
+        row(&format!("start → first subscribe, tape of {} MB", megabytes(&old)), "ms", &existing, &peer);
+        Ok(())
+    }
+
+    fn idles(&self) -> anyhow::Result<()> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..IDLE_ROUNDS {
+            let (deck, _) = started(|addr| self.ours(&self.home.join(format!("idle-{round}")), addr), Load::Idle)?;
+            let peer = match &self.python {
+                Some(python) => Some(started(|addr| self.theirs(python, addr), Load::IdleV1)?.0),
+                None => None,
+            };
+            std::thread::sleep(SETTLE);
+            let before = (deck.cpu_s()?, peer.as_ref().map(Running::cpu_s).transpose()?);
+            std::thread::sleep(IDLE);
+            ours.push(deck.idled(before.0)?);
+            if let (Some(peer), Some(before)) = (&peer, before.1) {
+                theirs.push(peer.idled(before)?);
+            }
+        }
+        let show = |name, unit, of: fn(&Idled) -> f64| {
+            let of_each = |idled: &[Idled]| idled.iter().map(of).collect::<Vec<_>>();
+            row(name, unit, &of_each(&ours), &of_each(&theirs));
+        };
+        show("idle, resident (RSS)", "MiB", |idled| idled.rss_mib);
+        show("idle, its share (PSS)", "MiB", |idled| idled.pss_mib);
+        show("idle, CPU of one core", "%", |idled| idled.cpu_percent);
+        Ok(())
+    }
+
+    /// A tape with a second of flood on it, stopped in order.
+    fn fill(&self, dir: &Path) -> anyhow::Result<()> {
+        let venue = serve(Load::Flood { time: Duration::from_secs(1) })?;
+        // The venue leaves at the end, which the deck remarks on.
+        let _deck = Running(self.ours(dir, &venue.addr.to_string()).stderr(Stdio::null()).spawn()?);
+        venue.sent.recv().context("filling a tape")?;
+        Ok(())
+    }
+
+    fn ours(&self, dir: &Path, addr: &str) -> Command {
+        let config = dir.with_extension("toml");
+        let text = format!(
+            "[tape]\ndir = {dir:?}\n[http]\nlisten = \"off\"\n[log]\ndir = \"off\"\n\
+             [source.kraken]\nkind = \"kraken\"\nurl = \"ws://{addr}/v2\"\npairs = [\"BTC/USD\"]\nchannels = [\"trade\"]\n"
+        );
+        // A config that cannot be written makes the start fail, which is told.
+        let _ = fs::write(&config, text);
+        let mut command = Command::new(&self.tapedeck);
+        command.args(["run", "--plain", "-q", "-c"]).arg(config).stdout(Stdio::null());
+        command
+    }
+
+    fn theirs(&self, python: &Path, addr: &str) -> Command {
+        let port = addr.rsplit(':').next().unwrap_or_default().to_owned();
+        let mut command = Command::new(python);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/cryptofeed_idle.py")).arg(port);
+        // Its log goes to the working folder; a proxy would be asked for the venue.
+        command.current_dir(&self.home).env("NO_PROXY", "127.0.0.1").stdout(Stdio::null());
+        command
+    }
+}
+
+/// Starts it and waits for its first subscribe request: the process, and the time that took in ms.
+fn started(command: impl FnOnce(&str) -> Command, load: Load) -> anyhow::Result<(Running, f64)> {
+    let Venue { addr, subscribed, .. } = serve(load)?;
+    let mut command = command(&addr.to_string());
+    let before = now_ns();
+    let running = Running(command.spawn().with_context(|| format!("starting {command:?}"))?);
+    let at = subscribed.recv_timeout(PATIENCE).with_context(|| format!("{command:?} has not subscribed"))?;
+    Ok((running, (at - before) as f64 / 1e6))
+}
+
+/// A process, stopped in order when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// What a process and its children cost while nothing happened.
+struct Idled {
+    rss_mib: f64,
+    pss_mib: f64,
+    cpu_percent: f64,
+}
+
+impl Running {
+    fn idled(&self, cpu_before_s: f64) -> anyhow::Result<Idled> {
+        let cpu_percent = (self.cpu_s()? - cpu_before_s) / IDLE.as_secs_f64() * 100.0;
+        let (mut rss_mib, mut pss_mib) = (0.0, 0.0);
+        for pid in self.family() {
+            rss_mib += kibibytes(&format!("/proc/{pid}/status"), "VmRSS:")? / 1024.0;
+            pss_mib += kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")? / 1024.0;
+        }
+        Ok(Idled { rss_mib, pss_mib, cpu_percent })
+    }
+
+    /// Processor time so far, of it and its children: user and system, in the scheduler's nanoseconds,
+    /// because a tick of `stat` is a fifth of what is allowed.
+    fn cpu_s(&self) -> anyhow::Result<f64> {
+        let mut nanos = 0;
+        for pid in self.family() {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} is gone"))?;
+            // A thread may end while it is looked at: it did nothing that would show here.
+            let texts = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+            nanos += texts.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+        }
+        Ok(nanos as f64 / 1e9)
+    }
+
+    /// It and all below it.
+    fn family(&self) -> Vec<u32> {
+        let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid| Some((pid, parent(pid)?)))
+            .collect();
+        let mut family = vec![self.0.id()];
+        let mut nth = 0;
+        while let Some(&parent) = family.get(nth) {
+            family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            nth += 1;
+        }
+        family
+    }
+}
+
+/// The process that started this one.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which may hold anything: the state, then the parent.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn kibibytes(path: &str, key: &str) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok());
+    value.with_context(|| format!("{path} has no {key}"))
+}
+
+fn megabytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum::<u64>() / 1_000_000
+}
+
+/// Prints ours, the peer's and the ratio: the median and the spread of the rounds.
+fn row(name: &str, unit: &str, ours: &[f64], theirs: &[f64]) {
+    let told = |values: &[f64]| {
+        let (low, high) = spread(values);
+        let digits = if high < 1.0 { 3 } else { 1 };
+        format!("{:.digits$} {unit} [{low:.digits$} … {high:.digits$}]", median(values))
+    };
+    if theirs.is_empty() {
+        println!("{name:<44} ours {}", told(ours));
+        return;
+    }
+    let ratios: Vec<f64> = theirs.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect();
+    let (low, high) = spread(&ratios);
+    println!(
+        "{name:<44} ours {}  cryptofeed {}  ratio {:.2} [{low:.2} … {high:.2}]",
+        told(ours),
+        told(theirs),
+        median(&ratios)
+    );
+}
