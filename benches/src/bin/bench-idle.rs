@@ -66,16 +66,24 @@ impl Bench {
     fn starts(&self) -> anyhow::Result<()> {
         let old = self.home.join("old");
         self.fill(&old)?;
-        let (mut fresh, mut existing, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut fresh, mut existing, mut behind, mut peer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // A start begins a segment, so the flood is the last one, which is read back, only once: keep it.
+        let flooded = self.home.join("flooded");
+        copy(&old, &flooded)?;
         for round in 0..ROUNDS {
             fresh.push(started(|addr| self.ours(&self.home.join(format!("fresh-{round}")), addr), Load::Idle)?.1);
             existing.push(started(|addr| self.ours(&old, addr), Load::Idle)?.1);
+            let again = self.home.join("again");
+            copy(&flooded, &again)?;
+            behind.push(started(|addr| self.ours(&again, addr), Load::Idle)?.1);
+            fs::remove_dir_all(&again)?;
             if let Some(python) = &self.python {
                 peer.push(started(|addr| self.theirs(python, addr), Load::IdleV1)?.1);
             }
         }
         row("start → first subscribe, fresh tape", "ms", &fresh, &peer);
         row(&format!("start → first subscribe, tape of {} MB", megabytes(&old)), "ms", &existing, &peer);
+        row("… that ends in a second of flood, read back", "ms", &behind, &peer);
         Ok(())
     }
 
@@ -217,6 +225,21 @@ fn kibibytes(path: &str, key: &str) -> anyhow::Result<f64> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok());
     value.with_context(|| format!("{path} has no {key}"))
+}
+
+/// Copies a folder and all below it.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 fn megabytes(dir: &Path) -> u64 {
