@@ -22,6 +22,8 @@ pub(crate) struct Current {
     pub capacity: u64,
     /// Position behind the last byte that is synced.
     pub synced: u64,
+    /// Its first record stands behind the user's state. One that took over may begin with records of the one before it.
+    pub stated: bool,
 }
 
 /// The last record before a place on the tape.
@@ -88,7 +90,7 @@ impl Maker {
             return Err(Error::io("beginning", &path)(error));
         }
         self.allocator.refill();
-        Ok(Current { id, file, capacity: bytes, synced: DATA_START })
+        Ok(Current { id, file, capacity: bytes, synced: DATA_START, stated: false })
     }
 }
 

@@ -29,7 +29,7 @@ use crate::folder;
 use crate::recover::recover;
 use crate::retain::Shelf;
 use crate::scan::Hole;
-use crate::segment::{self, Check, Head, MAX_PAYLOAD_BYTES, RecordKind};
+use crate::segment::{self, Check, DATA_START, Head, MAX_PAYLOAD_BYTES, RecordKind};
 use crate::storage::{Flaw, Storage};
 use crate::tail::{Durable, Hint, Tail};
 use crate::wake::Bell;
@@ -180,6 +180,8 @@ pub struct Log {
     last: Last,
     durable: Last,
     pub(crate) checkpoint_due: bool,
+    /// The newest segment that durably begins with the user's state; 0 = none was written since the tape was opened.
+    pub(crate) stated: u64,
     /// The current segment must be left before anything else is written.
     takeover: Option<Failure>,
     /// A segment could not be begun. Should its header survive all the same, seqs from here on would be void in the current one.
@@ -253,6 +255,7 @@ impl Log {
             last,
             durable: last,
             checkpoint_due: true,
+            stated: 0,
             takeover: None,
             full_stop: false,
             broken: false,
@@ -308,6 +311,9 @@ impl Log {
         }
         let start = self.frames.len();
         let ts_recv = entries[0].ts_recv;
+        if self.end() == DATA_START {
+            self.segment.stated = true;
+        }
         for payload in &state {
             self.push(RecordKind::Checkpoint, first_seq, ts_recv, true, payload);
         }
@@ -467,6 +473,9 @@ impl Log {
         self.frames.shrink_to(FRAMES_KEPT_BYTES);
         self.written = 0;
         self.durable = self.last;
+        if self.segment.stated && self.segment.synced > DATA_START {
+            self.stated = self.segment.id;
+        }
         self.synced_at = Instant::now();
         self.publish();
     }
@@ -523,6 +532,8 @@ impl Log {
         self.full_stop = false;
         self.notes.push(Note::Poisoned { segment: self.segment.id, action: failure.action, error: failure.error });
         let failed = std::mem::replace(&mut self.segment, next);
+        // What was never synced moves as a whole: then the state before it comes first here, too.
+        self.segment.stated = failed.stated && failed.synced == DATA_START;
         let frames = std::mem::take(&mut self.frames);
         self.written = 0;
         let mut rest = frames.as_slice();

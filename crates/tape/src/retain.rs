@@ -2,7 +2,8 @@
 //!
 //! - Only a cursor that is known to be synced lets a segment go: one that a power cut sets back must still find its records.
 //! - The folder is synced after each segment, so that no crash leaves a younger one gone and an older one there.
-//! - The newest sealed segment stays until the one being written begins with a checkpoint: no removal loses the user's state.
+//! - The newest segment that begins with the user's state stays, and all behind it: no removal loses that state. A segment that
+//!   took over from a failed one begins with records, whatever checkpoint stands further on in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::cursor;
 use crate::error::Error;
 use crate::folder;
 use crate::log::Log;
+use crate::scan::begins_with_checkpoint;
 use crate::segment;
 use crate::storage::{Flaw, Storage};
 
@@ -90,7 +92,8 @@ impl Log {
     ) -> Result<Retained, Error> {
         self.look_at_shelf()?;
         let shelf = std::mem::take(&mut self.shelf);
-        let removable = shelf.sealed.len().saturating_sub(usize::from(self.checkpoint_due));
+        let stated = self.newest_stated(&shelf.sealed)?;
+        let removable = shelf.sealed.partition_point(|sealed| sealed.id < stated);
         let mut total_bytes = shelf.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>() + self.segment.capacity;
         let mut retained = Retained::default();
         let mut slowest = None;
@@ -163,6 +166,20 @@ impl Log {
         sealed.pop_if(|sealed| sealed.id == current);
         (self.shelf.current, self.shelf.packed) = (current, packed);
         Ok(())
+    }
+
+    /// The newest segment that begins with the user's state; 0 = there is none.
+    fn newest_stated(&self, sealed: &[Sealed]) -> Result<u64, Error> {
+        if self.stated > 0 {
+            return Ok(self.stated);
+        }
+        for sealed in sealed.iter().rev() {
+            let Some(file) = folder::open(&*self.storage, &self.dir, sealed.id, self.check)? else { continue };
+            if begins_with_checkpoint(&file, file.len_bytes, sealed.seq_end, self.check) {
+                return Ok(file.id);
+            }
+        }
+        Ok(0)
     }
 
     fn first_seq(&self) -> u64 {

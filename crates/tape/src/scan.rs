@@ -245,6 +245,19 @@ impl Walk {
     }
 }
 
+/// Whether the records of a segment stand behind a whole checkpoint: nothing is damaged before the first of them.
+pub(crate) fn begins_with_checkpoint(file: &SegmentFile, end: u64, seq_end: u64, check: Check) -> bool {
+    let mut walk = Walk::new(file, end, seq_end, check);
+    let mut stated = false;
+    loop {
+        match walk.step() {
+            Step::Frame(frame) if frame.head.kind == RecordKind::Checkpoint => stated = true,
+            Step::Frame(_) => return stated,
+            Step::Damage(_) | Step::End => return false,
+        }
+    }
+}
+
 /// What the last segment of a tape holds, when nobody says where it ends.
 #[derive(Debug)]
 pub(crate) struct LastScan {

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::*;
+use crate::model::{Call, Failure, Fault, Model};
 use crate::tools::{self, Dumped};
 use crate::{Cursor, Retention, cursors};
 
@@ -104,14 +105,52 @@ fn one_segment_goes_at_a_time_to_make_room() {
 }
 
 #[test]
-fn the_newest_sealed_segment_stays_until_the_next_begins_with_a_checkpoint() {
+fn the_newest_sealed_segment_stays_until_the_next_durably_begins_with_a_checkpoint() {
     let bench = Bench::new();
     drop(filled(&bench, 10));
     let (mut log, _) = bench.open();
     let everything = Retention { keep_bytes: Some(0), ..Retention::default() };
     assert_eq!(log.retain(&everything, 0).unwrap().segments, 0);
     log.append(&[Entry { ts_recv: 1, payload: b"x" }], &mut || vec![b"state".to_vec()]).unwrap();
+    assert_eq!(log.retain(&everything, 0).unwrap().segments, 0, "a power cut may take it");
+    log.commit().unwrap();
     assert_eq!(log.retain(&everything, 0).unwrap().segments, 1);
+}
+
+#[test]
+fn what_a_takeover_needs_of_the_segment_before_it_stays() {
+    let model = Model::new(1);
+    let mut bench = Bench::new();
+    bench.storage = Arc::new(model.clone());
+    bench.dir = "/tape".into();
+    let everything = Retention { keep_bytes: Some(0), ..Retention::default() };
+    let state = |log: &mut Log, text: &str| {
+        log.append(&[Entry { ts_recv: 1, payload: b"x" }], &mut || vec![text.as_bytes().to_vec()]).unwrap();
+    };
+    let (mut log, _) = bench.open();
+    state(&mut log, "first");
+    log.commit().unwrap();
+    state(&mut log, "unused");
+    model.fail(Fault { call: Some(Call::Sync), nth: 1, failure: Failure::Eio, for_ever: false });
+    log.commit().unwrap();
+    // The segment that took over begins with a record; its checkpoint comes behind that.
+    state(&mut log, "in the middle");
+    log.commit().unwrap();
+    assert_eq!(log.retain(&everything, 0).unwrap().segments, 0);
+    let checkpoint = |log: &Log| {
+        let storage = Arc::clone(&bench.storage);
+        Reader::open_with(storage, &bench.dir, Start::Checkpoint, log.tail()).unwrap().checkpoint().to_vec()
+    };
+    assert_eq!(checkpoint(&log), [b"first".to_vec()]);
+    // Nor does a later opening take it for one.
+    drop(log);
+    let (mut log, _) = bench.open();
+    assert_eq!(log.retain(&everything, 0).unwrap().segments, 0);
+    assert_eq!(checkpoint(&log), [b"first".to_vec()]);
+    state(&mut log, "whole");
+    log.commit().unwrap();
+    assert_eq!(log.retain(&everything, 0).unwrap().segments, 2);
+    assert_eq!(checkpoint(&log), [b"whole".to_vec()]);
 }
 
 #[test]
