@@ -49,6 +49,12 @@ impl std::fmt::Debug for RunOptions {
 
 /// A recorder that panics again and again will not be better the next time.
 const RECORDER_PANICS: u32 = 3;
+/// One that lived this long was healthy: earlier panics no longer count.
+const RECORDER_HEALTHY: Duration = Duration::from_secs(600);
+/// What an end may take beyond the configured grace before it is given up.
+const LAST_MARGIN: Duration = Duration::from_secs(5);
+/// How often a tape on a full disk is tried again at start.
+const OPEN_RETRY: Duration = Duration::from_secs(1);
 
 /// The recorder's thread ended in a panic; the log has the message.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +73,16 @@ enum Command {
 /// # Errors
 /// The tape cannot be opened ([`tapedeck_tape::Error::Locked`] when another deck has it) or written,
 /// a port is taken, or a source's config is wrong.
-pub async fn run(plan: Plan, mut options: RunOptions) -> anyhow::Result<Summary> {
+pub async fn run(mut plan: Plan, mut options: RunOptions) -> anyhow::Result<Summary> {
     let mut signals = Signals::listen()?;
     let end = options.run_for.map(|time| Instant::now() + time);
     let mut panics = 0;
     loop {
-        let ended = run_once(&plan, &options, &mut signals).await;
+        let begun = Instant::now();
+        let ended = run_once(&mut plan, &options, &mut signals).await;
+        if begun.elapsed() >= RECORDER_HEALTHY {
+            panics = 0;
+        }
         match ended {
             Err(error) if error.is::<RecorderPanicked>() && panics < RECORDER_PANICS => {
                 panics += 1;
@@ -88,12 +98,12 @@ pub async fn run(plan: Plan, mut options: RunOptions) -> anyhow::Result<Summary>
 }
 
 /// One life of the recorder, with all that depends on it.
-async fn run_once(plan: &Plan, options: &RunOptions, signals: &mut Signals) -> anyhow::Result<Summary> {
+async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) -> anyhow::Result<Summary> {
     let listener = match plan.http {
         Some(listen) => Some(http::bind(listen)?),
         None => None,
     };
-    let (recorder, watches, opening) = open(plan)?;
+    let (recorder, watches, opening) = open_when_there_is_space(plan, signals).await?;
     let (to_recorder, intake) = mpsc::channel(QUEUE_FRAMES);
     let give_up = recorder.give_up();
     let recording = std::thread::Builder::new()
@@ -138,7 +148,7 @@ async fn run_once(plan: &Plan, options: &RunOptions, signals: &mut Signals) -> a
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop(reason) => break reason,
-                Asked::Reload => match reload(options, &mut sources).await {
+                Asked::Reload => match reload(options, plan, &mut sources).await {
                     Ok(done) => tracing::info!("config read again: {done}"),
                     Err(error) => tracing::error!(error, "config not taken over, the old one stays"),
                 },
@@ -146,7 +156,7 @@ async fn run_once(plan: &Plan, options: &RunOptions, signals: &mut Signals) -> a
             () = until(end) => break "the time is over",
             Some(command) = asked.recv() => match command {
                 Command::Stop => break "asked to stop",
-                Command::Reload(reply) => drop(reply.send(reload(options, &mut sources).await)),
+                Command::Reload(reply) => drop(reply.send(reload(options, plan, &mut sources).await)),
                 Command::Restart(name, reply) => {
                     let done = sources.restart(&name).await.map_err(|error| format!("{error:#}"));
                     drop(reply.send(done));
@@ -177,6 +187,28 @@ async fn run_once(plan: &Plan, options: &RunOptions, signals: &mut Signals) -> a
 fn end_at_once() -> ! {
     tracing::warn!("second signal: ending at once; what was acknowledged is on the tape");
     std::process::exit(130);
+}
+
+/// Opens the tape; on a full disk waits until there is space, or until a signal.
+async fn open_when_there_is_space(plan: &Plan, signals: &mut Signals) -> anyhow::Result<(Recorder, Watches, Opening)> {
+    let mut told = false;
+    loop {
+        let error = match open(plan) {
+            Err(error) if is_full(&error) => error,
+            opened => return opened,
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::error!(error = format!("{error:#}"), "disk full, recording begins when there is space");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(OPEN_RETRY) => {}
+            () = signals.stop() => return Err(error),
+        }
+    }
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(tapedeck_tape::Error::Full { .. })))
 }
 
 /// Opens the tape, reads back what the recorder must know, and writes what happened since.
@@ -248,26 +280,30 @@ async fn join_recorder(
     give_up: &AtomicBool,
     grace: Duration,
 ) -> anyhow::Result<Summary> {
-    let deadline = Instant::now() + grace;
     let joined = tokio::task::spawn_blocking(move || recording.join());
     tokio::pin!(joined);
-    loop {
+    for patience in [grace, LAST_MARGIN] {
         tokio::select! {
             joined = &mut joined => {
                 let joined = joined.context("waiting for the recorder")?;
                 return joined.unwrap_or_else(|_| Err(RecorderPanicked.into()));
             }
-            () = tokio::time::sleep_until(deadline.into()) => give_up.store(true, Ordering::Relaxed),
+            // Given up: a recorder that waits for a full disk ends at its next try.
+            () = tokio::time::sleep(patience) => give_up.store(true, Ordering::Relaxed),
         }
-        // Given up: the recorder ends at its next try of the full disk.
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // Its thread hangs in the kernel: nothing in this process can end it but the end of the process.
+    tracing::error!("the recorder does not end: the disk does not answer; what was acknowledged is on the tape");
+    std::process::exit(1);
 }
 
-async fn reload(options: &RunOptions, sources: &mut SourceSet) -> Result<String, String> {
+async fn reload(options: &RunOptions, plan: &mut Plan, sources: &mut SourceSet) -> Result<String, String> {
     let Some(read) = &options.reload else { return Err("this deck has no config file".into()) };
-    let plan = read().map_err(|error| format!("{error:#}"))?;
-    sources.follow(&plan.sources).await.map_err(|error| format!("{error:#}"))
+    let read = read().map_err(|error| format!("{error:#}"))?;
+    let done = sources.follow(&read.sources).await.map_err(|error| format!("{error:#}"))?;
+    // What runs from now on is what a recorder that must be started anew begins with.
+    (plan.sources, plan.configured) = (read.sources, read.configured);
+    Ok(done)
 }
 
 fn control_handler(status: http::StatusOf, commands: mpsc::Sender<Command>) -> control::Handler {

@@ -58,6 +58,8 @@ pub enum Intake {
         from: UnixNanos,
         to: UnixNanos,
         missing: Option<u64>,
+        /// The first and last numeric id of what never came: a late arrival of all of them repairs the hole.
+        ids: Option<(u64, u64)>,
         detail: SmolStr,
     },
     /// A subscription that the config no longer wants, or that the venue refused for good: forgotten.
@@ -80,6 +82,8 @@ pub struct Resume {
     pub positions: HashMap<SmolStr, SmolStr>,
     /// The highest numeric trade id on the tape, per symbol.
     pub last_trade_ids: HashMap<SmolStr, u64>,
+    /// Subscriptions that were live or have a gap open, as (symbol, channel): what is no longer wanted of them must be ended.
+    pub subscriptions: Vec<(SmolStr, SmolStr)>,
 }
 
 /// Counters of a source, read by status and metrics.
@@ -314,8 +318,27 @@ impl Outlet {
         detail: impl Into<SmolStr>,
     ) -> Result<(), Stopped> {
         let (source, venue) = (self.source.clone(), self.venue.clone());
-        self.send(Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, detail: detail.into() })
-            .await
+        let (ids, detail) = (None, detail.into());
+        self.send(Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail }).await
+    }
+
+    /// Says that the trades of these ids, first to last, never came between two moments.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn ids_missing(
+        &self,
+        symbol: SmolStr,
+        channel: SmolStr,
+        from: UnixNanos,
+        to: UnixNanos,
+        (first, last): (u64, u64),
+    ) -> Result<(), Stopped> {
+        let detail = SmolStr::new(format!("trade ids {first} to {last} never came"));
+        let missing = Some(last.saturating_sub(first).saturating_add(1));
+        let (source, venue, cause) = (self.source.clone(), self.venue.clone(), GapCause::Sequence);
+        let ids = Some((first, last));
+        self.send(Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail }).await
     }
 
     /// Says that a subscription is no longer wanted, or was refused for good.

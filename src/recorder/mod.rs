@@ -22,17 +22,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use tapedeck_market::{
-    Body, Event, Flags, Gap, GapCause, GapState, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire,
+    Body, Event, Flags, Gap, GapCause, GapState, Raw, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire,
 };
 use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Entry, Item, Log, Mode, Note, Reader, Retention, Start, Tail};
+use tapedeck_tape::{Entry, Item, Log, MAX_PAYLOAD_BYTES, Mode, Note, Reader, Retention, Start, Tail};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::Intake;
 use crate::status::Quantiles;
 use clock::ClockWatch;
 pub use state::LedgerCounts;
-use state::{SHED_FIRST, State, open_gap, subscription_status};
+use state::{SHED_CHANNELS, SHED_FIRST, State, open_gap, subscription_status};
 
 /// Time between two syncs in mode `group`, at least: what a record waits for company, at most.
 const WINDOW: Duration = Duration::from_micros(500);
@@ -40,10 +40,14 @@ const WINDOW: Duration = Duration::from_micros(500);
 const GROUP_BYTES: usize = 64 * 1024;
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
+/// How often clock, disk and retention are looked after.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// How often retention looks for segments to drop.
 const RETAIN_EVERY: Duration = Duration::from_secs(15);
 /// A ledger that changes is shown at once, but not more often than this.
 const VIEW_AT_MOST: Duration = Duration::from_millis(100);
+/// So much of an event that is too large for the tape is kept.
+const OVERSIZED_KEPT_BYTES: usize = 64 * 1024;
 /// Name of the source of events that the deck itself makes.
 pub const DECK: &str = "tapedeck";
 
@@ -53,7 +57,7 @@ pub enum OnFull {
     /// Sources are closed until there is space again.
     #[default]
     Stop,
-    /// The oldest segments are removed, even those that a reader still needs.
+    /// The oldest segments are removed, unless a required reader still needs them.
     DropOldest,
     /// Raw frames, books and tickers are no longer recorded; trades are.
     Shed,
@@ -153,10 +157,13 @@ pub struct Recorder {
     ends: Vec<usize>,
     receive_times: Vec<i64>,
     last_sync: Instant,
+    last_maintained: Instant,
     last_retain: Instant,
     last_view: Instant,
     /// Since the last view a subscription came or went.
     ledger_changed: bool,
+    /// Sources are held closed until the next look, so that they subscribe anew.
+    restart_sources: bool,
     /// Since when nothing could be written.
     disk_gap_since: Option<UnixNanos>,
     first_seq: u64,
@@ -199,9 +206,11 @@ impl Recorder {
             ends: Vec::new(),
             receive_times: Vec::new(),
             last_sync: Instant::now(),
+            last_maintained: Instant::now(),
             last_retain: Instant::now(),
             last_view: Instant::now(),
             ledger_changed: false,
+            restart_sources: false,
             disk_gap_since: None,
             view: View::default(),
             events_at_last_view: 0,
@@ -226,6 +235,7 @@ impl Recorder {
             self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
         for (source, venue) in known {
             if configured.contains(&source) {
+                let since = self.state.last_recv_of(&source).unwrap_or(since);
                 let these = self.state.subscriptions(&source, None, None, true);
                 let detail = SmolStr::new_static("the recorder was not running");
                 self.open_gaps(source, venue, these, GapCause::Down, since, &detail)?;
@@ -260,6 +270,9 @@ impl Recorder {
     pub fn run(mut self, mut intake: mpsc::Receiver<Intake>) -> anyhow::Result<Summary> {
         while let Some(message) = intake.blocking_recv() {
             self.take(message)?;
+            if self.settings.mode == Mode::Each {
+                self.commit()?;
+            }
             self.drain(&mut intake)?;
             if self.settings.mode == Mode::Group {
                 let since = self.last_sync.elapsed();
@@ -269,6 +282,10 @@ impl Recorder {
                 }
             }
             self.commit()?;
+            // Under load a `Maintain` finds the queue full: the recorder's own clock stands in for it.
+            if self.last_maintained.elapsed() >= MAINTAIN_EVERY {
+                self.maintain()?;
+            }
         }
         self.finish()
     }
@@ -315,6 +332,8 @@ impl Recorder {
     fn handle(&mut self, message: Intake) -> anyhow::Result<()> {
         match message {
             Intake::Events { events, durable } => self.append(events, durable),
+            // What is left out is not whole again because it was subscribed again.
+            Intake::Live { channel, .. } if self.view.shedding && SHED_CHANNELS.contains(&channel.as_str()) => Ok(()),
             Intake::Live { source, venue, symbol, channel, ts_recv } => {
                 let mut event = blank(source, venue, symbol, ts_recv);
                 match self.state.live(&event, &channel) {
@@ -334,14 +353,12 @@ impl Recorder {
                 let these = these.into_iter().filter(live).collect();
                 self.open_gaps(source, venue, these, cause, since, &detail)
             }
-            Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, detail } => {
+            Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail } => {
                 let mut opened = blank(source, venue, symbol, to);
                 let gap = open_gap(self.log.next_seq(), cause, channel, from, detail);
                 opened.body = Body::Gap(Box::new(gap.clone()));
-                if let Some(missing) = missing
-                    && cause == GapCause::Sequence
-                {
-                    self.state.watch_id_hole(&opened, missing);
+                if let Some(ids) = ids {
+                    self.state.watch_id_hole(&opened, ids);
                 }
                 let closed = Gap { state: GapState::Closed, to: Some(to), missing, ..gap };
                 let closed = Event { body: Body::Gap(Box::new(closed)), ..opened.clone() };
@@ -410,8 +427,10 @@ impl Recorder {
     fn append(&mut self, mut events: Vec<Event>, durable: Option<oneshot::Sender<u64>>) -> anyhow::Result<()> {
         self.prepare(&mut events);
         if !events.is_empty() {
-            self.encode(&events);
-            self.write()?;
+            self.encode(&mut events);
+            if !self.write()? {
+                return Ok(());
+            }
             let mut start = 0;
             for (event, &end) in events.iter().zip(&self.ends) {
                 self.ledger_changed |= matches!(event.body, Body::Gap(_) | Body::Status(_));
@@ -460,19 +479,29 @@ impl Recorder {
         }
     }
 
-    fn encode(&mut self, events: &[Event]) {
+    fn encode(&mut self, events: &mut [Event]) {
         self.encoded.clear();
         self.ends.clear();
-        for event in events {
+        for event in events.iter_mut() {
+            let start = self.encoded.len();
             wire::encode(event, &mut self.encoded);
+            if self.encoded.len() - start > MAX_PAYLOAD_BYTES {
+                tracing::error!(source = %event.source, symbol = %event.symbol, bytes = self.encoded.len() - start, "event too large for the tape, its beginning is kept");
+                event.body = Body::Raw(Raw {
+                    format: SmolStr::new_static("oversized"),
+                    frame: self.encoded[start..start + OVERSIZED_KEPT_BYTES].to_vec(),
+                });
+                self.encoded.truncate(start);
+                wire::encode(event, &mut self.encoded);
+            }
             self.ends.push(self.encoded.len());
         }
         self.receive_times.clear();
         self.receive_times.extend(events.iter().map(|event| event.ts_recv.0));
     }
 
-    /// Appends what is encoded, waiting out a full disk by the configured policy.
-    fn write(&mut self) -> anyhow::Result<()> {
+    /// Appends what is encoded, waiting out a full disk by the configured policy. `false`: it can never be appended.
+    fn write(&mut self) -> anyhow::Result<bool> {
         loop {
             let mut start = 0;
             let entries: Vec<Entry<'_>> = self
@@ -488,8 +517,14 @@ impl Recorder {
             let state = &self.state;
             let written = self.log.append(&entries, &mut || state.checkpoint(UnixNanos::now()));
             match written {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(tapedeck_tape::Error::Full { .. }) => self.wait_for_space()?,
+                Err(error @ tapedeck_tape::Error::TooLarge { .. }) => {
+                    // One frame must not end the recording of all others.
+                    tracing::error!(error = %error, events = self.ends.len(), "frame too large for the tape, not recorded");
+                    self.view.shed += self.ends.len() as u64;
+                    return Ok(false);
+                }
                 Err(error) => return Err(error).context("writing the tape"),
             }
         }
@@ -518,6 +553,8 @@ impl Recorder {
         if self.settings.give_up.load(Ordering::Relaxed) {
             anyhow::bail!("the disk is full: what was not yet written is not recorded");
         }
+        // What is older than it must be kept makes room first.
+        self.retain();
         std::thread::sleep(FULL_RETRY);
         Ok(())
     }
@@ -626,6 +663,10 @@ impl Recorder {
 
     /// Once a second: the clock, the disk, retention, and the view for status and metrics.
     fn maintain(&mut self) -> anyhow::Result<()> {
+        self.last_maintained = Instant::now();
+        if std::mem::take(&mut self.restart_sources) {
+            self.publish.full.send_replace(false);
+        }
         if let Some(step) = self.clock.check() {
             self.view.clock_steps += 1;
             tracing::warn!(step_ms = step / 1_000_000, "wall clock stepped");
@@ -668,7 +709,7 @@ impl Recorder {
             let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
             for (source, venue) in sources {
                 let mut these = Vec::new();
-                for channel in ["book", "ticker"] {
+                for channel in SHED_CHANNELS {
                     these.extend(self.state.subscriptions(&source, None, Some(&SmolStr::new_static(channel)), true));
                 }
                 let detail = SmolStr::new_static("left out: disk space is short");
@@ -677,9 +718,10 @@ impl Recorder {
         } else if self.view.shedding && !self.view.full && free > low.saturating_mul(2) {
             self.view.shedding = false;
             tracing::info!(free_bytes = free, "disk has space again: everything is recorded");
-            // The gaps end when the sources have subscribed anew and sent their snapshots.
+            // The gaps end when the sources have subscribed anew and sent their snapshots: they are closed
+            // as by a full disk, and let go on at the next look.
             self.publish.full.send_replace(true);
-            self.publish.full.send_replace(false);
+            self.restart_sources = true;
         }
         Ok(())
     }

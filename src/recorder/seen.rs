@@ -4,8 +4,8 @@ use std::collections::{HashSet, VecDeque};
 
 use tapedeck_market::SmolStr;
 
-/// Separate runs of ids that are remembered. Above it the two lowest are joined: ids between them, by
-/// then long past, would be taken for known.
+/// Separate runs of ids that are remembered. Above it the lowest is forgotten: an id recorded twice is
+/// harmless beside one that is taken for known and lost.
 const RUNS: usize = 256;
 /// Ids that are no numbers are remembered only this far back.
 const NAMES: usize = 1_024;
@@ -51,7 +51,6 @@ impl Seen {
             (false, false) => self.runs.insert(at, (id, id)),
         }
         if self.runs.len() > RUNS {
-            self.runs[1].0 = self.runs[0].0;
             self.runs.remove(0);
         }
         true
@@ -113,7 +112,6 @@ impl Seen {
             touches
         });
         while self.runs.len() > RUNS {
-            self.runs[1].0 = self.runs[0].0;
             self.runs.remove(0);
         }
         for name in names.split('\u{1}').filter(|name| !name.is_empty()) {

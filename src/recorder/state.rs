@@ -31,6 +31,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 struct SourceState {
     venue: SmolStr,
+    /// Receive time of its last record.
+    last_recv: Option<UnixNanos>,
     positions: BTreeMap<SmolStr, (SmolStr, Vec<u8>)>,
     symbols: HashMap<SmolStr, SymbolState>,
 }
@@ -78,10 +80,15 @@ impl State {
     /// Takes over one record: written now, or read back.
     pub(crate) fn apply(&mut self, event: &Event, encoded: &[u8]) {
         self.last_recv = self.last_recv.max(Some(event.ts_recv));
+        if let Some(source) = self.sources.get_mut(&event.source) {
+            source.last_recv = source.last_recv.max(Some(event.ts_recv));
+        }
         match &event.body {
             Body::Trade(trade) => {
-                if let Some(id) = &trade.id {
-                    self.seen_of(&event.venue, &event.symbol).insert(id);
+                if let Some(id) = &trade.id
+                    && let Some(seen) = self.seen_of(&event.venue, &event.symbol)
+                {
+                    seen.insert(id);
                 }
                 self.keep_last(event, 0, encoded);
             }
@@ -111,7 +118,9 @@ impl State {
             }
             Body::Status(status) if status.topic == SUBSCRIPTION => self.apply_subscription(event, status),
             Body::Status(status) if status.topic == TRADE_IDS => {
-                self.seen_of(&event.venue, &event.symbol).extend_from_text(&status.state);
+                if let Some(seen) = self.seen_of(&event.venue, &event.symbol) {
+                    seen.extend_from_text(&status.state);
+                }
             }
             Body::Gap(gap) => self.apply_gap(event, gap),
             _ => {}
@@ -139,6 +148,7 @@ impl State {
         let Some(symbol) = self.symbol_mut(event) else { return };
         let subscription = symbol.channel_mut(&gap.channel);
         match gap.state {
+            GapState::Open if subscription.gap.is_some() => {}
             GapState::Open => {
                 subscription.live = false;
                 subscription.gap = Some(gap.clone());
@@ -146,19 +156,21 @@ impl State {
                     symbol.book = None;
                 }
             }
-            _ => {
+            // A hole that was over when it was found leaves a longer gap, opened before it, as it is.
+            _ if subscription.gap.as_ref().is_none_or(|open| open.id == gap.id) => {
                 subscription.live = true;
                 subscription.gap = None;
             }
+            _ => {}
         }
     }
 
     /// Whether the trade is on the tape already. Looks without remembering: an id counts as seen only
     /// once its record is appended, or a checkpoint could claim what a crash then takes away.
-    pub(crate) fn is_on_tape(&mut self, event: &Event) -> bool {
+    pub(crate) fn is_on_tape(&self, event: &Event) -> bool {
         let Body::Trade(trade) = &event.body else { return false };
         let Some(id) = &trade.id else { return false };
-        self.seen_of(&event.venue, &event.symbol).contains(id)
+        self.seen.get(&event.venue).and_then(|symbols| symbols.get(&event.symbol)).is_some_and(|seen| seen.contains(id))
     }
 
     /// The subscription is delivering: the records that say so, if they are news.
@@ -204,16 +216,13 @@ impl State {
         self.subscription(source, symbol, channel).is_some_and(|sub| sub.gap.is_some())
     }
 
-    /// Remembers a hole in trade ids, so that late arrivals can fill it.
-    pub(crate) fn watch_id_hole(&mut self, opened: &Event, missing: u64) {
+    /// Remembers a hole in trade ids, so that late arrivals can fill it. Of many the oldest are forgotten: they stay holes.
+    pub(crate) fn watch_id_hole(&mut self, opened: &Event, (from, to): (u64, u64)) {
         const WATCHED: usize = 1_024;
-        let last = self.seen_of(&opened.venue, &opened.symbol).last();
-        let Some((from, to)) = last.and_then(|last| Some((last.checked_add(1)?, last.checked_add(missing)?))) else {
-            return;
-        };
-        if self.id_holes.len() < WATCHED {
-            self.id_holes.push(IdHole { event: opened.clone(), from, to });
+        if self.id_holes.len() == WATCHED {
+            self.id_holes.remove(0);
         }
+        self.id_holes.push(IdHole { event: opened.clone(), from, to });
     }
 
     /// Holes in trade ids that are filled by now, as the events that say so.
@@ -242,6 +251,11 @@ impl State {
         self.sources.iter().map(|(name, source)| (name, &source.venue))
     }
 
+    /// Receive time of a source's last record.
+    pub(crate) fn last_recv_of(&self, source: &str) -> Option<UnixNanos> {
+        self.sources.get(source)?.last_recv
+    }
+
     /// Receive time of the last record.
     pub(crate) fn last_recv(&self) -> Option<UnixNanos> {
         self.last_recv
@@ -252,6 +266,7 @@ impl State {
         let mut resume = crate::intake::Resume::default();
         let Some(state) = self.sources.get(source) else { return resume };
         resume.positions = state.positions.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
+        resume.subscriptions = self.subscriptions(source, None, None, false);
         if let Some(symbols) = self.seen.get(&state.venue) {
             resume.last_trade_ids =
                 symbols.iter().filter_map(|(symbol, seen)| Some((symbol.clone(), seen.last()?))).collect();
@@ -335,15 +350,19 @@ impl State {
         source.symbols.get_mut(&event.symbol)
     }
 
-    fn seen_of(&mut self, venue: &SmolStr, symbol: &SmolStr) -> &mut Seen {
+    /// `None` for a symbol beyond the bound: its trades are recorded, but not known again.
+    fn seen_of(&mut self, venue: &SmolStr, symbol: &SmolStr) -> Option<&mut Seen> {
         if !self.seen.contains_key(venue) {
             self.seen.insert(venue.clone(), HashMap::new());
         }
-        let symbols = self.seen.entry(venue.clone()).or_default();
+        let symbols = self.seen.get_mut(venue)?;
         if !symbols.contains_key(symbol) {
+            if symbols.len() >= SYMBOLS_PER_SOURCE {
+                return None;
+            }
             symbols.insert(symbol.clone(), Seen::default());
         }
-        symbols.entry(symbol.clone()).or_default()
+        symbols.get_mut(symbol)
     }
 
     fn keep_last(&mut self, event: &Event, place: usize, encoded: &[u8]) {
@@ -422,6 +441,8 @@ fn replace(kept: &mut Vec<u8>, encoded: &[u8]) {
 
 /// Kinds that go first when disk space runs short: depth before statistics, trades never.
 pub(crate) const SHED_FIRST: [Kind; 3] = [Kind::RAW, Kind::BOOK, Kind::TICKER];
+/// The channels they come by.
+pub(crate) const SHED_CHANNELS: [&str; 2] = ["book", "ticker"];
 
 /// A gap that begins now.
 pub(crate) fn open_gap(id: u64, cause: GapCause, channel: SmolStr, from: UnixNanos, detail: SmolStr) -> Gap {

@@ -201,6 +201,7 @@ fn a_hole_in_trade_ids_that_is_filled_later_is_repaired() {
         from: at(1),
         to: at(4),
         missing: Some(2),
+        ids: Some((2, 3)),
         detail: "ids 2 to 3".into(),
     };
     let fed = Fed::new().take([live("A", "trade", 1), frame(vec![trade("A", 1)]), hole, frame(vec![trade("A", 4)])]);
@@ -273,6 +274,54 @@ fn an_absurd_venue_time_is_flagged_and_kept() {
     let kept = fed.events().into_iter().find(|record| matches!(record.event.body, Body::Trade(_))).unwrap();
     assert!(kept.event.flags.contains(Flags::ABSURD_TIME));
     assert_eq!(kept.event.ts_event, Some(UnixNanos(0)));
+}
+
+#[test]
+fn an_event_too_large_for_the_tape_is_kept_in_part_and_ends_nothing() {
+    let huge = Raw { format: "text".into(), frame: vec![7; MAX_PAYLOAD_BYTES + 1] };
+    let fed = Fed::new().take([frame(vec![event("A", 1, Body::Raw(huge)), trade("A", 1)]), frame(vec![trade("A", 2)])]);
+    let events = fed.events();
+    assert_eq!(ids(&events), ["1", "2"]);
+    let kept = events.iter().find_map(|record| if let Body::Raw(raw) = &record.event.body { Some(raw) } else { None });
+    assert_eq!(kept.map(|raw| (raw.format.as_str(), raw.frame.len())), Some(("oversized", OVERSIZED_KEPT_BYTES)));
+}
+
+#[test]
+fn a_hole_that_is_found_inside_a_gap_leaves_the_gap_open() {
+    let hole = Intake::Hole {
+        source: "k".into(),
+        venue: "kraken".into(),
+        symbol: "A".into(),
+        channel: "trade".into(),
+        cause: GapCause::Sequence,
+        from: at(1),
+        to: at(4),
+        missing: Some(1),
+        ids: Some((5, 5)),
+        detail: "".into(),
+    };
+    let fed = Fed::new().take([live("A", "trade", 1), lost(None, GapCause::Session, 2), hole, live("A", "trade", 9)]);
+    assert_eq!(
+        fed.gaps(),
+        ["open session A trade", "open sequence A trade", "closed sequence A trade", "closed session A trade"]
+    );
+}
+
+#[test]
+fn what_is_left_out_for_lack_of_space_stays_a_gap_although_it_is_subscribed_again() {
+    let mut fed = Fed::new().take([live("A", "book", 1), live("A", "trade", 1)]);
+    fed.recorder.settings.on_full = OnFull::Shed;
+    fed.recorder.settings.shed_below = u64::MAX;
+    let book = event("A", 3, Body::Book(BookUpdate::default()));
+    let fed =
+        fed.take([Intake::Maintain, frame(vec![book, trade("A", 1)]), live("A", "book", 4), live("A", "trade", 4)]);
+    assert_eq!(fed.gaps(), ["open drop A book"]);
+    assert_eq!(ids(&fed.events()), ["1"], "trades are never left out");
+    assert!(!fed.events().iter().any(|record| matches!(record.event.body, Body::Book(_))));
+    let mut fed = fed;
+    fed.recorder.settings.shed_below = 0;
+    let fed = fed.take([Intake::Maintain, Intake::Maintain, live("A", "book", 9)]);
+    assert_eq!(fed.gaps(), ["open drop A book", "closed drop A book"]);
 }
 
 #[tokio::test]

@@ -147,6 +147,28 @@ async fn a_full_disk_closes_the_sources_and_recording_resumes_by_itself() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_at_start_is_waited_for() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let Some(small) = SmallDisk::mount(&home.path().join("small"), "size=16m") else { return };
+    let config = format!("[log]\ndir = \"off\"\n\n{}", source(&venue));
+    let path = small.0.clone();
+    blocking(move || {
+        // Room for the config alone.
+        std::fs::write(path.join("tapedeck.toml"), [b'#'; 4096]).unwrap();
+        std::fs::create_dir(path.join("tape")).unwrap();
+        std::fs::write(path.join("tape.log"), [b'\n'; 4096]).unwrap();
+        let filler = path.join("filler");
+        fill(&filler);
+        let deck = Deck::start(&path, &config);
+        until("the word about it", || deck.log().contains("recording begins when there is space").then_some(()));
+        std::fs::remove_file(&filler).unwrap();
+        deck.until("a live source", |status| status.sources.first().is_some_and(|source| source.live > 0));
+        deck.stop();
+    })
+    .await;
+}
+
 /// A tmpfs of its own.
 struct SmallDisk(std::path::PathBuf);
 

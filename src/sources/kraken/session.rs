@@ -230,9 +230,8 @@ impl<'a> Feed<'a> {
         ids.sort_unstable();
         for (id, symbol) in ids {
             if let Some(jump) = self.memory.ids.take(symbol, id, ts_recv) {
-                let detail = format!("trade ids {} to {} never came", jump.before + 1, jump.after - 1);
-                let (symbol, cause, missing) = (symbol.clone(), GapCause::Sequence, Some(jump.missing));
-                self.out.hole(symbol, Channel::Trade.name(), cause, jump.from, ts_recv, missing, detail).await?;
+                let ids = (jump.before + 1, jump.after - 1);
+                self.out.ids_missing(symbol.clone(), Channel::Trade.name(), jump.from, ts_recv, ids).await?;
             }
         }
         Ok(())
