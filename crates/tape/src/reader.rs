@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::folder::{self, SegmentFile};
 use crate::log::Mode;
 use crate::recover::LOCK_NAME;
-use crate::scan::{Frame, Hole, Step, Walk, scan_last};
+use crate::scan::{Frame, Hole, Step, Walk, begins_with_checkpoint, scan_last};
 use crate::segment::{Check, RecordKind};
 use crate::storage::Storage;
 use crate::tail::{Durable, Hint, Hinted, Tail, Woken};
@@ -31,7 +31,8 @@ pub enum Start {
     Seq(u64),
     /// At the first record received at or after this time, ns since the epoch.
     Time(i64),
-    /// At the last checkpoint, or at the oldest record if there is none.
+    /// At the last whole checkpoint, or at the oldest record if there is none. Where a checkpoint is damaged, an earlier one
+    /// serves, and what was recorded since is read again.
     Checkpoint,
     /// Behind the last durable record.
     End,
@@ -267,9 +268,13 @@ impl Reader {
                 self.from_ts = Some(from_ts);
             }
             Start::Checkpoint => {
+                // Newest first: each one's seqs end where the one looked at before it begins.
+                let (durable, mut seq_end) = (self.known, u64::MAX);
                 self.enter_first(|check, file| {
-                    Ok(Walk::first_record(&file.bytes, file.id, file.len_bytes, check)
-                        .is_some_and(|first| first.kind == RecordKind::Checkpoint))
+                    let end = if file.id == durable.segment { durable.position } else { file.len_bytes };
+                    let whole = begins_with_checkpoint(file, end, seq_end, check);
+                    seq_end = file.header.first_seq;
+                    Ok(whole)
                 })?;
                 self.held = self.find()?;
             }
@@ -286,7 +291,7 @@ impl Reader {
     }
 
     /// Enters the last readable segment that is `wanted`, or else the first one there is.
-    fn enter_first(&mut self, wanted: impl Fn(Check, &SegmentFile) -> Result<bool, Error>) -> Result<(), Error> {
+    fn enter_first(&mut self, mut wanted: impl FnMut(Check, &SegmentFile) -> Result<bool, Error>) -> Result<(), Error> {
         let ids = folder::list(&*self.storage, &self.dir)?;
         let mut first = None;
         for id in ids.into_iter().rev().filter(|id| *id <= self.known.segment) {

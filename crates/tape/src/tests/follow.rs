@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::cursor::MAX_STATE_BYTES;
 use crate::model::{Call, Failure, Fault, Model};
+use crate::segment::{DATA_START, HEAD_BYTES, frame_bytes};
 use crate::{Cursor, Error, Woken, cursors};
 
 /// Long enough for any machine; no test waits for it to pass.
@@ -177,6 +178,36 @@ fn a_takeover_is_followed_by_a_checkpoint() {
     let mut reader = Reader::open_with(Arc::clone(&bench.storage), &bench.dir, Start::Begin, log.tail()).unwrap();
     assert_eq!(drain(&mut reader), records(1, &["one", "two"]));
     assert_eq!(reader.checkpoint(), [b"state".to_vec()]);
+}
+
+#[test]
+fn a_flipped_bit_in_a_checkpoint_sends_a_reader_to_the_one_before() {
+    let bench = Bench::new();
+    let part = b"part".as_slice();
+    for nth in ["one", "two"] {
+        let (mut log, _) = bench.open();
+        let mut state = || vec![nth.as_bytes().to_vec(), part.to_vec(), part.to_vec()];
+        log.append(&[Entry { ts_recv: 1, payload: nth.as_bytes() }], &mut state).unwrap();
+        log.commit().unwrap();
+    }
+    let begin = || {
+        let mut reader = bench.reader(Start::Checkpoint);
+        (reader.checkpoint().to_vec(), drain(&mut reader))
+    };
+    let state = |nth: &str| vec![nth.as_bytes().to_vec(), part.to_vec(), part.to_vec()];
+    assert_eq!(begin(), (state("two"), records(2, &["two"])));
+    let whole = std::fs::read(bench.segment_path(2)).unwrap();
+    for nth in 0..3 {
+        let payload = DATA_START + nth * frame_bytes(4) + HEAD_BYTES as u64;
+        flip(&bench.segment_path(2), payload);
+        assert_eq!(begin(), (state("one"), records(1, &["one", "two"])), "record {nth} of the checkpoint");
+        std::fs::write(bench.segment_path(2), &whole).unwrap();
+    }
+    // Where there is no other, the records there are.
+    for id in [1, 2] {
+        flip(&bench.segment_path(id), DATA_START + HEAD_BYTES as u64);
+    }
+    assert_eq!(begin().1, records(1, &["one", "two"]));
 }
 
 #[test]
