@@ -240,13 +240,14 @@ fn open(plan: &Plan) -> anyhow::Result<(Recorder, Watches, Opening)> {
 fn opening_notes(opening: &Opening) -> Vec<TapeNote> {
     let mut notes = Vec::new();
     if let Some(torn) = &opening.torn {
-        tracing::warn!(bytes = torn.bytes, kept = %torn.quarantined.display(), "the last append was torn, it is cut and kept aside");
+        let kept = torn.quarantined.as_ref().map_or("no copy could be kept".into(), |path| path.display().to_string());
+        tracing::warn!(bytes = torn.bytes, kept, "the last append was torn, it is no part of the tape");
         notes.push(TapeNote {
             what: TapeEvent::TornTail,
             from_seq: None,
             to_seq: None,
             bytes: torn.bytes,
-            detail: SmolStr::new(torn.quarantined.display().to_string()),
+            detail: SmolStr::new(kept),
         });
     }
     for hole in &opening.holes {

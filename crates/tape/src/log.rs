@@ -145,8 +145,8 @@ pub struct Opening {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     pub bytes: u64,
-    /// Where the bytes were copied to before they were cut off.
-    pub quarantined: PathBuf,
+    /// Where the bytes were copied to before they were cut off; `None`: they could not be copied.
+    pub quarantined: Option<PathBuf>,
 }
 
 /// What happened inside the log that its user should put on record.

@@ -189,17 +189,18 @@ fn settle(storage: &dyn Storage, dir: &Path, last: &SegmentFile, scan: &LastScan
         return Ok(Settled::default());
     }
     let file = storage.open(&last.path, false).map_err(Error::io("opening", &last.path))?;
+    let torn = scan.torn.as_ref().map(|range| TornTail {
+        bytes: range.end - range.start,
+        quarantined: quarantine(storage, dir, last, range.clone()).ok(),
+    });
     let synced = write_again(storage, dir, last, &*file, scan.end).and_then(|()| file.sync_data());
     if let Err(error) = synced {
         // A second sync of the same file would prove nothing, and a tape must open: another file takes its place.
         replace(storage, dir, last, scan.end).map_err(Error::io("replacing", &last.path))?;
-        return Ok(Settled { torn: None, note: Some(Note::Poisoned { segment: last.id, action: "syncing", error }) });
+        return Ok(Settled { torn, note: Some(Note::Poisoned { segment: last.id, action: "syncing", error }) });
     }
-    let torn = match &scan.torn {
-        Some(range) => quarantine(storage, dir, last, range.clone()).ok(),
-        None => None,
-    };
-    if scan.hidden == 0 && (scan.torn.is_none() || torn.is_some()) {
+    let kept = torn.as_ref().is_none_or(|torn| torn.quarantined.is_some());
+    if scan.hidden == 0 && kept {
         let _ = file.set_len(scan.end).and_then(|()| file.sync_data());
     }
     storage.sync_dir(dir).map_err(Error::io("syncing", dir))?;
@@ -263,14 +264,14 @@ pub(crate) fn quarantine(
     dir: &Path,
     from: &SegmentFile,
     range: Range<u64>,
-) -> io::Result<TornTail> {
+) -> io::Result<PathBuf> {
     let folder = dir.join(QUARANTINE_NAME);
     storage.create_dir_all(&folder)?;
     let path = folder.join(format!("{:020}-{}-{}.bin", from.id, range.start, range.end));
     let copy = storage.open(&path, true)?;
-    copy_bytes(&*from.bytes, range.clone(), &*copy)?;
+    copy_bytes(&*from.bytes, range, &*copy)?;
     storage.sync_dir(&folder)?;
-    Ok(TornTail { bytes: range.end - range.start, quarantined: path })
+    Ok(path)
 }
 
 /// Tape id and incarnation, from the last segment whose header is whole.

@@ -295,7 +295,7 @@ pub fn repair(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Repaired, Error>
                 Step::Damage(bytes) => {
                     let copied = recover::quarantine(&**storage, dir, file, bytes);
                     let copied = copied.map_err(Error::io("copying from", &file.path))?;
-                    repaired.quarantined.push(copied.quarantined);
+                    repaired.quarantined.push(copied);
                 }
                 Step::End => return Ok(ControlFlow::Continue(())),
             }

@@ -42,7 +42,7 @@ fn a_torn_tail_is_cut_at_every_byte() {
         let torn = opening.torn.as_ref();
         assert_eq!(torn.is_some(), len > two_end && len < three_end, "cut at byte {len}: {torn:?}");
         if let Some(torn) = torn {
-            let kept = std::fs::read(&torn.quarantined).unwrap();
+            let kept = std::fs::read(torn.quarantined.as_ref().unwrap()).unwrap();
             assert!(whole[two_end as usize..len as usize].starts_with(&kept), "cut at byte {len}");
         }
         assert_eq!(append(&mut log, &["next"]), last + 1);
@@ -52,6 +52,19 @@ fn a_torn_tail_is_cut_at_every_byte() {
         assert_eq!(got.last(), Some(&Got::Record(last + 1, "next".into())));
         assert_eq!(got.len() as u64, last + 1, "cut at byte {len}");
     }
+}
+
+#[test]
+fn a_torn_tail_that_cannot_be_copied_is_reported_all_the_same() {
+    let bench = Bench::new().with(&["one", "two"]);
+    let path = bench.segment_path(1);
+    let bytes = std::fs::read(&path).unwrap();
+    let torn_at = DATA_START + frame_bytes(3);
+    std::fs::write(&path, &bytes[..torn_at as usize + 33]).unwrap();
+    std::fs::write(bench.dir.join("quarantine"), b"in the way").unwrap();
+    let (_log, opening) = bench.open();
+    assert_eq!(opening.torn, Some(crate::TornTail { bytes: 33, quarantined: None }));
+    assert_eq!(bench.read(Start::Begin), records(1, &["one"]));
 }
 
 #[test]
