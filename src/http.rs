@@ -1,6 +1,6 @@
 //! `GET /metrics`, `/livez` and `/readyz`, on loopback unless told otherwise.
 //!
-//! Live: the recorder answers. Ready: the disk takes records, and every source that could be connected is.
+//! Live: the process answers http; whether it records is for `/readyz` and the metrics to say. Ready: the disk takes records, and every source that could be connected is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
