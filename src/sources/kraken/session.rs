@@ -35,6 +35,8 @@ const PING_AFTER: Duration = Duration::from_secs(5);
 const FRAMES_IN_A_ROW: u32 = 1_024;
 /// When taking frames stopped us for longer than this, silence was ours.
 const DEAF: Duration = Duration::from_secs(1);
+/// Bytes of a frame that are kept as it came: no frame of data is larger, and a record of the tape has an end.
+const RAW_BYTES: usize = 1 << 20;
 /// Different warnings that are remembered, so that each is logged once.
 const WARNINGS: usize = 256;
 
@@ -185,7 +187,8 @@ impl<'a> Feed<'a> {
     }
 
     fn raw(&self, bytes: &Bytes, ts_recv: UnixNanos) -> Event {
-        let body = Body::Raw(Raw { format: SmolStr::new_static("text"), frame: bytes.to_vec() });
+        let body =
+            Body::Raw(Raw { format: SmolStr::new_static("text"), frame: bytes[..bytes.len().min(RAW_BYTES)].to_vec() });
         self.out.event(SmolStr::default(), None, ts_recv, body)
     }
 

@@ -15,8 +15,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A request that the other side does not take in this time will not be answered either.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
-/// The largest message that is read: the instrument list of 1,434 pairs is below one.
-const MESSAGE_BYTES: usize = 16 << 20;
+/// The largest message that is read: four times the instrument list of 1,434 pairs, and well below the 16 MiB
+/// that the tape takes as one record.
+const MESSAGE_BYTES: usize = 4 << 20;
 
 pub(super) struct Socket {
     inner: WebSocketStream<MaybeTlsStream<TcpStream>>,

@@ -118,6 +118,18 @@ async fn with_keep_raw_a_frame_lies_beside_its_events() {
 }
 
 #[tokio::test]
+async fn a_huge_message_nobody_knows_is_kept_up_to_one_mebibyte() {
+    let (mut venue, mut desk) = connect("pairs = ['AAA/USD']\nchannels = ['trade']").await;
+    venue.until("subscribe", "trade", "AAA/USD").await;
+    venue.say(json!({ "channel": "of_tomorrow", "type": "update", "data": "x".repeat(3 << 20) })).await;
+    desk.until_events("the frame", 1, |event| matches!(&event.body, Body::Raw(raw) if raw.frame.len() == 1 << 20))
+        .await;
+    venue.say(json!({ "channel": "of_tomorrow", "type": "update", "data": "x".repeat(5 << 20) })).await;
+    let ended = desk.drain().await;
+    assert!(ended.contains("reading the feed"), "a message no venue sends ends the session: {ended}");
+}
+
+#[tokio::test]
 async fn a_close_says_why() {
     let (mut venue, mut desk) = connect("pairs = ['AAA/USD']").await;
     venue.until("subscribe", "trade", "AAA/USD").await;
