@@ -133,6 +133,16 @@ impl Config {
         if let Some(url) = &config.rest_url {
             ensure!(url.starts_with("https://") || url.starts_with("http://"), "rest_url must begin with https://");
         }
+        if config.api_key.is_some() || config.api_secret.is_some() {
+            for (key, scheme, url) in
+                [("private_url", "wss", config.private_url()), ("rest_url", "https", &config.rest_url())]
+            {
+                ensure!(
+                    url.starts_with(&format!("{scheme}://")) || is_loopback(url),
+                    "{key}: with an API key it must begin with {scheme}://, except for this machine itself"
+                );
+            }
+        }
         Ok(config)
     }
 
@@ -192,6 +202,13 @@ fn minutes(interval: Interval) -> anyhow::Result<u32> {
     u32::try_from(seconds / 60).context("ohlc_intervals")
 }
 
+/// Whether a URL leads nowhere but to this machine.
+fn is_loopback(url: &str) -> bool {
+    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// Whether a pattern, in which `*` stands for any text, covers a symbol.
 #[must_use]
 pub(super) fn covers(pattern: &str, symbol: &str) -> bool {
@@ -245,6 +262,30 @@ mod tests {
             let error = format!("{:#}", read(text).expect_err(text));
             assert!(error.contains(says), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_key_goes_over_the_wire_encrypted_or_not_at_all() {
+        let with_key = |text: &str| read(&format!("pairs = ['A/B']\napi_key = 'k'\napi_secret = 's'\n{text}"));
+        for text in [
+            "",
+            "url = 'ws://127.0.0.1:7000/v2'",
+            "url = 'ws://[::1]:7000/v2'",
+            "url = 'ws://localhost:7000/v2'",
+            "url = 'wss://proxy.example/v2'",
+        ] {
+            assert!(with_key(text).is_ok(), "{text}: {:?}", with_key(text).err());
+        }
+        for (text, says) in [
+            ("rest_url = 'http://api.kraken.com'", "rest_url: with an API key"),
+            ("url = 'ws://proxy.example/v2'", "private_url: with an API key"),
+            ("private_url = 'ws://127.0.0.1.evil.example/v2'", "private_url: with an API key"),
+            ("private_url = 'ws://localhost@evil.example/v2'", "private_url: with an API key"),
+        ] {
+            let error = format!("{:#}", with_key(text).expect_err(text));
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        assert!(read("pairs = ['A/B']\nurl = 'ws://proxy.example/v2'").is_ok(), "without a key nothing is given away");
     }
 
     #[test]

@@ -48,7 +48,12 @@ struct Answer<'a> {
 impl Rest {
     pub(super) fn new(base: String) -> anyhow::Result<Rest> {
         socket::install_tls();
-        let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).build().context("making an HTTP client")?;
+        // No redirects: what goes to this host, a key above all, goes to no other.
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_LIMIT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("making an HTTP client")?;
         Ok(Rest { client, base })
     }
 
