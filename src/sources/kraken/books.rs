@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tapedeck_market::{Book, BookUpdate, SmolStr, UnixNanos};
 
+use super::sequence::SYMBOLS;
+
 /// First wait before a book is asked for again after a second break; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A book that keeps breaking is not worth more than one snapshot a minute.
@@ -75,6 +77,9 @@ impl Books {
     /// Applies an update that arrived at `ts_recv` and compares checksums.
     pub fn apply(&mut self, symbol: &SmolStr, update: &BookUpdate, ts_recv: UnixNanos) -> Verdict {
         if update.snapshot {
+            if self.kept.len() >= SYMBOLS && !self.kept.contains_key(symbol) {
+                return Verdict::Adrift;
+            }
             let kept = self.kept.entry(symbol.clone()).or_insert_with(|| Kept {
                 book: None,
                 whole_at: ts_recv,
@@ -226,6 +231,18 @@ mod tests {
         books.apply(&BTC, &snapshot("1.0"), at(1));
         assert_eq!(books.apply(&BTC, &wrong("1.1"), at(2)), Verdict::Whole);
         assert_eq!(books.get("BTC/USD").map(|book| book.bids().len()), Some(2));
+    }
+
+    #[test]
+    fn made_up_symbols_take_no_more_room_than_there_is() {
+        let mut books = Books::new(10, Policy::Off);
+        let update = BookUpdate { snapshot: true, ..BookUpdate::default() };
+        for n in 0..SYMBOLS {
+            books.apply(&SmolStr::from(format!("{n}/USD")), &update, at(1));
+        }
+        assert_eq!(books.apply(&BTC, &update, at(1)), Verdict::Adrift);
+        assert_eq!(books.apply(&SmolStr::from("7/USD"), &update, at(2)), Verdict::Fresh);
+        assert_eq!(books.kept.len(), SYMBOLS);
     }
 
     #[test]

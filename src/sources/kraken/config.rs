@@ -162,6 +162,12 @@ impl Config {
         self.channels().contains(&channel)
     }
 
+    /// Whether tickers have a session of their own.
+    #[must_use]
+    pub(super) fn polls_tickers(&self) -> bool {
+        self.ticker == TickerFrom::Rest && self.records(ChannelName::Ticker)
+    }
+
     /// Candle lengths in minutes, as the venue counts them.
     #[must_use]
     pub fn ohlc_minutes(&self) -> Vec<u32> {

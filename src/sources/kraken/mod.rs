@@ -35,8 +35,8 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use tapedeck_market::SmolStr;
 
+use self::config::ChannelName;
 pub use self::config::Config;
-use self::config::{ChannelName, TickerFrom};
 use self::names::Names;
 use self::rest::{Rest, TickerPoll};
 use self::session::{Feed, Memory, Role};
@@ -59,7 +59,7 @@ fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
         let public = Public { config: config.clone(), memory: Memory::default() };
         sessions.push(session(setup.name.clone(), Box::new(public)));
     }
-    if config.ticker == TickerFrom::Rest && config.records(ChannelName::Ticker) {
+    if config.polls_tickers() {
         let poll = TickerPoll { config: config.clone(), names: Names::default(), said: HashMap::new() };
         sessions.push(session(SmolStr::from(format!("{}/rest", setup.name)), Box::new(poll)));
     }

@@ -31,6 +31,8 @@ use super::{private, scan};
 
 /// A text in `Ticker::refused` is cut here: it came from outside.
 const REFUSED_TEXT_BYTES: usize = 64;
+/// A longer trade id is none: Kraken's have ten digits.
+pub(super) const TRADE_ID_BYTES: usize = 64;
 const MINUTE_NS: i64 = 60_000_000_000;
 
 /// Reads one frame of the v2 feed that arrived at `ts_recv`.
@@ -172,11 +174,16 @@ impl Arrival<'_> {
     }
 
     fn trade(&self, item: &TradeItem<'_>) -> Result<Event, ParseError> {
+        let id = item.trade_id.map(plain_text);
+        if let Some(id) = id.as_ref().filter(|id| id.len() > TRADE_ID_BYTES) {
+            let detail = format!("trade_id of {} bytes, {TRADE_ID_BYTES} are the most", id.len());
+            return Err(ParseError::new(reason::SHAPE, detail));
+        }
         let trade = Trade {
             price: Price(exact("price", item.price)?),
             size: Size(exact("qty", item.qty)?),
             side: item.side.as_deref().and_then(side),
-            id: item.trade_id.map(|id| SmolStr::new(plain_text(id))),
+            id: id.map(SmolStr::new),
         };
         Ok(self.event(&item.symbol, item.timestamp.as_deref().and_then(instant), Body::Trade(trade)))
     }

@@ -193,6 +193,18 @@ impl TickerPoll {
         Ok(out.emit(news).await?)
     }
 
+    /// What the tape knows, and the config does not want or the venue does not list any more: its gap would never close.
+    async fn end_unwanted(&self, out: &Outlet, live: &HashSet<SmolStr>) -> anyhow::Result<()> {
+        for (symbol, channel) in &out.resume().subscriptions {
+            let wanted = live.contains(symbol)
+                || self.names.knows(symbol) && self.config.pairs.iter().any(|pair| self.wants(pair, symbol));
+            if *channel == CHANNEL && !wanted {
+                out.unsubscribed(symbol.clone(), CHANNEL).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn wants(&self, pair: &str, symbol: &str) -> bool {
         if pair.contains('*') { covers(pair, symbol) } else { self.names.symbol(pair) == symbol }
     }
@@ -208,6 +220,9 @@ impl Source for TickerPoll {
         // A slow answer delays the next poll instead of bunching those after it.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut live = HashSet::new();
+        self.poll(&rest, out, &mut live).await?;
+        self.end_unwanted(out, &live).await?;
+        ticks.reset();
         loop {
             ticks.tick().await;
             self.poll(&rest, out, &mut live).await?;

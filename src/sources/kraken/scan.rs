@@ -9,6 +9,7 @@ use tapedeck_market::{
 };
 
 use super::message::{Ctx, Message};
+use super::parse::TRADE_ID_BYTES;
 
 /// Reads a trade, ticker, book or heartbeat frame in the venue's usual form. `None`: look closer.
 pub(super) fn scan(frame: &[u8], ts_recv: UnixNanos, ctx: &Ctx) -> Option<Message> {
@@ -70,7 +71,8 @@ fn trade(text: &mut Cursor<'_>, flags: Flags, ts_recv: UnixNanos, ctx: &Ctx) -> 
     text.lit(b",\"ord_type\":\"")?;
     text.string()?;
     text.lit(b",\"trade_id\":")?;
-    let id = SmolStr::new(text.digits()?);
+    // A longer one is the other parser's to refuse.
+    let id = text.digits().filter(|id| id.len() <= TRADE_ID_BYTES).map(SmolStr::new)?;
     text.lit(b",\"timestamp\":\"")?;
     let ts_event = UnixNanos::parse_rfc3339(text.string()?.as_bytes());
     text.lit(b"}")?;

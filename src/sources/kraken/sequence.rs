@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use tapedeck_market::{SmolStr, UnixNanos};
 
+/// Symbols that are kept at most, whatever a venue makes up: Kraken lists some 1,500.
+pub(in crate::sources) const SYMBOLS: usize = 50_000;
+
 /// The newest trade known of each symbol.
 #[derive(Debug, Default)]
 pub(in crate::sources) struct TradeIds {
@@ -42,7 +45,9 @@ impl TradeIds {
     /// than the newest (history sent again, a late trade) is no news.
     pub(in crate::sources) fn take(&mut self, symbol: &SmolStr, id: u64, ts_recv: UnixNanos) -> Option<Jump> {
         let Some(newest) = self.newest.get_mut(symbol) else {
-            self.newest.insert(symbol.clone(), Newest { id, whole_at: ts_recv });
+            if self.newest.len() < SYMBOLS {
+                self.newest.insert(symbol.clone(), Newest { id, whole_at: ts_recv });
+            }
             return None;
         };
         if id <= newest.id {
@@ -75,6 +80,15 @@ mod tests {
         assert_eq!(ids.take(&BTC, 15, at(3)), Some(Jump { from: at(2), missing: 3, before: 11, after: 15 }));
         assert_eq!(ids.take(&BTC, 13, at(4)), None, "a late one is emitted, and its hole is known");
         assert_eq!(ids.take(&BTC, 16, at(5)), None);
+    }
+
+    #[test]
+    fn made_up_symbols_take_no_more_room_than_there_is() {
+        let mut ids = TradeIds::default();
+        for n in 0..SYMBOLS + 10 {
+            ids.take(&SmolStr::from(format!("{n}/USD")), 1, UnixNanos(1));
+        }
+        assert_eq!(ids.newest.len(), SYMBOLS);
     }
 
     #[test]

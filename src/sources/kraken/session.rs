@@ -20,7 +20,7 @@ use super::config::{ChannelName, Config, TickerFrom, covers};
 use super::message::{Ack, Ctx, Message, Refusal};
 use super::names::Names;
 use super::parse::parse;
-use super::sequence::TradeIds;
+use super::sequence::{SYMBOLS, TradeIds};
 use super::socket::{Frame, Socket};
 use super::subs::{Channel, Finding, Key, Subs};
 use crate::config::Secret;
@@ -69,6 +69,8 @@ pub(super) struct Feed<'a> {
     books: Books,
     /// The asset list, while it is on its way.
     names: Option<BoxFuture<'a, anyhow::Result<Names>>>,
+    /// The symbols of the venue's list, delisted ones left out, once it is there.
+    listed: Option<HashSet<SmolStr>>,
     /// Whether the venue trades as usual: while it does not, silence is no stall.
     open: bool,
     last_bytes: Instant,
@@ -98,9 +100,10 @@ impl<'a> Feed<'a> {
             Role::Public => (None, true),
             Role::Private(token) => (Some(token), false),
         };
-        let subs = Subs::new(config.book_depth, token, now);
-        let mut feed =
-            Feed { config, memory, out, ctx, socket, subs, books, names, open: true, last_bytes: now, pinged: false };
+        let mut subs = Subs::new(config.book_depth, token, now);
+        subs.remember(&out.resume().subscriptions);
+        let (listed, open, last_bytes, pinged) = (None, true, now, false);
+        let mut feed = Feed { config, memory, out, ctx, socket, subs, books, names, listed, open, last_bytes, pinged };
         if public {
             feed.subs.want(Channel::Instrument, SmolStr::default(), Rhythm::default(), now);
             for pair in config.pairs.iter().filter(|pair| !pair.contains('*')) {
@@ -115,6 +118,10 @@ impl<'a> Feed<'a> {
 
     /// Runs until the connection is lost.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
+        if self.role_is_private() {
+            // There is no list to wait for.
+            self.end_unwanted().await?;
+        }
         let mut next_look = now() + LOOK;
         loop {
             for text in self.subs.next(now()) {
@@ -172,7 +179,7 @@ impl<'a> Feed<'a> {
         match parse(bytes, ts_recv, &self.ctx) {
             Ok(Message::Events(events)) => return self.events(raw, events, ts_recv, now).await,
             Ok(Message::Ack(ack)) => self.ack(&ack, ts_recv, now).await?,
-            Ok(Message::Refusal(refusal)) => self.refusal(&refusal, now).await?,
+            Ok(Message::Refusal(refusal)) => self.refusal(&refusal, ts_recv, now).await?,
             Ok(Message::RateExceeded) => {
                 tracing::warn!(source = %self.ctx.source, "the venue says we ask too fast, slowing down");
                 self.subs.rate_exceeded(now);
@@ -212,7 +219,14 @@ impl<'a> Feed<'a> {
                 .await?;
                 events = self.memory.candles.news(events);
             }
-            Some(Body::Instrument(_)) => events = self.listing(events, now).await?,
+            Some(Body::Instrument(_)) => {
+                let whole = events.first().is_some_and(is_snapshot);
+                events = self.listing(events, now).await?;
+                if whole {
+                    self.end_unlisted(now).await?;
+                    self.end_unwanted().await?;
+                }
+            }
             Some(Body::Status(status)) => self.open = status.state == "online",
             _ => {}
         }
@@ -232,6 +246,9 @@ impl<'a> Feed<'a> {
         // The order within a frame is the venue's business: only what a whole frame leaves out is missing.
         ids.sort_unstable();
         for (id, symbol) in ids {
+            if self.subs.get_mut(&(Channel::Trade, symbol.clone())).is_none() {
+                continue;
+            }
             if let Some(jump) = self.memory.ids.take(symbol, id, ts_recv) {
                 let ids = (jump.before + 1, jump.after - 1);
                 self.out.ids_missing(symbol.clone(), Channel::Trade.name(), jump.from, ts_recv, ids).await?;
@@ -258,11 +275,11 @@ impl<'a> Feed<'a> {
             let snapshot = is_snapshot(event);
             let Body::Book(update) = &mut event.body else { continue };
             update.depth = Some(self.config.book_depth);
-            let verdict = self.books.apply(&event.symbol, update, ts_recv);
             let key = (Channel::Book, event.symbol.clone());
-            if let Some(sub) = self.subs.get_mut(&key) {
-                sub.heard(snapshot, now);
-            }
+            // Of a symbol that was never asked for: recorded, but no book of ours.
+            let Some(sub) = self.subs.get_mut(&key) else { continue };
+            sub.heard(snapshot, now);
+            let verdict = self.books.apply(&event.symbol, update, ts_recv);
             match verdict {
                 // A book is whole from its snapshot on, not from the ack.
                 Verdict::Fresh => self.out.live(key.1, Channel::Book.name(), ts_recv).await?,
@@ -314,12 +331,23 @@ impl<'a> Feed<'a> {
         }
     }
 
-    async fn refusal(&mut self, refusal: &Refusal, now: Instant) -> anyhow::Result<()> {
+    async fn refusal(&mut self, refusal: &Refusal, ts_recv: UnixNanos, now: Instant) -> anyhow::Result<()> {
         // The token is this connection's; another one needs another connection.
         if refusal.error.contains("ESession:Invalid session") {
             bail!("Kraken says {}", refusal.error);
         }
         for (channel, symbol) in self.subs.refused(refusal, now) {
+            let key = (channel, symbol.clone());
+            if self.subs.get_mut(&key).is_some() {
+                if self.is_listed(&symbol) {
+                    tracing::warn!(source = %self.ctx.source, %symbol, channel = %channel.name(), error = refusal.error, "subscription refused that was live before, asking again now and then");
+                    let (symbol, channel) = (Some(symbol), Some(channel.name()));
+                    let detail = format!("refused: {}", refusal.error);
+                    self.out.lost(symbol, channel, GapCause::Session, ts_recv, detail).await?;
+                    continue;
+                }
+                self.subs.drop_sub(&key, now);
+            }
             tracing::warn!(source = %self.ctx.source, %symbol, channel = %channel.name(), error = refusal.error, "subscription refused for good");
             self.out.unsubscribed(symbol, channel.name()).await?;
         }
@@ -329,8 +357,18 @@ impl<'a> Feed<'a> {
     /// Follows the venue's list, and passes on of it what is wanted and new.
     async fn listing(&mut self, events: Vec<Event>, now: Instant) -> anyhow::Result<Vec<Event>> {
         let mut news = Vec::new();
+        if events.first().is_some_and(is_snapshot) {
+            self.listed = Some(HashSet::new());
+        }
         for mut event in events {
             let Body::Instrument(instrument) = &mut event.body else { continue };
+            if let Some(listed) = &mut self.listed {
+                if instrument.status.as_deref() == Some("delisted") {
+                    listed.remove(&event.symbol);
+                } else if listed.len() < SYMBOLS {
+                    listed.insert(event.symbol.clone());
+                }
+            }
             if !self.wants(&event.symbol) {
                 continue;
             }
@@ -346,6 +384,47 @@ impl<'a> Feed<'a> {
             }
         }
         Ok(news)
+    }
+
+    /// Whether the venue's list has the symbol, or may have it: of own orders, and before the list is there.
+    fn is_listed(&self, symbol: &SmolStr) -> bool {
+        symbol.is_empty() || self.listed.as_ref().is_none_or(|listed| listed.contains(symbol))
+    }
+
+    /// What was refused and waits for another try, while the list has come to say that there is nothing to wait for.
+    async fn end_unlisted(&mut self, now: Instant) -> anyhow::Result<()> {
+        let gone: Vec<Key> = self.subs.refused_keys().filter(|key| !self.is_listed(&key.1)).cloned().collect();
+        for key in gone {
+            self.subs.drop_sub(&key, now);
+            self.out.unsubscribed(key.1, key.0.name()).await?;
+        }
+        Ok(())
+    }
+
+    /// What the tape knows and this session, whose part it is, does not want: its gap would never close.
+    async fn end_unwanted(&mut self) -> anyhow::Result<()> {
+        let wanted: HashSet<(SmolStr, SmolStr)> =
+            self.subs.keys().map(|(channel, symbol)| (symbol.clone(), channel.name())).collect();
+        for known in &self.out.resume().subscriptions {
+            if !wanted.contains(known) && self.is_mine(&known.1) {
+                self.out.unsubscribed(known.0.clone(), known.1.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a channel is this session's part of the table; what no session records is the public one's, or the only one's.
+    fn is_mine(&self, channel: &str) -> bool {
+        let of_orders = channel == Channel::Executions.name() && self.config.records(ChannelName::Executions);
+        if self.role_is_private() {
+            return of_orders || self.config.channels() == [ChannelName::Executions];
+        }
+        let polled = channel == Channel::Ticker.name() && self.config.polls_tickers();
+        !of_orders && !polled
+    }
+
+    fn role_is_private(&self) -> bool {
+        self.subs.has_token()
     }
 
     fn wants(&self, symbol: &str) -> bool {

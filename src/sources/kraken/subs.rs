@@ -3,7 +3,7 @@
 //! ```text
 //! due ──ask──► asked ──ack──► acked ──snapshot──► live        a stall or a broken book: back to due,
 //!  ▲             │ no answer, transient refusal     │          asked for by unsubscribe + subscribe
-//!  └──wait───────┴──────────────────────────────────┘          permanent refusal: forgotten
+//!  └──wait───────┴──────────────────────────────────┘          permanent refusal: forgotten, unless it was live before
 //! ```
 //!
 //! Requests are chunks of symbols of one channel, sent at a pace that halves whenever the venue says that it is
@@ -12,7 +12,7 @@
 //!
 //! Pure: the caller sends, and hands in the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -31,6 +31,8 @@ const SLOWEST_PACE: Duration = Duration::from_secs(5);
 /// Waits before a subscription is asked for again grow from the first to the second.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// First wait after a permanent refusal of what was live before: words can be wrong about for how long.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// After "Exceeded msg rate" nothing is asked for this long.
 const RATE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -95,6 +97,8 @@ pub(super) struct Sub {
     again: bool,
     /// To be asked for alone, so that its answer is known by the request.
     alone: bool,
+    /// Refused for good, and asked for again all the same.
+    refused: bool,
     /// Times in a row that it had to be asked for again.
     tries: u32,
     /// Nothing was traded for a day, so that no history is owed.
@@ -133,6 +137,8 @@ pub(super) enum Finding {
 #[derive(Debug)]
 pub(super) struct Subs {
     subs: HashMap<Key, Sub>,
+    /// Symbol and channel of what was live before, in this session or an earlier one.
+    known: HashSet<(SmolStr, SmolStr)>,
     requests: HashMap<u64, Request>,
     next_req: u64,
     pace: Duration,
@@ -149,6 +155,7 @@ impl Subs {
     pub(super) fn new(book_depth: u32, token: Option<Secret>, now: Instant) -> Self {
         Subs {
             subs: HashMap::new(),
+            known: HashSet::new(),
             requests: HashMap::new(),
             next_req: 1,
             pace: PACE,
@@ -160,9 +167,25 @@ impl Subs {
         }
     }
 
+    /// Takes over what was live in an earlier session, as (symbol, channel).
+    pub(super) fn remember(&mut self, known: &[(SmolStr, SmolStr)]) {
+        self.known.extend(known.iter().cloned());
+    }
+
+    /// Whether it is the private half of the venue that is asked.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// What was refused for good and is asked for again all the same.
+    pub(super) fn refused_keys(&self) -> impl Iterator<Item = &Key> {
+        self.subs.iter().filter(|(_, sub)| sub.refused).map(|(key, _)| key)
+    }
+
     /// Adds a subscription to be asked for; one that is there already stays as it is.
     pub(super) fn want(&mut self, channel: Channel, symbol: SmolStr, rhythm: Rhythm, now: Instant) {
-        let sub = Sub { state: State::Due(now), again: false, alone: false, tries: 0, untraded: false, rhythm };
+        let (state, again, alone, refused, tries, untraded) = (State::Due(now), false, false, false, 0, false);
+        let sub = Sub { state, again, alone, refused, tries, untraded, rhythm };
         self.subs.entry((channel, symbol)).or_insert(sub);
         self.stale = true;
     }
@@ -170,6 +193,7 @@ impl Subs {
     /// Gives up a subscription; the text unsubscribes it where the venue may hold it.
     pub(super) fn drop_sub(&mut self, key: &Key, now: Instant) -> Option<String> {
         let sub = self.subs.remove(key)?;
+        self.known.remove(&(key.1.clone(), key.0.name()));
         let held = sub.again || !matches!(sub.state, State::Due(_));
         held.then(|| self.request(Method::Unsubscribe, key.0, vec![key.1.clone()], now))
     }
@@ -295,11 +319,14 @@ impl Subs {
         }
         self.stale = true;
         sub.state = if key.0.flows() { State::Acked(now) } else { State::Live };
+        sub.refused = false;
         sub.rhythm.resumed(now);
+        self.known.insert((key.1.clone(), key.0.name()));
         Some(key)
     }
 
-    /// Takes a refusal: the subscriptions that it refuses for good, now forgotten. Others are asked for again.
+    /// Takes a refusal: the subscriptions that it refuses for good, now forgotten. Others are asked for again, and so,
+    /// slowly, is what was refused for good but was live before: what it misses is a gap until it is not wanted.
     pub(super) fn refused(&mut self, refusal: &Refusal, now: Instant) -> Vec<Key> {
         self.stale = true;
         let Some(request) = refusal.req_id.and_then(|req| self.requests.get_mut(&req)) else {
@@ -335,8 +362,13 @@ impl Subs {
         match self.subs.get_mut(&key) {
             // An unsubscribe that finds nothing to end has reached its end.
             _ if !subscribe => Vec::new(),
-            Some(_) if is_permanent(&refusal.error) => {
-                self.subs.remove(&key);
+            Some(sub) if is_permanent(&refusal.error) => {
+                if self.known.contains(&(key.1.clone(), key.0.name())) {
+                    (sub.refused, sub.alone) = (true, true);
+                    sub.ask_again(REFUSED_WAIT, now);
+                } else {
+                    self.subs.remove(&key);
+                }
                 vec![key]
             }
             Some(sub) => {

@@ -63,11 +63,17 @@ fn names(request: &Value, symbol: &str) -> bool {
 
 /// A source connected to a venue played by hand.
 async fn connect(table: &str) -> (Venue, Desk) {
+    connect_knowing(table, &[]).await
+}
+
+/// The same, where the tape knows subscriptions of an earlier run, as (symbol, channel).
+async fn connect_knowing(table: &str, known: &[(&str, &str)]) -> (Venue, Desk) {
+    let subscriptions = known.iter().map(|(symbol, channel)| ((*symbol).into(), (*channel).into())).collect();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("ws://{}/v2", listener.local_addr().expect("an address"));
     // Nobody answers REST there: old names go by rule.
     let table = format!("url = '{url}'\nrest_url = 'http://127.0.0.1:1'\n{table}");
-    let desk = Desk::of(sessions(&table).remove(0), Resume::default());
+    let desk = Desk::of(sessions(&table).remove(0), Resume { subscriptions, ..Resume::default() });
     let (socket, _) = listener.accept().await.expect("a client");
     (Venue(tokio_tungstenite::accept_async(socket).await.expect("an upgrade")), desk)
 }
@@ -88,6 +94,85 @@ async fn what_the_venue_lists_and_delists_is_followed() {
     let mut listed: Vec<_> = desk.events().filter(covered).map(|event| event.symbol.to_string()).collect();
     listed.sort();
     assert_eq!(listed, ["AAA/USD", "AAA/USD", "BBB/USD", "DDD/USD"], "each state once, and only of what is wanted");
+}
+
+fn ended(desk: &Desk) -> Vec<String> {
+    let name = |message: &Intake| match message {
+        Intake::Unsubscribed { symbol, channel, .. } => Some(format!("{symbol} {channel}")),
+        _ => None,
+    };
+    let mut ended: Vec<_> = desk.said.iter().filter_map(name).collect();
+    ended.sort();
+    ended
+}
+
+fn is_instrument(event: &tapedeck_market::Event) -> bool {
+    matches!(event.body, Body::Instrument(_))
+}
+
+#[tokio::test]
+async fn what_the_tape_knows_and_nobody_wants_any_more_is_ended() {
+    let known = [
+        ("", "instrument"),
+        ("", "executions"),
+        ("AAA/USD", "trade"),
+        ("AAA/USD", "book"),
+        ("GONE/USD", "trade"),
+        ("LEFT/EUR", "trade"),
+        ("LEFT/EUR", "ohlc-5"),
+        ("LEFT/EUR", "ticker"),
+    ];
+    let table = "pairs = ['*/USD']\nchannels = ['trade', 'ticker', 'executions']\nticker = 'rest'";
+    let (mut venue, mut desk) = connect_knowing(table, &known).await;
+    venue.until("subscribe", "instrument", "").await;
+    assert_eq!(ended(&desk), [""; 0], "before the list nothing is certain");
+    venue.list("snapshot", &[("AAA/USD", "online"), ("LEFT/EUR", "online"), ("GONE/USD", "delisted")]).await;
+    desk.until_events("the list", 2, is_instrument).await;
+    // Tickers and own orders are other sessions' part.
+    assert_eq!(ended(&desk), ["AAA/USD book", "GONE/USD trade", "LEFT/EUR ohlc-5", "LEFT/EUR trade"]);
+}
+
+#[tokio::test]
+async fn a_refusal_of_what_was_live_before_ends_nothing_while_the_venue_lists_it() {
+    let known = [("AAA/USD", "trade"), ("OLD/USD", "trade")];
+    let table = "pairs = ['AAA/USD', 'OLD/USD', 'BAD/USD']\nchannels = ['trade']";
+    let (mut venue, mut desk) = connect_knowing(table, &known).await;
+    for symbol in ["AAA/USD", "OLD/USD", "BAD/USD"] {
+        let error = format!("Currency pair not supported {symbol}");
+        let refusal = json!({ "method": "subscribe", "symbol": symbol, "success": false, "error": error, "req_id": 2 });
+        if symbol == "AAA/USD" {
+            let Some(Ok(_)) = venue.0.next().await else { panic!("no request of the list") };
+            let Some(Ok(Message::Text(text))) = venue.0.next().await else { panic!("no request of trades") };
+            assert!(text.contains("\"req_id\":2") && text.contains("BAD/USD"), "{text}");
+        }
+        venue.say(refusal).await;
+    }
+    desk.until("the new one's end", |message| matches!(message, Intake::Unsubscribed { .. })).await;
+    assert_eq!(ended(&desk), ["BAD/USD trade"], "what was never live has nothing to lose");
+    venue.list("snapshot", &[("AAA/USD", "online")]).await;
+    desk.until_events("the list", 1, is_instrument).await;
+    assert_eq!(ended(&desk), ["BAD/USD trade", "OLD/USD trade"], "the list knows it no more");
+}
+
+#[tokio::test]
+async fn symbols_nobody_asked_for_open_no_book_and_no_hole() {
+    let (mut venue, mut desk) = connect("pairs = ['AAA/USD']\nchannels = ['trade', 'book']").await;
+    venue.until("subscribe", "book", "AAA/USD").await;
+    let book = json!({ "symbol": "EVIL/USD", "bids": [], "asks": [], "checksum": 0 });
+    venue.say(json!({ "channel": "book", "type": "snapshot", "data": [book] })).await;
+    for trade_id in [1, 9] {
+        let item = json!({ "symbol": "EVIL/USD", "side": "buy", "price": 1.5, "qty": 2, "trade_id": trade_id });
+        venue.say(json!({ "channel": "trade", "type": "update", "data": [item] })).await;
+    }
+    let item = json!({ "symbol": "AAA/USD", "side": "buy", "price": 1.5, "qty": 2, "trade_id": "7".repeat(65) });
+    venue.say(json!({ "channel": "trade", "type": "update", "data": [item] })).await;
+    desk.until_events("the refused id", 1, |event| matches!(event.body, Body::Raw(_))).await;
+    let news = |m: &Intake| match m {
+        Intake::Live { symbol, .. } => symbol == "EVIL/USD",
+        m => matches!(m, Intake::Hole { .. } | Intake::Lost { .. }),
+    };
+    assert_eq!(desk.count(news), 0, "{}", desk.summary());
+    assert_eq!(desk.events().filter(|event| event.symbol == "EVIL/USD").count(), 3, "recorded all the same");
 }
 
 #[tokio::test]

@@ -91,6 +91,23 @@ fn a_refusal_in_a_chunk_is_pinned_to_its_symbol() {
 }
 
 #[test]
+fn what_was_live_before_is_asked_for_again_slowly_whatever_the_refusal_says() {
+    let mut desk = Desk::of(1, Channel::Book);
+    desk.subs.remember(&[(key(0).1, Channel::Book.name())]);
+    let mut req_id = desk.sent(0)[0].1;
+    let mut ms = 0;
+    for wait_ms in [30_000, 60_000, 120_000, 240_000, 300_000, 300_000] {
+        assert_eq!(desk.refuse(ms, req_id, "Currency pair not supported"), [key(0)]);
+        assert_eq!(desk.subs.refused_keys().count(), 1);
+        assert_eq!(desk.sent(ms + wait_ms - 1), [], "after {wait_ms} ms");
+        ms += wait_ms;
+        req_id = desk.sent(ms).last().unwrap().1;
+    }
+    desk.ack(ms, 0, req_id);
+    assert_eq!(desk.subs.refused_keys().count(), 0);
+}
+
+#[test]
 fn a_transient_refusal_is_asked_for_again_with_growing_waits() {
     let mut desk = Desk::of(1, Channel::Book);
     let mut req_id = desk.sent(0)[0].1;
