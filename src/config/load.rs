@@ -323,10 +323,14 @@ fn secret_values(tree: &Tree) -> Vec<String> {
         let known = Node::at(tree, &path).map(Node::secrets).unwrap_or_default();
         let Some(values) = tree.get(&path).and_then(Value::as_table) else { continue };
         for (key, value) in values {
-            if let Value::String(text) = value
-                && (known.contains(&key.as_str()) || super::secret::looks_secret(key))
-            {
-                found.push(text.clone());
+            let whole = known.contains(&key.as_str()) || super::secret::looks_secret(key);
+            match value {
+                Value::String(text) if whole => found.push(text.clone()),
+                Value::String(text) => found.extend(super::secret::secrets_of_urls(text)),
+                Value::Array(values) => {
+                    found.extend(values.iter().filter_map(Value::as_str).flat_map(super::secret::secrets_of_urls));
+                }
+                _ => {}
             }
         }
     }

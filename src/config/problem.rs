@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::secret::looks_secret;
+use super::secret::{looks_secret, mask_urls};
 use super::tree::{Origin, Spot};
 
 /// One thing that is wrong.
@@ -99,7 +99,7 @@ fn mask(line: &str) -> String {
         Some((key, value)) if value.split(['{', ',', '=']).any(|word| looks_secret(word.trim())) => {
             format!("{key}= …")
         }
-        _ => line.to_owned(),
+        _ => mask_urls(line),
     }
 }
 

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 
 use super::load::Loaded;
 use super::schema::Node;
-use super::secret::{HIDDEN, looks_secret};
+use super::secret::{HIDDEN, looks_secret, mask_urls};
 use super::tree::Origin;
 
 /// One value of the effective config.
@@ -67,8 +67,17 @@ fn add(loaded: &Loaded, table: &[&str], values: &Table, shown: &mut Vec<Shown>) 
         let path: Vec<&str> = table.iter().copied().chain([key.as_str()]).collect();
         let origin = loaded.tree.own_origin(&path).unwrap_or(&Origin::Default);
         let hide = secrets.contains(&key.as_str()) || looks_secret(key);
-        let value = if hide { HIDDEN.into() } else { serde_json::to_value(value).unwrap_or_default() };
+        let value = if hide { HIDDEN.into() } else { masked(serde_json::to_value(value).unwrap_or_default()) };
         shown.push(Shown { table: header(table), key: key.clone(), value, from: origin.to_string() });
+    }
+}
+
+/// A value without the secrets of the URLs in it.
+fn masked(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::String(text) => mask_urls(&text).into(),
+        serde_json::Value::Array(values) => values.into_iter().map(masked).collect(),
+        other => other,
     }
 }
 
