@@ -410,6 +410,9 @@ impl Recorder {
         symbol: SmolStr,
         channel: &SmolStr,
     ) -> anyhow::Result<()> {
+        if self.state.subscriptions(source, Some(&symbol), Some(channel), false).is_empty() {
+            return Ok(());
+        }
         let now = UnixNanos::now();
         let mut event = blank(source.clone(), venue.clone(), symbol, now);
         let mut events = Vec::new();
