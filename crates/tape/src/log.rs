@@ -191,7 +191,7 @@ pub struct Log {
     pub(crate) notes: Vec<Note>,
     tail: Arc<Tail>,
     hint: Hint,
-    bell: Option<Bell>,
+    pub(crate) bell: Option<Bell>,
     /// Released last: by then nothing of this log writes any more.
     _lock: Box<dyn Send + Sync>,
 }

@@ -188,7 +188,13 @@ impl Reader {
             match &mut self.feed {
                 Feed::Local(tail) => return Ok(tail.wait_past(last_seq, left)),
                 Feed::Remote { ear: Some(ear), .. } => match ear.listen(left) {
-                    Heard::Gone => return self.lose_writer(),
+                    Heard::Gone => {
+                        if !self.writer_lives() {
+                            return self.lose_writer();
+                        }
+                        // Only the socket is gone. The hint still says what is synced; the records themselves do not.
+                        self.lose_ear();
+                    }
                     Heard::Ring => {}
                     Heard::Nothing if left.is_zero() => return Ok(Woken::Timeout),
                     Heard::Nothing => {}
@@ -478,6 +484,12 @@ impl Reader {
     fn writer_lives(&self) -> bool {
         let held = self.storage.lock(&self.dir.join(LOCK_NAME));
         held.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    fn lose_ear(&mut self) {
+        if let Feed::Remote { ear, .. } = &mut self.feed {
+            *ear = None;
+        }
     }
 
     fn lose_writer(&mut self) -> Result<Woken, Error> {

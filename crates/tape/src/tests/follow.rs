@@ -87,6 +87,27 @@ fn without_a_socket_a_reader_looks_from_time_to_time() {
 }
 
 #[test]
+fn a_reader_whose_socket_is_gone_believes_a_living_writers_hint_and_not_its_records() {
+    let mut bench = Bench::new();
+    bench.options.mode = crate::Mode::Os;
+    let (mut log, _) = bench.open();
+    append(&mut log, &["one"]);
+    log.sync().unwrap();
+    let mut reader = bench.reader(Start::Begin);
+    assert_eq!(drain(&mut reader), records(1, &["one"]));
+    // Handed to the system, and not synced.
+    append(&mut log, &["two"]);
+    log.bell = None;
+    assert_eq!(reader.wait(Duration::from_millis(1)).unwrap(), Woken::Timeout);
+    assert_eq!(drain(&mut reader), []);
+    log.sync().unwrap();
+    assert_eq!(reader.wait(LONG).unwrap(), Woken::More);
+    assert_eq!(drain(&mut reader), records(2, &["two"]));
+    drop(log);
+    assert_eq!(reader.wait(LONG).unwrap(), Woken::WriterGone);
+}
+
+#[test]
 fn a_writer_that_dies_does_not_leave_a_socket_in_the_way() {
     let bench = Bench::new();
     let (log, _) = bench.open();
