@@ -1,10 +1,10 @@
 //! `tapedeck demo`: a simulated Kraken, recorded, with nothing to configure.
 
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tapedeck_market::UnixNanos;
 use tapedeck_testkit::kraken::FakeKraken;
 
 use crate::cli::Global;
@@ -12,9 +12,10 @@ use crate::cli::out::Out;
 use crate::config::units::Interval;
 use crate::config::{Inputs, resolve};
 use crate::deck::{self, Plan, RunOptions};
+use crate::recorder::Restored;
 
-/// No pair of the simulated venue trades faster than this, so ids that count on by it never come twice.
-const TRADES_A_SECOND: u64 = 1_000;
+/// Name of the demo's source.
+const SOURCE: &str = "kraken";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,12 +56,11 @@ impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         let mut logged = false;
         let summary = crate::cli::block_on(async {
-            let seconds = u64::try_from(UnixNanos::now().0 / 1_000_000_000).unwrap_or(0);
             let venue = FakeKraken::builder()
                 .pairs(self.pairs as usize)
                 .seed(self.seed)
                 .rate(self.rate)
-                .trade_ids_from(seconds * TRADES_A_SECOND)
+                .last_trade_ids(self.last_trade_ids()?)
                 .remember(false)
                 .start()
                 .await
@@ -87,16 +87,28 @@ impl Args {
         out.line(format!("what is missing, and why: tapedeck gaps --dir {dir}"))
     }
 
+    /// Where the market stopped the last time: while nobody simulates it, nothing is traded.
+    fn last_trade_ids(&self) -> anyhow::Result<HashMap<String, u64>> {
+        let restored = match Restored::of_tape(&self.dir) {
+            Ok(restored) => restored,
+            Err(error) if matches!(error.downcast_ref(), Some(tapedeck_tape::Error::NoTape { .. })) => {
+                return Ok(HashMap::new());
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(restored.last_trade_ids(SOURCE).into_iter().map(|(symbol, id)| (symbol.into(), id)).collect())
+    }
+
     /// The demo's config; what the user sets comes last and wins.
     fn settings(&self, ws_url: &str, rest_url: &str, global: &Global) -> Vec<String> {
         let mut set = vec![
             format!("tape.dir={}", toml::Value::String(self.dir.display().to_string())),
             "http.listen=off".to_owned(),
-            "source.kraken.kind=kraken".to_owned(),
-            format!("source.kraken.url={ws_url:?}"),
-            format!("source.kraken.rest_url={rest_url:?}"),
-            "source.kraken.pairs=[\"*\"]".to_owned(),
-            "source.kraken.channels=[\"instrument\", \"ticker\", \"trade\", \"book\"]".to_owned(),
+            format!("source.{SOURCE}.kind=kraken"),
+            format!("source.{SOURCE}.url={ws_url:?}"),
+            format!("source.{SOURCE}.rest_url={rest_url:?}"),
+            format!("source.{SOURCE}.pairs=[\"*\"]"),
+            format!("source.{SOURCE}.channels=[\"instrument\", \"ticker\", \"trade\", \"book\"]"),
         ];
         set.extend(global.set.iter().cloned());
         set

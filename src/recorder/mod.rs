@@ -13,7 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -759,8 +759,23 @@ impl Restored {
     /// # Errors
     /// The tape cannot be read.
     pub fn read_back(&mut self, dir: &Path, tail: Arc<Tail>) -> anyhow::Result<()> {
-        let mut reader =
+        let reader =
             Reader::open_with(Arc::new(Disk), dir, Start::Checkpoint, tail).context("reading the tape back")?;
+        self.read(reader)
+    }
+
+    /// The same of a tape on which nobody records.
+    ///
+    /// # Errors
+    /// The tape cannot be read, or there is none.
+    pub fn of_tape(dir: &Path) -> anyhow::Result<Self> {
+        let reader = Reader::open(Arc::new(Disk), dir, Start::Checkpoint).context("reading the tape back")?;
+        let mut restored = Restored::default();
+        restored.read(reader)?;
+        Ok(restored)
+    }
+
+    fn read(&mut self, mut reader: Reader) -> anyhow::Result<()> {
         for payload in reader.checkpoint() {
             self.apply(payload);
         }
@@ -784,6 +799,18 @@ impl Restored {
     #[must_use]
     pub fn last_recv(&self) -> Option<UnixNanos> {
         self.0.last_recv()
+    }
+
+    /// The highest trade id of each symbol of a source.
+    #[must_use]
+    pub fn last_trade_ids(&self, source: &str) -> HashMap<SmolStr, u64> {
+        self.0.resume(source).last_trade_ids
+    }
+
+    /// Gaps that are open, of all sources.
+    #[must_use]
+    pub fn gaps_open(&self) -> usize {
+        self.0.counts().values().map(|counts| counts.gaps_open).sum()
     }
 }
 

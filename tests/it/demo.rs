@@ -30,6 +30,8 @@ fn a_demo_records_a_market_and_the_next_one_goes_on_with_the_pause_in_the_ledger
     let both = records(&dir);
     assert!(both.len() > first.len() + 100, "{} then {}", first.len(), both.len());
     assert_eq!(both[..first.len()], first[..]);
+    let jumps: Vec<_> = gaps(&both).into_iter().filter(|(_, gap)| gap.cause == GapCause::Sequence).collect();
+    assert!(jumps.is_empty(), "a market that stands still trades nothing: {jumps:#?}");
     let down: Vec<_> = gaps(&both).into_iter().filter(|(_, gap)| gap.cause == GapCause::Down).collect();
     let of = |state| down.iter().filter(|(_, gap)| gap.state == state).count();
     assert!(of(GapState::Open) >= 15, "five pairs, three channels: {down:#?}");

@@ -150,9 +150,11 @@ impl Market {
         self.pairs.len() - 1
     }
 
-    /// Gives the next trade of every pair this id.
-    pub(crate) fn number_trades_from(&mut self, id: u64) {
+    /// Goes on behind these trade ids; a pair that is not named keeps its own.
+    pub(crate) fn number_trades_behind(&mut self, last_ids: &HashMap<String, u64>) {
         for pair in &mut self.pairs {
+            let Some(last_id) = last_ids.get(&*pair.symbol) else { continue };
+            let id = last_id.saturating_add(1);
             pair.next_trade_id = id;
             // The past ends where the future begins.
             for (age, trade) in (1..).zip(pair.history.iter_mut().rev()) {

@@ -31,6 +31,7 @@ mod server;
 mod simulate;
 mod text;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +92,7 @@ pub struct FakeKraken {
     listen: SocketAddr,
     log: Option<PathBuf>,
     remember: bool,
-    trade_ids_from: Option<u64>,
+    last_trade_ids: HashMap<String, u64>,
     frames: Option<(PathBuf, Speed)>,
     flat_out: bool,
     credentials: Option<Credentials>,
@@ -109,7 +110,7 @@ impl FakeKraken {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             log: None,
             remember: true,
-            trade_ids_from: None,
+            last_trade_ids: HashMap::new(),
             frames: None,
             flat_out: false,
             credentials: None,
@@ -187,11 +188,11 @@ impl FakeKraken {
         self
     }
 
-    /// The first trade id of every pair, in place of one that follows from the seed: a market that
-    /// is started again can so go on behind where it was.
+    /// The newest trade ids of an earlier market, by pair: this one goes on behind them. A pair that is
+    /// not named begins with an id that follows from the seed.
     #[must_use]
-    pub fn trade_ids_from(mut self, id: u64) -> Self {
-        self.trade_ids_from = Some(id);
+    pub fn last_trade_ids(mut self, ids: HashMap<String, u64>) -> Self {
+        self.last_trade_ids = ids;
         self
     }
 
@@ -220,9 +221,7 @@ impl FakeKraken {
         let rate = if recording.is_some() || self.flat_out { 0 } else { self.rate };
         let first_id = if self.flat_out { lap::FIRST_ID } else { 0 };
         let mut market = Market::new(listed, self.seed, first_id, text::now_ns());
-        if let Some(id) = self.trade_ids_from {
-            market.number_trades_from(id);
-        }
+        market.number_trades_behind(&self.last_trade_ids);
         let hub = Hub::new(market, self.seed, recording, Account::new(self.credentials, self.seed));
         let (stop, sessions) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let messages = Arc::new(AtomicU64::new(0));
