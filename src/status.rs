@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tapedeck_tape::storage::Disk;
+use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Item, Reader as TapeReader, Start};
+
+use crate::recorder::Restored;
 
 /// The answer to `tapedeck status --json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
-    /// Whether a deck is running on this tape; without one only `tape` and `readers` are filled.
+    /// Whether a deck is running on this tape; without one only `tape`, `readers` and `gaps_open` are filled.
     pub running: bool,
     pub pid: u32,
     /// RFC 3339.
@@ -47,11 +49,12 @@ pub struct Status {
 pub struct Tape {
     pub dir: String,
     pub id: String,
-    /// `group`, `each` or `os`: what an acknowledgement means.
+    /// `group`, `each` or `os`: what an acknowledgement means. Without a deck as configured, or `unknown`.
     pub mode: String,
     pub first_seq: u64,
     pub last_seq: u64,
     pub durable_seq: u64,
+    /// On disk, with the file kept ahead: as `tape info` counts them.
     pub bytes: u64,
     pub segments: usize,
     /// What this rate of recording takes; `None` in the first seconds.
@@ -151,6 +154,20 @@ pub fn of_tape(dir: &Path) -> Status {
     status
 }
 
+/// What can be told of a tape on which nobody records: the last segment is read for it.
+#[must_use]
+pub fn at_rest(dir: &Path) -> Status {
+    let mut status = of_tape(dir);
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    if let Ok(id) = tapedeck_tape::tools::id(&storage, dir) {
+        status.tape.id = id.to_string();
+    }
+    if let Ok(restored) = Restored::of_tape(dir) {
+        status.gaps_open = restored.gaps_open();
+    }
+    status
+}
+
 /// Memory of this process that is in RAM; 0 where the system does not tell.
 #[must_use]
 pub fn rss_bytes() -> u64 {
@@ -159,13 +176,16 @@ pub fn rss_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// Number and size of the tape's segments.
+/// Number of the tape's segments, and size of all its files: theirs, and the one kept ahead.
 fn segments(dir: &Path) -> (usize, u64) {
     let Ok(entries) = std::fs::read_dir(dir) else { return (0, 0) };
-    let sizes = entries.flatten().filter(|entry| {
+    entries.flatten().fold((0, 0), |(count, bytes), entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.ends_with(".seg") || name.ends_with(".zst")
-    });
-    sizes.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.metadata().map_or(0, |meta| meta.len())))
+        let segment = name.ends_with(".seg") || name.ends_with(".zst");
+        if !segment && name != "ahead" {
+            return (count, bytes);
+        }
+        (count + usize::from(segment), bytes + entry.metadata().map_or(0, |meta| meta.len()))
+    })
 }

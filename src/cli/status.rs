@@ -13,7 +13,7 @@ Examples:
   tapedeck status
   tapedeck status --json | jq .tape.days_left
 
-Without a running deck the tape and its cursors are shown, and `running` is false.";
+Without a running deck the tape, its open gaps and its cursors are shown, and `running` is false.";
 
 /// Show how the deck is doing: rates, latencies, sources, readers, disk
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,11 @@ impl Args {
         let answer = crate::cli::block_on(control::ask(dir, &Request::Status))?;
         let status: Status = match answer {
             Some(value) => serde_json::from_value(value)?,
-            None => status::of_tape(dir),
+            None => {
+                let mut status = status::at_rest(dir);
+                status.tape.mode = global.load().map_or("unknown", |loaded| loaded.config.tape.mode.name()).to_owned();
+                status
+            }
         };
         if !status.running && status.tape.segments == 0 {
             return Err(

@@ -178,6 +178,12 @@ fn tape_info_and_verify_agree_with_what_was_recorded() {
     assert_eq!(info["mode"], "group");
     assert_eq!(info["holes"], Value::Array(vec![]));
     assert!(info["bytes"].as_u64().unwrap() > 0 && !info["segments"].as_array().unwrap().is_empty());
+    let status = json(&run(home.path(), &["status", "--json", "--dir", "demo"]));
+    for (field, of_info) in [("id", "tape_id"), ("bytes", "bytes"), ("mode", "mode"), ("last_seq", "last_seq")] {
+        assert_eq!(status["tape"][field], info[of_info], "{field}: {status}");
+    }
+    let open = out(&run(home.path(), &["gaps", "--open", "--json", "--dir", "demo"])).lines().count();
+    assert_eq!(status["gaps_open"], open, "{status}");
     let verify = run(home.path(), &["tape", "verify", "--dir", "demo", "--json"]);
     assert!(verify.status.success());
     assert_eq!(json(&verify)["records"], info["records"]);

@@ -192,6 +192,20 @@ pub fn info(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Info, Error> {
     Ok(info)
 }
 
+/// The tape's id; nil when no header of a segment can be read. Reads one header, as a rule.
+///
+/// # Errors
+/// [`Error::NoTape`], [`Error::NewerFormat`], [`Error::Io`].
+pub fn id(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Uuid, Error> {
+    let reader = Reader::open(Arc::clone(storage), dir, Start::End)?;
+    let mut id = Uuid::nil();
+    for_each_segment(&**storage, dir, reader.durable(), |file, _| {
+        id = file.header.tape_id;
+        Ok(if id.is_nil() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(id)
+}
+
 /// Checks every byte that should be a record.
 ///
 /// # Errors
