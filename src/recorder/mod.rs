@@ -9,6 +9,7 @@
 
 mod clock;
 mod seen;
+mod space;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -38,8 +39,6 @@ use state::{SHED_CHANNELS, SHED_FIRST, State, open_gap, subscription_status};
 const WINDOW: Duration = Duration::from_micros(500);
 /// A group of this size is synced without waiting.
 const GROUP_BYTES: usize = 64 * 1024;
-/// How often a full disk is tried again.
-const FULL_RETRY: Duration = Duration::from_millis(500);
 /// How often clock, disk and retention are looked after.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// How often retention looks for segments to drop.
@@ -533,92 +532,6 @@ impl Recorder {
         }
     }
 
-    /// Returns when an append may succeed again.
-    fn wait_for_space(&mut self) -> anyhow::Result<()> {
-        let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
-        if self.settings.on_full == OnFull::DropOldest && self.drop_oldest() {
-            return Ok(());
-        }
-        if self.disk_gap_since.is_none() {
-            tracing::error!(dir = %self.settings.dir.display(), "disk full, recording waits for space");
-            self.disk_gap_since = Some(since);
-            self.view.full = true;
-            self.view.shedding = self.settings.on_full == OnFull::Shed;
-            self.publish.full.send_replace(true);
-            self.publish_view();
-        }
-        // What was appended before must not wait for the disk to have space again.
-        match self.log.commit() {
-            Ok(durable) => self.confirm(durable),
-            Err(tapedeck_tape::Error::Full { .. }) => {}
-            Err(error) => return Err(error).context("syncing the tape"),
-        }
-        if self.settings.give_up.load(Ordering::Relaxed) {
-            anyhow::bail!("the disk is full: what was not yet written is not recorded");
-        }
-        // What is older than it must be kept makes room first.
-        self.retain();
-        std::thread::sleep(FULL_RETRY);
-        Ok(())
-    }
-
-    /// Lets old segments go. A failure costs space, nothing else: it is tried again.
-    fn retain(&mut self) {
-        match self.log.retain(&self.settings.retention, UnixNanos::now().0) {
-            Ok(retained) if retained.segments > 0 => {
-                tracing::info!(
-                    segments = retained.segments,
-                    bytes = retained.bytes,
-                    first_seq = retained.first_seq,
-                    "old segments removed"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "removing old segments"),
-        }
-    }
-
-    /// Makes room by giving up the oldest segment; `false` when there is none that may go.
-    fn drop_oldest(&mut self) -> bool {
-        match self.log.drop_oldest(&self.settings.retention) {
-            Ok(dropped) if dropped.segments > 0 => {
-                tracing::warn!(
-                    bytes = dropped.bytes,
-                    first_seq = dropped.first_seq,
-                    "disk full, oldest segment removed"
-                );
-                true
-            }
-            Ok(_) => false,
-            Err(error) => {
-                tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "making room on a full disk");
-                false
-            }
-        }
-    }
-
-    /// After a full disk: every subscription has missed something.
-    fn resume_after_full(&mut self) -> anyhow::Result<()> {
-        let Some(since) = self.disk_gap_since.take() else { return Ok(()) };
-        tracing::info!("disk has space again, recording goes on");
-        self.note(TapeNote {
-            what: TapeEvent::Full,
-            from_seq: None,
-            to_seq: None,
-            bytes: 0,
-            detail: SmolStr::new(format!("nothing was recorded since {since}")),
-        })?;
-        let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
-        for (source, venue) in sources {
-            let these = self.state.subscriptions(&source, None, None, true);
-            self.open_gaps(source, venue, these, GapCause::Disk, since, &SmolStr::new_static("the disk was full"))?;
-        }
-        self.view.full = false;
-        self.publish.full.send_replace(false);
-        self.ledger_changed = true;
-        Ok(())
-    }
-
     /// Makes the group durable and tells everybody who waits for it.
     fn commit(&mut self) -> anyhow::Result<()> {
         self.sync_group()?;
@@ -691,41 +604,6 @@ impl Recorder {
             Err(error) => return Err(error).context("syncing the tape"),
         }
         self.publish_view();
-        Ok(())
-    }
-
-    /// With `on_full = "shed"`: begins to leave out depth when space runs short, and ends it with twice as much.
-    fn shed_or_not(&mut self) -> anyhow::Result<()> {
-        if self.settings.on_full != OnFull::Shed {
-            return Ok(());
-        }
-        let Ok(disk) = rustix::fs::statvfs(&self.settings.dir) else { return Ok(()) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let low = self.settings.shed_below;
-        if !self.view.shedding && free < low {
-            self.view.shedding = true;
-            tracing::error!(
-                free_bytes = free,
-                "disk space is short: books, tickers and raw frames are no longer recorded"
-            );
-            let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
-            let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
-            for (source, venue) in sources {
-                let mut these = Vec::new();
-                for channel in SHED_CHANNELS {
-                    these.extend(self.state.subscriptions(&source, None, Some(&SmolStr::new_static(channel)), true));
-                }
-                let detail = SmolStr::new_static("left out: disk space is short");
-                self.open_gaps(source, venue, these, GapCause::Drop, since, &detail)?;
-            }
-        } else if self.view.shedding && !self.view.full && free > low.saturating_mul(2) {
-            self.view.shedding = false;
-            tracing::info!(free_bytes = free, "disk has space again: everything is recorded");
-            // The gaps end when the sources have subscribed anew and sent their snapshots: they are closed
-            // as by a full disk, and let go on at the next look.
-            self.publish.full.send_replace(true);
-            self.restart_sources = true;
-        }
         Ok(())
     }
 
