@@ -3,6 +3,7 @@
 //! The library behind the program of the same name, so that tests, benches and fuzz targets reach
 //! its parts. `ARCHITECTURE.md` has the picture and the code map.
 
+pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod control;
