@@ -1,11 +1,12 @@
 //! The deck: everything assembled, started in order and stopped along the arrows.
 //!
 //! ```text
-//! start:  tape (lock, recovery, ledger) → recorder → control, http → sources
-//! stop:   sources → recorder (drains, syncs, closes) → control, http
+//! start:  tape (lock, recovery, ledger) → recorder → sources, services → control, http
+//! stop:   sources → services that derive → recorder (drains, syncs, closes) → services that serve → control, http
 //! ```
 
 mod plan;
+mod services;
 mod sources;
 
 use std::sync::Arc;
@@ -24,9 +25,12 @@ use crate::control::{self, Request, Response};
 use crate::http;
 use crate::intake::{Intake, QUEUE_FRAMES};
 use crate::recorder::{Recorder, Restored, Settings, Summary, Watches};
+use crate::service::Stage;
 use crate::status;
 use crate::supervise::{self, Restarts};
 pub use plan::Plan;
+pub use services::ServicePlan;
+use services::ServiceSet;
 pub use sources::SourcePlan;
 use sources::SourceSet;
 
@@ -115,9 +119,13 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
     for source in &plan.sources {
         sources.start(source)?;
     }
+    let mut services = ServiceSet::new(plan.dir.clone(), watches.tape.clone(), to_recorder.downgrade());
+    for service in &plan.services {
+        services.start(service);
+    }
     let serving = CancellationToken::new();
     let (commands, mut asked) = mpsc::channel(8);
-    let status = status_of(plan, &opening, &watches, &sources, to_recorder.downgrade());
+    let status = status_of(plan, &opening, &watches, &sources, &services, to_recorder.downgrade());
     let restarts = Arc::new(Restarts::default());
     let mut served = Vec::new();
     if let Some(listener) = listener {
@@ -148,7 +156,7 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop(reason) => break reason,
-                Asked::Reload => match reload(options, plan, &mut sources).await {
+                Asked::Reload => match reload(options, plan, &mut sources, &mut services).await {
                     Ok(done) => tracing::info!("config read again: {done}"),
                     Err(error) => tracing::error!(error, "config not taken over, the old one stays"),
                 },
@@ -156,9 +164,12 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
             () = until(end) => break "the time is over",
             Some(command) = asked.recv() => match command {
                 Command::Stop => break "asked to stop",
-                Command::Reload(reply) => drop(reply.send(reload(options, plan, &mut sources).await)),
+                Command::Reload(reply) => drop(reply.send(reload(options, plan, &mut sources, &mut services).await)),
                 Command::Restart(name, reply) => {
-                    let done = sources.restart(&name).await.map_err(|error| format!("{error:#}"));
+                    let done = match services.restart(&name).await {
+                        Some(done) => Ok(done),
+                        None => sources.restart(&name).await.map_err(|error| format!("{error:#}")),
+                    };
                     drop(reply.send(done));
                 },
             },
@@ -173,15 +184,41 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
         () = sources.stop_all(plan.grace) => {}
         () = signals.stop() => end_at_once(),
     }
+    tokio::select! {
+        () = stop_deriving(&mut services, &to_recorder, plan.grace) => {}
+        () = signals.stop() => end_at_once(),
+    }
     drop(to_recorder);
     let summary = tokio::select! {
         summary = join_recorder(recording, &give_up, plan.grace) => summary,
         () = signals.stop() => end_at_once(),
     };
+    tokio::select! {
+        () = services.stop(Stage::Serve, plan.grace) => {}
+        () = signals.stop() => end_at_once(),
+    }
     serving.cancel();
     supervise::finish("serve", served, plan.grace).await;
     tracing::info!(took_ms = stopping.elapsed().as_millis() as u64, "stopped");
     summary
+}
+
+/// Lets what derives see everything that the sources sent, then ends it.
+async fn stop_deriving(services: &mut ServiceSet, to_recorder: &mpsc::Sender<Intake>, grace: Duration) {
+    let everything_durable = async {
+        let (durable, confirmed) = oneshot::channel();
+        if to_recorder.send(Intake::Events { events: Vec::new(), durable: Some(durable) }).await.is_ok() {
+            // A recorder that is gone has made durable what it could.
+            let _ = confirmed.await;
+        }
+    };
+    if tokio::time::timeout(grace, everything_durable).await.is_err() {
+        tracing::error!(
+            limit_s = grace.as_secs(),
+            "the recorder is behind: what derives ends before it has seen everything"
+        );
+    }
+    services.stop(Stage::Derive, grace).await;
 }
 
 fn end_at_once() -> ! {
@@ -298,12 +335,21 @@ async fn join_recorder(
     std::process::exit(1);
 }
 
-async fn reload(options: &RunOptions, plan: &mut Plan, sources: &mut SourceSet) -> Result<String, String> {
+async fn reload(
+    options: &RunOptions,
+    plan: &mut Plan,
+    sources: &mut SourceSet,
+    services: &mut ServiceSet,
+) -> Result<String, String> {
     let Some(read) = &options.reload else { return Err("this deck has no config file".into()) };
     let read = read().map_err(|error| format!("{error:#}"))?;
-    let done = sources.follow(&read.sources).await.map_err(|error| format!("{error:#}"))?;
+    let mut done = sources.follow(&read.sources).await.map_err(|error| format!("{error:#}"))?;
+    let served = services.follow(&read.services).await.join(", ");
+    if !served.is_empty() {
+        done = if done == sources::NOTHING_CHANGED { served } else { format!("{done}, {served}") };
+    }
     // What runs from now on is what a recorder that must be started anew begins with.
-    (plan.sources, plan.configured) = (read.sources, read.configured);
+    (plan.sources, plan.services, plan.configured) = (read.sources, read.services, read.configured);
     Ok(done)
 }
 
@@ -343,6 +389,7 @@ fn status_of(
     opening: &Opening,
     watches: &Watches,
     sources: &SourceSet,
+    services: &ServiceSet,
     to_recorder: mpsc::WeakSender<Intake>,
 ) -> http::StatusOf {
     let started = Instant::now();
@@ -351,6 +398,7 @@ fn status_of(
     let (mode, tape_id) = (plan.options.mode.name(), opening.tape_id);
     let watches = watches.clone();
     let running = sources.running();
+    let services = services.list();
     Arc::new(move || {
         let view = watches.view.borrow().clone();
         let mut status = crate::status::of_tape(&dir);
@@ -375,6 +423,7 @@ fn status_of(
         status.shed = view.shed;
         status.gaps_open = view.sources.values().map(|counts| counts.gaps_open).sum();
         status.sources = running.describe(&view.sources);
+        status.services = services.describe();
         status.clock = status::Clock { offset_ns: view.clock_offset_ns, steps: view.clock_steps };
         status.rss_bytes = status::rss_bytes();
         status.queue_limit = QUEUE_FRAMES;

@@ -74,6 +74,9 @@ async fn readyz(State(status): State<StatusOf>) -> Response {
             waiting.push(format!("{}: {}", source.name, source.state));
         }
     }
+    for service in status.services.iter().filter(|service| service.state.starts_with("failed")) {
+        waiting.push(format!("{}: {}", service.name, service.state));
+    }
     if waiting.is_empty() {
         "ready\n".into_response()
     } else {

@@ -4,6 +4,7 @@
 //! its parts. `ARCHITECTURE.md` has the picture and the code map.
 
 pub mod bus;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -15,6 +16,7 @@ pub mod json;
 pub mod logs;
 pub mod recorder;
 pub mod screen;
+pub mod service;
 pub mod sources;
 pub mod status;
 pub mod supervise;

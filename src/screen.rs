@@ -126,6 +126,11 @@ pub fn summary(status: &Status) -> Vec<String> {
             source.rejects,
         ));
     }
+    for service in &status.services {
+        let detail = service.detail.iter().filter(|(_, value)| value.is_string());
+        let detail: String = detail.filter_map(|(_, value)| Some(format!("  {}", value.as_str()?))).collect();
+        lines.push(format!("{:<16} {:<12}{detail}", service.name, service.state));
+    }
     lines
 }
 

@@ -36,6 +36,9 @@ pub struct Status {
     pub gaps_open: usize,
     pub sources: Vec<Source>,
     pub readers: Vec<Reader>,
+    /// What reads the tape in this deck.
+    #[serde(default)]
+    pub services: Vec<Service>,
     pub clock: Clock,
     /// Memory of this process, in bytes.
     pub rss_bytes: u64,
@@ -85,6 +88,18 @@ pub struct Source {
     pub subscriptions: usize,
     pub live: usize,
     pub gaps_open: usize,
+}
+
+/// A reader of the tape that runs beside the recorder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    /// `starting`, `running`, `waiting: …`, `failed: …`, `stopped`.
+    pub state: String,
+    pub panics: u64,
+    pub restarts: u64,
+    /// Its own figures.
+    pub detail: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A cursor on the tape.

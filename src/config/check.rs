@@ -24,6 +24,9 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
         log: section(tree, "log", problems),
         http: section(tree, "http", problems),
         deck: section(tree, "deck", problems),
+        candles: optional(tree, "candles", problems),
+        bus: optional(tree, "bus", problems),
+        store: optional(tree, "store", problems),
         sources: sources(tree, problems),
     }
 }
@@ -41,6 +44,11 @@ fn section<T: DeserializeOwned + Default>(tree: &Tree, name: &str, problems: &mu
             T::default()
         }
     }
+}
+
+/// A section that is on when it is there, empty or not.
+fn optional<T: DeserializeOwned + Default>(tree: &Tree, name: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    tree.get(&[name]).map(|_| section(tree, name, problems))
 }
 
 fn sources(tree: &Tree, problems: &mut Vec<Problem>) -> Vec<SourceTable> {

@@ -13,6 +13,7 @@ use super::schema::{FILE_SUFFIX, Node, check_keys, coerce};
 use super::suggest::nearest;
 use super::tree::{Origin, Tree};
 use super::types::{Config, SourceTable};
+use crate::service::SERVICES;
 use crate::sources::{KINDS, Session, Setup};
 
 /// The config file of the current folder.
@@ -462,10 +463,12 @@ impl Loaded {
     pub fn build(&self, only: &[String]) -> Result<Vec<Session>, Problems> {
         let mut problems = Problems { list: Vec::new(), file: self.text.clone() };
         let known: Vec<&str> = self.config.sources.iter().map(|source| source.name.as_str()).collect();
-        for name in only.iter().filter(|name| !known.contains(&name.as_str())) {
-            let help = match nearest(name, known.iter().copied()) {
+        let services = SERVICES.iter().filter(|kind| (kind.section)(&self.config).is_some()).map(|kind| kind.name);
+        let all: Vec<&str> = known.iter().copied().chain(services).collect();
+        for name in only.iter().filter(|name| !all.contains(&name.as_str())) {
+            let help = match nearest(name, all.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("there are: {}", known.join(", ")),
+                None => format!("there are: {}", all.join(", ")),
             };
             problems.list.push(Problem::new(&[], format!("there is no [source.{name}]")).help(help));
         }

@@ -8,6 +8,8 @@
 //! checked whole (unknown keys, types, ranges, what must not be open to the network) and only then
 //! becomes a [`Config`]. Each kind of source owns its table: it stays raw here and is checked by the kind's `build`.
 
+mod bus;
+mod candles;
 mod check;
 mod load;
 pub mod names;
@@ -15,13 +17,17 @@ mod problem;
 pub mod schema;
 pub mod secret;
 mod show;
+mod store;
 pub mod suggest;
 pub mod tree;
 mod types;
 pub mod units;
 
+pub use bus::Bus;
+pub use candles::Candles;
 pub use load::{DEFAULT_FILE, Inputs, Loaded, Note, Place, SecretText, load, parse_text, resolve};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use show::{Shown, show};
+pub use store::Store;
 pub use types::{Config, Deck, Http, Keep, Listen, Log, LogFormat, Mode, OnFull, Sections, SourceTable, Tape};

@@ -41,6 +41,15 @@ pub fn show(loaded: &Loaded) -> Vec<Shown> {
     section("log", Value::try_from(&config.log));
     section("http", Value::try_from(&config.http));
     section("deck", Value::try_from(&config.deck));
+    if let Some(candles) = &config.candles {
+        section("candles", Value::try_from(candles));
+    }
+    if let Some(bus) = &config.bus {
+        section("bus", Value::try_from(bus));
+    }
+    if let Some(store) = &config.store {
+        section("store", Value::try_from(store));
+    }
     for source in &config.sources {
         let mut values = source.table.clone();
         values.insert("kind".to_owned(), Value::String(source.kind.to_string()));

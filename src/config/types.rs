@@ -10,6 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tapedeck_market::SmolStr;
 
+use super::bus::Bus;
+use super::candles::Candles;
+use super::store::Store;
 use super::units::{ByteSize, Interval, parse_bytes, parse_duration};
 
 /// A config that was checked whole.
@@ -19,6 +22,10 @@ pub struct Config {
     pub log: Log,
     pub http: Http,
     pub deck: Deck,
+    /// Each is on when its section is there.
+    pub candles: Option<Candles>,
+    pub bus: Option<Bus>,
+    pub store: Option<Store>,
     /// In the order of the file.
     pub sources: Vec<SourceTable>,
 }
@@ -54,6 +61,12 @@ pub struct Sections {
     http: Option<Http>,
     /// Starting and stopping.
     deck: Option<Deck>,
+    /// Candles made of what is on the tape.
+    candles: Option<Candles>,
+    /// The tape for subscribers, over ZeroMQ.
+    bus: Option<Bus>,
+    /// The tape as Parquet files and as SQL tables.
+    store: Option<Store>,
 }
 
 /// `[tape]`: where and how events are written.

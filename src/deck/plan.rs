@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tapedeck_market::SmolStr;
 use tapedeck_tape::{Mode, Options, Retention};
 
-use super::SourcePlan;
+use super::{ServicePlan, SourcePlan};
 use crate::config::{self, Config, Loaded, Problems};
 use crate::recorder::OnFull;
+use crate::service::{SERVICES, Setup};
 use crate::sources::KINDS;
 
 /// Segments that must fit into what is left of the disk: below it, `on_full = "shed"` begins.
@@ -28,6 +30,8 @@ pub struct Plan {
     pub shed_below: u64,
     /// The sources to run.
     pub sources: Vec<SourcePlan>,
+    /// The services to run.
+    pub services: Vec<ServicePlan>,
     /// Every source of the config, run or not.
     pub configured: HashSet<SmolStr>,
     pub http: Option<SocketAddr>,
@@ -36,7 +40,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a config, for all its sources or for `only` some of them; each kind has checked its table.
+    /// The plan of a config, for all its sources and services or for `only` some of them; each kind has checked its table.
     ///
     /// # Errors
     /// Every problem that the kinds found, and names in `only` that no table has.
@@ -59,23 +63,32 @@ impl Plan {
             compress: tape.compress,
             ..Options::default()
         };
-        let wanted = |name: &SmolStr| only.is_empty() || only.iter().any(|wanted| wanted == name);
+        let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
         let sources = config.sources.iter().filter(|source| wanted(&source.name));
         let sources = sources.filter_map(|source| {
             let kind = KINDS.iter().find(|kind| kind.name == source.kind)?;
             Some(SourcePlan { name: source.name.clone(), kind, table: source.table.clone() })
         });
+        let setup = Setup { config: Arc::new(config.clone()), dir: tape.dir.clone() };
+        let services = SERVICES.iter().filter(|kind| wanted(kind.name)).filter_map(|kind| {
+            let section = (kind.section)(config)?;
+            Some(ServicePlan { kind, section, setup: setup.clone() })
+        });
+        let services: Vec<ServicePlan> = services.collect();
+        let required = SERVICES.iter().filter(|kind| kind.required && (kind.section)(config).is_some());
+        let required = required.map(|kind| kind.name.to_owned()).collect();
         Plan {
             dir: tape.dir.clone(),
             shed_below: options.segment_bytes.saturating_mul(SHED_BELOW_SEGMENTS),
             options,
-            retention: Retention { keep_age: tape.keep.age, keep_bytes: tape.keep.bytes, required: Vec::new() },
+            retention: Retention { keep_age: tape.keep.age, keep_bytes: tape.keep.bytes, required },
             on_full: match tape.on_full {
                 config::OnFull::Stop => OnFull::Stop,
                 config::OnFull::DropOldest => OnFull::DropOldest,
                 config::OnFull::Shed => OnFull::Shed,
             },
             sources: sources.collect(),
+            services,
             configured: config.sources.iter().map(|source| source.name.clone()).collect(),
             http: config.http.listen.addr(),
             grace: config.deck.grace.0,

@@ -21,6 +21,9 @@ use crate::supervise::{self, Keeper, Rebuild, Restarts};
 /// What a source may take to end when it is replaced.
 const RESTART_LIMIT: Duration = Duration::from_secs(5);
 
+/// What a reload says that had nothing to do.
+pub(super) const NOTHING_CHANGED: &str = "nothing changed";
+
 /// A source of the config.
 #[derive(Clone, Debug)]
 pub struct SourcePlan {
@@ -149,7 +152,7 @@ impl SourceSet {
             self.start(plan)?;
             done.push(format!("{} {word}", plan.name));
         }
-        Ok(if done.is_empty() { "nothing changed".to_owned() } else { done.join(", ") })
+        Ok(if done.is_empty() { NOTHING_CHANGED.to_owned() } else { done.join(", ") })
     }
 
     /// Ends a source before another may take its place: what it says last must stand before what that one says first.

@@ -36,6 +36,17 @@ struct OfMode {
     version: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfService {
+    service: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfFigure {
+    service: String,
+    figure: String,
+}
+
 type Counters<L> = Family<L, prometheus_client::metrics::counter::Counter>;
 
 pub(super) fn registry(status: &Status) -> Registry {
@@ -88,6 +99,7 @@ pub(super) fn registry(status: &Status) -> Registry {
     quantiles(&mut registry, "receive_to_durable", "Receipt to durable, over the last seconds", &status.latency);
     quantiles(&mut registry, "sync", "One sync of the tape, over the last seconds", &status.sync);
     sources(&mut registry, status);
+    services(&mut registry, status);
     let lag: Family<OfReader, Gauge> = Family::default();
     for reader in &status.readers {
         lag.get_or_create(&OfReader { reader: reader.name.clone() })
@@ -95,6 +107,29 @@ pub(super) fn registry(status: &Status) -> Registry {
     }
     registry.register("reader_lag_records", "Records a reader has not confirmed", lag);
     registry
+}
+
+fn services(registry: &mut Registry, status: &Status) {
+    let running: Family<OfService, Gauge> = Family::default();
+    let restarts: Counters<OfService> = Family::default();
+    let panics: Counters<OfService> = Family::default();
+    let figures: Family<OfFigure, Gauge<f64, std::sync::atomic::AtomicU64>> = Family::default();
+    for service in &status.services {
+        let of = OfService { service: service.name.clone() };
+        running.get_or_create(&of).set(i64::from(service.state == "running"));
+        restarts.get_or_create(&of).inc_by(service.restarts);
+        panics.get_or_create(&of).inc_by(service.panics);
+        for (figure, value) in &service.detail {
+            if let Some(value) = value.as_f64() {
+                let of = OfFigure { service: service.name.clone(), figure: figure.clone() };
+                figures.get_or_create(&of).set(value);
+            }
+        }
+    }
+    registry.register("service_running", "1 while the service does its work", running);
+    registry.register("service_restarts", "How often it was started anew", restarts);
+    registry.register("service_panics", "Panics survived", panics);
+    registry.register("service_figure", "What a service says of itself, by name", figures);
 }
 
 fn quantiles(registry: &mut Registry, name: &str, help: &str, values: &Quantiles) {

@@ -126,6 +126,8 @@ pub struct Watches {
     pub durable: watch::Receiver<u64>,
     /// Whether the disk is full.
     pub full: watch::Receiver<bool>,
+    /// The durable end, for readers in this process.
+    pub tape: Arc<Tail>,
 }
 
 /// What was recorded, said at the end.
@@ -191,6 +193,7 @@ impl Recorder {
         let (full, full_out) = watch::channel(false);
         // Microseconds up to ten minutes, two digits.
         let histogram = || Histogram::new_with_bounds(1, 600_000_000, 2).context("making a histogram");
+        let tape = log.tail();
         let recorder = Recorder {
             first_seq: log.next_seq(),
             log,
@@ -217,7 +220,7 @@ impl Recorder {
             latency: histogram()?,
             sync: histogram()?,
         };
-        Ok((recorder, Watches { view: view_out, durable: durable_out, full: full_out }))
+        Ok((recorder, Watches { view: view_out, durable: durable_out, full: full_out, tape }))
     }
 
     /// Opens a gap for every subscription that was being received when the process before this one ended.

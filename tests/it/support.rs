@@ -175,3 +175,23 @@ pub(crate) fn gaps(records: &[Record]) -> Vec<(String, Gap)> {
     };
     records.iter().filter_map(gap).collect()
 }
+
+/// A Python with what `tests/python/requirements.txt` names. `None` where it cannot be had, which fails where nothing may
+/// be skipped; the test then says that it skipped.
+#[expect(dead_code, reason = "the tests with Python clients come with the bus")]
+pub(crate) fn python() -> Option<PathBuf> {
+    static PYTHON: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
+    let find = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/venv");
+        let out = Command::new(script).output().ok()?;
+        let path = String::from_utf8(out.stdout).ok()?;
+        let found = out.status.success().then(|| PathBuf::from(path.trim()));
+        if found.is_none() {
+            let why = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "no Python for the tests: {why}");
+            eprintln!("skipped: no Python for the tests: {why}");
+        }
+        found
+    };
+    PYTHON.get_or_init(find).clone()
+}

@@ -1,0 +1,233 @@
+//! The running services: started after the sources, ended stage by stage, replaced when their section changes.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tapedeck_market::SmolStr;
+use tapedeck_tape::Tail;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::{Counters, Intake, Outlet};
+use crate::service::{Desk, ServiceKind, Setup, Shown, Stage};
+use crate::status;
+use crate::supervise::{self, Restarts};
+
+/// A service of the config.
+#[derive(Clone, Debug)]
+pub struct ServicePlan {
+    pub kind: &'static ServiceKind,
+    pub section: toml::Value,
+    pub setup: Setup,
+}
+
+/// What a service may take to end when it is replaced.
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) struct ServiceSet {
+    dir: PathBuf,
+    tape: Arc<Tail>,
+    /// Weak: the recorder ends when nobody can write any more.
+    to_recorder: mpsc::WeakSender<Intake>,
+    services: Vec<Running>,
+    list: List,
+}
+
+struct Running {
+    plan: ServicePlan,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What status sees of the services.
+#[derive(Clone, Default)]
+pub(super) struct List(Arc<Mutex<Vec<Listed>>>);
+
+struct Listed {
+    name: &'static str,
+    shown: Arc<Shown>,
+    restarts: Arc<Restarts>,
+}
+
+impl ServiceSet {
+    pub(super) fn new(dir: PathBuf, tape: Arc<Tail>, to_recorder: mpsc::WeakSender<Intake>) -> Self {
+        ServiceSet { dir, tape, to_recorder, services: Vec::new(), list: List::default() }
+    }
+
+    pub(super) fn list(&self) -> List {
+        self.list.clone()
+    }
+
+    pub(super) fn start(&mut self, plan: &ServicePlan) {
+        let kind = plan.kind;
+        let writes = self.to_recorder.upgrade().filter(|_| kind.stage == Stage::Derive);
+        let outlet = |sender| {
+            let (name, counters) = (SmolStr::new_static(kind.name), Arc::new(Counters::default()));
+            Outlet::new(name.clone(), name, sender, counters, Arc::default())
+        };
+        let shown = Arc::new(Shown::default());
+        let restarts = Arc::new(Restarts::default());
+        let desk = Desk {
+            name: kind.name,
+            dir: self.dir.clone(),
+            tape: self.tape.clone(),
+            out: writes.map(outlet),
+            shown: shown.clone(),
+        };
+        self.list.lock().push(Listed { name: kind.name, shown: shown.clone(), restarts: restarts.clone() });
+        let stop = CancellationToken::new();
+        let (setup, stopped) = (plan.setup.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            supervise::keep(kind.name, restarts, stopped.clone(), || {
+                let (setup, desk, stop) = (&setup, &desk, stopped.clone());
+                async move {
+                    desk.shown.set_state("starting");
+                    let mut service = (kind.build)(setup)?;
+                    let ended = service.run(desk, stop).await;
+                    desk.shown.set_state(match &ended {
+                        Ok(()) => "stopped".to_owned(),
+                        Err(error) => format!("failed: {error:#}"),
+                    });
+                    ended
+                }
+            })
+            .await;
+            shown.set_state("stopped");
+        });
+        self.services.push(Running { plan: plan.clone(), stop, task });
+    }
+
+    /// Starts, ends and replaces services until they are what the new config wants.
+    pub(super) async fn follow(&mut self, wanted: &[ServicePlan]) -> Vec<String> {
+        let mut done = Vec::new();
+        let running: Vec<(&'static str, toml::Value)> =
+            self.services.iter().map(|running| (running.plan.kind.name, running.plan.section.clone())).collect();
+        for (name, _) in running.iter().filter(|(name, _)| !wanted.iter().any(|plan| plan.kind.name == *name)) {
+            self.end(name).await;
+            done.push(format!("{name} ended"));
+        }
+        for plan in wanted {
+            let word = match running.iter().find(|(name, _)| *name == plan.kind.name) {
+                Some((_, section)) if *section == plan.section => continue,
+                Some(_) => "restarted",
+                None => "started",
+            };
+            self.end(plan.kind.name).await;
+            self.start(plan);
+            done.push(format!("{} {word}", plan.kind.name));
+        }
+        done
+    }
+
+    /// Ends a service and starts it anew; `None` when none of that name runs.
+    pub(super) async fn restart(&mut self, name: &str) -> Option<String> {
+        let plan = self.services.iter().find(|running| running.plan.kind.name == name)?.plan.clone();
+        self.end(name).await;
+        self.start(&plan);
+        Some(format!("{name} restarted"))
+    }
+
+    async fn end(&mut self, name: &str) {
+        let Some(at) = self.services.iter().position(|running| running.plan.kind.name == name) else { return };
+        let running = self.services.remove(at);
+        running.stop.cancel();
+        supervise::finish("service", vec![(running.plan.kind.name.into(), running.task)], RESTART_LIMIT).await;
+        self.list.lock().retain(|listed| listed.name != name);
+    }
+
+    /// Ends the services of a stage, all at once, and waits for them.
+    pub(super) async fn stop(&mut self, stage: Stage, limit: Duration) {
+        let (ending, staying): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.services).into_iter().partition(|running| running.plan.kind.stage == stage);
+        self.services = staying;
+        ending.iter().for_each(|running| running.stop.cancel());
+        let tasks = ending.into_iter().map(|running| (running.plan.kind.name.into(), running.task)).collect();
+        let name = match stage {
+            Stage::Derive => "derive",
+            Stage::Serve => "serve",
+        };
+        supervise::finish(name, tasks, limit).await;
+    }
+}
+
+impl List {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn describe(&self) -> Vec<status::Service> {
+        let describe = |listed: &Listed| status::Service {
+            name: listed.name.to_owned(),
+            state: listed.shown.state(),
+            panics: listed.restarts.panics.load(Ordering::Relaxed),
+            restarts: listed.restarts.restarts.load(Ordering::Relaxed),
+            detail: listed.shown.detail(),
+        };
+        self.lock().iter().map(describe).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::service::Service;
+
+    static STARTS: AtomicUsize = AtomicUsize::new(0);
+
+    /// Panics, fails, then runs until it is stopped.
+    struct Troubled;
+
+    #[async_trait]
+    impl Service for Troubled {
+        async fn run(&mut self, desk: &Desk, stop: CancellationToken) -> anyhow::Result<()> {
+            match STARTS.fetch_add(1, Ordering::SeqCst) {
+                0 => panic!("a bug"),
+                1 => anyhow::bail!("refused"),
+                _ => {
+                    assert!(desk.out.is_some(), "what derives may write");
+                    desk.shown.set("lag", 3);
+                    desk.shown.set_state("running");
+                    stop.cancelled().await;
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    const TROUBLED: ServiceKind = ServiceKind {
+        name: "troubled",
+        stage: Stage::Derive,
+        required: false,
+        section: |_| Some(true.into()),
+        build: |_| Ok(Box::new(Troubled)),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_fails_is_started_anew_and_ends_with_its_stage() {
+        let (to_recorder, mut intake) = mpsc::channel(1);
+        let mut services = ServiceSet::new(PathBuf::new(), Arc::default(), to_recorder.downgrade());
+        let setup = Setup { config: Arc::new(Config::default()), dir: PathBuf::new() };
+        services.start(&ServicePlan { kind: &TROUBLED, section: true.into(), setup });
+        let list = services.list();
+        while list.describe()[0].state != "running" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let told = &list.describe()[0];
+        assert_eq!((told.panics, told.restarts, told.detail["lag"].as_u64()), (1, 2, Some(3)));
+
+        services.stop(Stage::Serve, Duration::from_secs(1)).await;
+        assert_eq!(list.describe()[0].state, "running", "another stage");
+        services.stop(Stage::Derive, Duration::from_secs(1)).await;
+        assert_eq!(list.describe()[0].state, "stopped");
+        drop(to_recorder);
+        assert!(intake.recv().await.is_none(), "nobody holds the recorder any more");
+    }
+}
