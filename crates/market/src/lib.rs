@@ -7,6 +7,8 @@
 pub mod book;
 mod decimal;
 mod event;
+#[cfg(feature = "strategy")]
+pub mod strategy;
 mod time;
 pub mod wire;
 

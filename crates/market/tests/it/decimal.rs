@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use proptest::prelude::*;
 use tapedeck_market::{Decimal, DecimalError, Sum};
 
-use crate::strategy::decimal;
+use tapedeck_market::strategy::decimal;
 
 fn parse(text: &str) -> Result<Decimal, DecimalError> {
     Decimal::parse(text.as_bytes())

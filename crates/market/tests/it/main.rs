@@ -4,5 +4,4 @@ mod book;
 mod decimal;
 mod golden;
 mod kraken;
-mod strategy;
 mod wire;

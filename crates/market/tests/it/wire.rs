@@ -5,7 +5,7 @@ use tapedeck_market::wire::{self, WireError};
 use tapedeck_market::*;
 
 use crate::golden::samples;
-use crate::strategy::{body, event};
+use tapedeck_market::strategy::{body, event};
 
 fn encoded(event: &Event) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -1,11 +1,11 @@
-//! Events of every kind, at random.
+//! Events of every kind, at random: for property tests, here and in other packages (feature `strategy`).
 
+use crate::*;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use tapedeck_market::*;
 
-pub(crate) fn decimal() -> impl Strategy<Value = Decimal> {
+pub fn decimal() -> impl Strategy<Value = Decimal> {
     const LIMIT: i64 = 1_000_000_000_000_000_000;
     // Short ones as they occur, and all that is allowed.
     let mantissa = prop_oneof![-200_i64..200, -70_000_i64..70_000, 0_i64..5_000_000_000, 1 - LIMIT..LIMIT];
@@ -308,7 +308,7 @@ fn raw() -> impl Strategy<Value = Body> {
 }
 
 /// A body of every known kind. Boxed one by one: as one type they overflow a test thread's stack.
-pub(crate) fn body() -> BoxedStrategy<Body> {
+pub fn body() -> BoxedStrategy<Body> {
     let bodies = [
         trade().boxed(),
         quote().boxed(),
@@ -330,7 +330,7 @@ pub(crate) fn body() -> BoxedStrategy<Body> {
     proptest::strategy::Union::new(bodies).boxed()
 }
 
-pub(crate) fn event() -> impl Strategy<Value = Event> {
+pub fn event() -> impl Strategy<Value = Event> {
     let origin = (any::<u128>(), any::<u64>()).prop_map(|(tape, seq)| Origin { tape: Uuid::from_u128(tape), seq });
     (text(), text(), text(), of(nanos()), nanos(), any::<u32>(), of(origin), body()).prop_map(
         |(source, venue, symbol, ts_event, ts_recv, flags, origin, body)| Event {

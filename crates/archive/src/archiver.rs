@@ -1,0 +1,537 @@
+//! The reader of the tape that fills the archive.
+//!
+//! ```text
+//! tape ──► rows of 16 tables (the tail, which queries see) ──► a range is full ──► files ──► state ──► snapshot ──► cursor
+//! ```
+//!
+//! A range ends after so many records, so long a time, or when its rows take too much memory. Until its files are in place its
+//! records are only read again after a crash: the archive's state says where to go on, and what lies behind that is removed
+//! first (`folder.rs`). The cursor follows; it only tells the tape what may go.
+//!
+//! Nothing is lost when the disk is full: the range stays open, is tried again, and grows; when it is twice as large as it
+//! should be, reading stops, and the tape holds the rest.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array as _, AsArray as _, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::TimestampNanosecondType;
+use tapedeck_market::{Body, Event, Flags, Raw, Record, SmolStr, TapeEvent, TapeNote, UnixNanos, Uuid, wire};
+use tapedeck_tape::storage::Storage;
+use tapedeck_tape::{Cursor, Hole, Item, Reader, Start, Tail, Woken, tools};
+
+use crate::day::Day;
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::file::encode;
+use crate::folder::{FileName, Folder, Part};
+use crate::house::House;
+use crate::keep::Keep;
+use crate::snapshot::{Snapshot, Snapshots, TableView};
+use crate::status::{Board, Status};
+use crate::table::Table;
+use crate::tail::TableTail;
+
+/// Records that are read before anything else is looked at.
+const TURN_RECORDS: usize = 4096;
+/// The longest wait: whoever stops the archive waits for it.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+/// A disk that refuses is asked again after this, then after twice that …
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// … but at least this often.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A disk that fails, rather than is full, is given up after so many tries.
+const FAILURES_MAX: u32 = 5;
+/// How long a tape that seems shorter than the archive is waited for: a writer that is just opening shows its end late.
+const SHORT_TAPE_WAIT: Duration = Duration::from_secs(2);
+/// Format of a frame that could not be decoded.
+const UNDECODABLE: &str = "undecodable";
+
+/// How the archive is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Name of the cursor. Default `store`.
+    pub cursor: String,
+    /// Where a new archive begins. Default: at the oldest record.
+    pub start: Start,
+    /// A range is closed after so many records. Default 100,000.
+    pub range_records: u64,
+    /// A range is closed after this long. Default 5 min.
+    pub range_age: Duration,
+    /// A range is closed when its rows take so many bytes of memory. Default 64 MiB.
+    pub tail_bytes: usize,
+    /// New rows are shown at most this often. Default 100 ms.
+    pub publish_every: Duration,
+    pub keep: Keep,
+    /// Old days are compacted and removed this often. Default 10 min.
+    pub tidy_every: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            cursor: "store".to_owned(),
+            start: Start::Begin,
+            range_records: 100_000,
+            range_age: Duration::from_secs(300),
+            tail_bytes: 64 * 1024 * 1024,
+            publish_every: Duration::from_millis(100),
+            keep: Keep::default(),
+            tidy_every: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The archive's writer. It does nothing by itself: [`crate::Archive`] drives it on threads.
+#[derive(Debug)]
+pub struct Archiver {
+    reader: Reader,
+    cursor: Cursor,
+    folder: Arc<Folder>,
+    snapshots: Arc<Snapshots>,
+    board: Arc<Board>,
+    options: Options,
+    tape_id: Uuid,
+    tails: Vec<TableTail>,
+    range: Range,
+    /// Records behind the last published snapshot.
+    unpublished: u64,
+    published_at: Instant,
+    last_ts_recv: UnixNanos,
+    trouble: Option<Trouble>,
+}
+
+/// The records that the next files will hold.
+#[derive(Debug)]
+struct Range {
+    from_seq: u64,
+    /// The last seq that was read; `from_seq - 1` when the range is empty.
+    to_seq: u64,
+    records: u64,
+    opened_at: Option<Instant>,
+}
+
+impl Range {
+    fn after(seq: u64) -> Range {
+        Range { from_seq: seq + 1, to_seq: seq, records: 0, opened_at: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.to_seq < self.from_seq
+    }
+}
+
+/// A range could not be closed.
+#[derive(Debug)]
+struct Trouble {
+    retry_at: Instant,
+    wait: Duration,
+    failures: u32,
+}
+
+impl Archiver {
+    /// Takes the archive in `dir` for the tape in `tape_dir`. `tail` is the writer's, in the writer's own process.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Tape`], [`Error::Io`], [`Error::NotOurs`].
+    pub fn open(
+        storage: &Arc<dyn Storage>,
+        tape_dir: &Path,
+        tail: Option<Arc<Tail>>,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<Archiver, Error> {
+        let tape_id = tools::id(storage, tape_dir)?;
+        let (folder, mut found) = Folder::open(disk, dir, tape_id)?;
+        let open = |start| match &tail {
+            Some(tail) => Reader::open_with(Arc::clone(storage), tape_dir, start, Arc::clone(tail)),
+            None => Reader::open(Arc::clone(storage), tape_dir, start),
+        };
+        let board = Board::new(tape_id);
+        let (reader, committed) = match found.committed {
+            None => {
+                let reader = open(options.start)?;
+                let committed = reader.seq().saturating_sub(1);
+                (reader, committed)
+            }
+            Some(committed) => {
+                let mut reader = open(Start::Seq(committed + 1))?;
+                let last_seq = last_seq(&mut reader, committed)?;
+                if last_seq < committed {
+                    tracing::error!(
+                        archived = committed,
+                        seq = last_seq,
+                        "the tape has lost records that are in the archive"
+                    );
+                    let aside = folder.set_aside(&mut found.files, last_seq)?;
+                    board.update(|status| status.set_aside = aside);
+                    reader = open(Start::Seq(last_seq + 1))?;
+                }
+                (reader, committed.min(last_seq))
+            }
+        };
+        // Before the first file: what is behind this is unfinished, should we be killed now.
+        folder.write_state(committed)?;
+        for (path, error) in &found.unreadable {
+            tracing::warn!(path = %path.display(), error = %error, "file of the archive left out: it cannot be read");
+        }
+        let mut cursor = Cursor::open(&**storage, tape_dir, &options.cursor, tape_id, reader.durable_seq())?;
+        if cursor.seq() != committed || cursor.is_new() {
+            cursor.commit(committed, &[])?;
+        }
+        let snapshots = Arc::new(Snapshots::new(first_snapshot(tape_id, committed, found.files)));
+        board.update(|status| {
+            status.leftovers = found.leftovers;
+            status.unreadable = found.unreadable.len() as u64;
+            status.read_seq = committed;
+        });
+        let archiver = Archiver {
+            reader,
+            cursor,
+            folder: Arc::new(folder),
+            snapshots,
+            board,
+            options,
+            tape_id,
+            tails: Table::ALL.map(|table| TableTail::new(table, tape_id)).into(),
+            range: Range::after(committed),
+            unpublished: 0,
+            published_at: Instant::now(),
+            last_ts_recv: UnixNanos::now(),
+            trouble: None,
+        };
+        archiver.show();
+        Ok(archiver)
+    }
+
+    #[must_use]
+    pub fn snapshots(&self) -> Arc<Snapshots> {
+        Arc::clone(&self.snapshots)
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.board.status()
+    }
+
+    pub(crate) fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// Who compacts and removes old days.
+    #[must_use]
+    pub fn house(&self) -> House {
+        let (folder, snapshots, board) = (&self.folder, &self.snapshots, &self.board);
+        House::new(Arc::clone(folder), Arc::clone(snapshots), Arc::clone(board), self.options.keep.clone())
+    }
+
+    /// Reads on, publishes and closes what is due, and waits a moment when there is nothing to do. Call it again and again.
+    ///
+    /// # Errors
+    /// [`Error::Tape`], [`Error::Parquet`], or [`Error::Io`] when the disk failed again and again. The archive holds what it
+    /// held, and can be opened again.
+    pub fn turn(&mut self) -> Result<(), Error> {
+        let at_end = if self.is_overfull() { true } else { self.read_some()? };
+        if self.unpublished > 0 && self.published_at.elapsed() >= self.options.publish_every {
+            self.publish();
+        }
+        if self.is_due() {
+            self.try_close()?;
+        }
+        if at_end {
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Reads all that is durable now, and publishes it.
+    ///
+    /// # Errors
+    /// As [`Archiver::turn`].
+    pub fn catch_up(&mut self) -> Result<(), Error> {
+        loop {
+            let at_end = self.read_some()?;
+            if self.is_due() {
+                self.close_range()?;
+            }
+            if at_end {
+                break;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Makes files of what was read, now.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Parquet`]: nothing has happened; the range is open still.
+    pub fn close_range(&mut self) -> Result<(), Error> {
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        self.publish();
+        let to_seq = self.range.to_seq;
+        let parts = self.parts()?;
+        let (count, snapshots) = (parts.len() as u64, Arc::clone(&self.snapshots));
+        self.folder.commit(parts, to_seq, |files| {
+            snapshots.publish(|snapshot| {
+                for view in &mut snapshot.tables {
+                    view.tail = Arc::default();
+                }
+                snapshot.archived_seq = to_seq;
+                for file in files {
+                    let view = &mut snapshot.tables[file.table.index()];
+                    let files = Arc::make_mut(&mut view.files);
+                    let at = files.partition_point(|known| crate::folder::order(known) < crate::folder::order(&file));
+                    files.insert(at, file);
+                }
+            });
+        })?;
+        self.tails.iter_mut().for_each(TableTail::clear);
+        self.range = Range::after(to_seq);
+        self.board.update(|status| {
+            status.ranges += 1;
+            status.written_files += count;
+        });
+        self.show();
+        // It follows with the next range: until then the tape only keeps more than it must.
+        if let Err(error) = self.cursor.commit(to_seq, &[]) {
+            tracing::warn!(seq = to_seq, error = describe(&error), "the archive's cursor could not follow");
+        }
+        tracing::debug!(seq = to_seq, files = count, "range archived");
+        Ok(())
+    }
+
+    /// Takes records in until there are no more, or enough for a turn; says whether there are no more.
+    fn read_some(&mut self) -> Result<bool, Error> {
+        for _ in 0..TURN_RECORDS {
+            let (record, to_seq) = match self.reader.next()? {
+                None => return Ok(true),
+                Some(Item::Record(raw)) => {
+                    let event = wire::decode(raw.payload).unwrap_or_else(|_| {
+                        self.board.update(|status| status.undecodable += 1);
+                        undecodable(raw.payload, UnixNanos(raw.ts_recv))
+                    });
+                    self.last_ts_recv = event.ts_recv;
+                    (Record { seq: raw.seq, event }, raw.seq)
+                }
+                Some(Item::Hole(hole)) => {
+                    self.board.update(|status| status.holes += 1);
+                    (Record { seq: hole.from_seq, event: missing(hole, self.last_ts_recv) }, hole.to_seq)
+                }
+            };
+            self.tails[Table::of(&record.event.body).index()].push(&record);
+            if self.range.records == 0 {
+                self.range.opened_at = Some(Instant::now());
+            }
+            self.range.records += 1;
+            self.range.to_seq = to_seq;
+            self.unpublished += 1;
+        }
+        Ok(false)
+    }
+
+    /// Shows what was read.
+    fn publish(&mut self) {
+        self.published_at = Instant::now();
+        self.unpublished = 0;
+        let cut_seq = self.range.to_seq;
+        let changed: Vec<usize> =
+            self.tails.iter_mut().enumerate().filter_map(|(at, tail)| tail.flush().then_some(at)).collect();
+        let tails = &self.tails;
+        self.snapshots.publish(|snapshot| {
+            snapshot.cut_seq = cut_seq;
+            for at in changed {
+                snapshot.tables[at].tail = tails[at].batches();
+            }
+        });
+        self.show();
+    }
+
+    fn show(&self) {
+        let newest = self.snapshots.newest();
+        let tail_bytes = self.tail_bytes() as u64;
+        let inexact = self.tails.iter().map(TableTail::inexact).sum();
+        self.board.update(|status| {
+            status.read_seq = self.range.to_seq;
+            status.durable_seq = self.reader.durable_seq();
+            status.tail_records = self.range.records;
+            status.tail_bytes = tail_bytes;
+            status.inexact = inexact;
+            status.describe(&newest);
+        });
+    }
+
+    fn is_due(&self) -> bool {
+        if self.range.is_empty() {
+            return false;
+        }
+        match &self.trouble {
+            Some(trouble) => Instant::now() >= trouble.retry_at,
+            None => {
+                self.range.records >= self.options.range_records
+                    || self.tail_bytes() >= self.options.tail_bytes
+                    || self.range.opened_at.is_some_and(|at| at.elapsed() >= self.options.range_age)
+            }
+        }
+    }
+
+    /// A range that cannot be closed has grown to twice its size.
+    fn is_overfull(&self) -> bool {
+        self.range.records >= 2 * self.options.range_records || self.tail_bytes() >= 2 * self.options.tail_bytes
+    }
+
+    fn tail_bytes(&self) -> usize {
+        self.tails.iter().map(TableTail::bytes).sum()
+    }
+
+    fn try_close(&mut self) -> Result<(), Error> {
+        let error = match self.close_range() {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!(seq = self.range.to_seq, "archiving again");
+                    self.board.update(|status| status.waiting = None);
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let (wait, failures) = match &self.trouble {
+            Some(trouble) => ((2 * trouble.wait).min(RETRY_MAX), trouble.failures),
+            None => (RETRY_FIRST, 0),
+        };
+        let failures = if error.is_full() { failures } else { failures + 1 };
+        if failures >= FAILURES_MAX || !matches!(error, Error::Io { .. }) {
+            return Err(error);
+        }
+        let words = describe(&error);
+        tracing::warn!(error = words, wait_ms = wait.as_millis(), "archiving waits; the tape keeps the records");
+        self.board.update(|status| status.waiting = Some(words));
+        self.trouble = Some(Trouble { retry_at: Instant::now() + wait, wait, failures });
+        Ok(())
+    }
+
+    /// Until there is more to read, or something else is due.
+    fn wait(&mut self) -> Result<(), Error> {
+        let mut left = WAIT_MAX;
+        if self.unpublished > 0 {
+            left = left.min(self.options.publish_every.saturating_sub(self.published_at.elapsed()));
+        }
+        if let Some(at) = self.range.opened_at {
+            left = left.min(self.options.range_age.saturating_sub(at.elapsed()));
+        }
+        if let Some(trouble) = &self.trouble {
+            left = WAIT_MAX.min(trouble.retry_at.saturating_duration_since(Instant::now()));
+        }
+        if left.is_zero() {
+            return Ok(());
+        }
+        // An overfull range must not be woken by what it cannot take.
+        if self.is_overfull() {
+            std::thread::sleep(left);
+        } else if self.reader.wait(left)? == Woken::WriterGone {
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        Ok(())
+    }
+
+    /// The range as files: a table and a day each.
+    fn parts(&self) -> Result<Vec<Part>, Error> {
+        let name = FileName { tape_id: self.tape_id, from_seq: self.range.from_seq, to_seq: self.range.to_seq };
+        let mut parts = Vec::new();
+        for (table, tail) in Table::ALL.into_iter().zip(&self.tails).filter(|(_, tail)| !tail.is_empty()) {
+            for (day, batches) in by_day(&tail.batches()) {
+                let path = Path::new(table.name());
+                let (bytes, facts) = encode(table, &batches, self.tape_id, (name.from_seq, name.to_seq))
+                    .map_err(Error::parquet("encoding", path))?;
+                parts.push(Part { table, day, name, bytes, facts });
+            }
+        }
+        Ok(parts)
+    }
+}
+
+/// Parts batches by the UTC day of `ts_recv`.
+fn by_day(batches: &[RecordBatch]) -> Vec<(Day, Vec<RecordBatch>)> {
+    let mut days: std::collections::BTreeMap<Day, Vec<RecordBatch>> = std::collections::BTreeMap::new();
+    for batch in batches {
+        let times =
+            batch.column_by_name("ts_recv").and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
+        let Some(times) = times.filter(|times| !times.is_empty()) else { continue };
+        let day = |row: usize| Day::of(times.value(row));
+        let first = day(0);
+        if (1..times.len()).all(|row| day(row) == first) {
+            days.entry(first).or_default().push(batch.clone());
+            continue;
+        }
+        let mut rows: std::collections::BTreeMap<Day, Vec<u32>> = std::collections::BTreeMap::new();
+        for row in 0..times.len() {
+            rows.entry(day(row)).or_default().push(row as u32);
+        }
+        for (day, rows) in rows {
+            if let Ok(part) = take_record_batch(batch, &UInt32Array::from(rows)) {
+                days.entry(day).or_default().push(part);
+            }
+        }
+    }
+    days.into_iter().collect()
+}
+
+/// The last seq of the tape, which may be shown a little late.
+fn last_seq(reader: &mut Reader, committed: u64) -> Result<u64, Error> {
+    let until = Instant::now() + SHORT_TAPE_WAIT;
+    while reader.durable_seq() < committed && Instant::now() < until {
+        // It stands behind `committed`: being woken means that there is more than that.
+        reader.wait(WAIT_MAX)?;
+    }
+    Ok(reader.durable_seq())
+}
+
+fn first_snapshot(tape_id: Uuid, committed: u64, files: Vec<Arc<crate::snapshot::ArchiveFile>>) -> Snapshot {
+    let mut of_table: [Vec<_>; Table::COUNT] = std::array::from_fn(|_| Vec::new());
+    for file in files {
+        of_table[file.table.index()].push(file);
+    }
+    let tables = of_table.map(|files| TableView { files: Arc::new(files), tail: Arc::default() });
+    Snapshot { tape_id, generation: 0, cut_seq: committed, archived_seq: committed, tables }
+}
+
+fn undecodable(payload: &[u8], ts_recv: UnixNanos) -> Event {
+    own(ts_recv, Body::Raw(Raw { format: SmolStr::new_static(UNDECODABLE), frame: payload.to_vec() }))
+}
+
+fn missing(hole: Hole, ts_recv: UnixNanos) -> Event {
+    let detail = SmolStr::new_static("these records cannot be read: damaged, or removed by retention");
+    let (from_seq, to_seq) = (Some(hole.from_seq), Some(hole.to_seq));
+    own(ts_recv, Body::Tape(Box::new(TapeNote { what: TapeEvent::Hole, from_seq, to_seq, bytes: 0, detail })))
+}
+
+/// An event of ours that is not on the tape.
+fn own(ts_recv: UnixNanos, body: Body) -> Event {
+    Event {
+        source: SmolStr::new_static("tapedeck"),
+        venue: SmolStr::new_static("tapedeck"),
+        symbol: SmolStr::default(),
+        ts_event: None,
+        ts_recv,
+        flags: Flags::DERIVED,
+        origin: None,
+        body,
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}

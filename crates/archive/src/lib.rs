@@ -1,0 +1,34 @@
+//! The archive: a tape's records as Parquet files that polars, DuckDB and Spark read, and as Arrow batches while they are new.
+//!
+//! - [`schema`], [`Rows`], [`batch`], [`records`]: the tables, one a kind of event, and records as rows of them.
+//! - [`Archive`]: a reader of the tape that keeps the files and the newest rows; [`Snapshot`] is what a query reads.
+
+mod archive;
+mod archiver;
+mod bodies;
+mod columns;
+mod day;
+pub mod disk;
+mod error;
+mod exact;
+mod file;
+mod folder;
+mod house;
+mod json;
+mod keep;
+mod rows;
+mod snapshot;
+mod status;
+mod table;
+mod tail;
+
+pub use archive::Archive;
+pub use archiver::{Archiver, Options};
+pub use day::{Day, NotADay};
+pub use error::Error;
+pub use house::{House, Tidied};
+pub use keep::{Keep, UnknownKeep};
+pub use rows::{Rows, SCHEMA_VERSION, batch, records, schema};
+pub use snapshot::{ArchiveFile, Snapshot, Snapshots, TableView};
+pub use status::Status;
+pub use table::{Policy, Table, UnknownTable};
