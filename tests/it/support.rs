@@ -178,7 +178,6 @@ pub(crate) fn gaps(records: &[Record]) -> Vec<(String, Gap)> {
 
 /// A Python with what `tests/python/requirements.txt` names. `None` where it cannot be had, which fails where nothing may
 /// be skipped; the test then says that it skipped.
-#[expect(dead_code, reason = "the tests with Python clients come with the bus")]
 pub(crate) fn python() -> Option<PathBuf> {
     static PYTHON: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
     let find = || {
