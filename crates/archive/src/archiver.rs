@@ -234,7 +234,7 @@ impl Archiver {
     /// [`Error::Tape`], [`Error::Parquet`], or [`Error::Io`] when the disk failed again and again. The archive holds what it
     /// held, and can be opened again.
     pub fn turn(&mut self) -> Result<(), Error> {
-        let at_end = if self.is_overfull() { true } else { self.read_some()? };
+        let at_end = self.read_some()?;
         if self.unpublished > 0 && self.published_at.elapsed() >= self.options.publish_every {
             self.publish();
         }
@@ -306,9 +306,15 @@ impl Archiver {
         Ok(())
     }
 
-    /// Takes records in until there are no more, or enough for a turn; says whether there are no more.
+    /// Takes records in until there are no more, or enough for a turn or a range; says whether there is nothing to do.
     fn read_some(&mut self) -> Result<bool, Error> {
         for _ in 0..TURN_RECORDS {
+            if self.is_overfull() {
+                return Ok(true);
+            }
+            if self.trouble.is_none() && self.range.records >= self.options.range_records {
+                return Ok(false);
+            }
             let (record, to_seq) = match self.reader.next()? {
                 None => return Ok(true),
                 Some(Item::Record(raw)) => {

@@ -15,8 +15,9 @@
 //!   was not finished; it is removed before anything else is written, and the range is written again from the tape. So every
 //!   record is in the archive exactly once, wherever the process was killed.
 //! - The files of a past day are replaced by larger ones by exchanging two folders, in one step of the file system. A reader
-//!   that lists the folder finds the old files or the new ones, never both and never none. One that has listed before and opens
-//!   after is told that its file is gone, and lists again.
+//!   that lists the folder finds the old files or the new ones, never both and never none: the old folder stays whole for
+//!   whoever is in the middle of listing it, until the next sweep. One that has listed before and opens after is told that its
+//!   file is gone, and lists again.
 //! - Our own readers open the names in `.files`, which go when the last snapshot that knows them does.
 
 use std::collections::BTreeSet;
@@ -106,6 +107,8 @@ pub(crate) struct Folder {
     /// Files of a commit that failed half way, to be removed before the next.
     stale: Mutex<Vec<PathBuf>>,
     committed: AtomicU64,
+    /// Folders that were taken out of sight, and may still be being listed by somebody.
+    retired: Mutex<Vec<PathBuf>>,
     /// Held while names in the tables' folders change.
     hands: Mutex<()>,
     _lock: Box<dyn Guard>,
@@ -148,6 +151,7 @@ impl Folder {
             links: AtomicBool::new(true),
             stale: Mutex::default(),
             committed: AtomicU64::new(0),
+            retired: Mutex::default(),
             hands: Mutex::default(),
             _lock: Box::new(Held(lock)),
         };
@@ -225,6 +229,8 @@ impl Folder {
         self.disk.sync_dir(&work).map_err(Error::io("syncing", &work))?;
         let _hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = still();
+        // Whatever comes of it, what then lies in `work` is nobody's.
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(work.clone());
         if replaced {
             let path = self.day_path(table, day);
             self.disk.exchange(&work, &path).map_err(Error::io("exchanging", &path))?;
@@ -240,7 +246,6 @@ impl Folder {
             });
             publish(files.collect());
         }
-        self.disk.remove_dir(&work).map_err(Error::io("removing", &work))?;
         Ok(replaced)
     }
 
@@ -255,9 +260,18 @@ impl Folder {
             }
             publish();
         }
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(work);
         let table = self.table_path(table);
-        self.disk.sync_dir(&table).map_err(Error::io("syncing", &table))?;
-        self.disk.remove_dir(&work).map_err(Error::io("removing", &work))
+        self.disk.sync_dir(&table).map_err(Error::io("syncing", &table))
+    }
+
+    /// Removes the folders that were out of sight already when this was called last.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let retired = std::mem::take(&mut *self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+        for dir in retired {
+            self.disk.remove_dir(&dir).map_err(Error::io("removing", &dir))?;
+        }
+        Ok(())
     }
 
     /// Puts the files behind `last_seq` out of sight: the tape lost their records, and gives their seqs to others.

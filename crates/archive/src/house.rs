@@ -46,7 +46,8 @@ impl House {
         House { folder, snapshots, board, keep }
     }
 
-    /// Removes what is too old or too much, then compacts what is left of past days.
+    /// Removes what is too old or too much, then compacts what is left of past days. Folders that were replaced are emptied by
+    /// the next call, so that nobody is interrupted in listing one.
     ///
     /// # Errors
     /// The first failure: [`Error::Io`], [`Error::Parquet`]. Whatever was done until then is done, and the rest is tried next
@@ -65,6 +66,7 @@ impl House {
     }
 
     fn tidy_all(&self, stop: &dyn Fn() -> bool, tidied: &mut Tidied) -> Result<(), Error> {
+        self.folder.sweep()?;
         let Some(present) = present(&self.snapshots.newest()) else { return Ok(()) };
         for (table, day) in self.expired(present) {
             self.remove(table, day)?;

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod crash;
+mod days;
 mod docs;
 mod follow;
+mod kill;
+mod model;
 mod rig;
 mod rows;

@@ -169,7 +169,7 @@ pub(crate) fn trade(nth: u64, ts_recv: i64) -> Event {
     let body = Body::Trade(Trade {
         price: Price(Decimal::new(6_280_700 + nth as i64 % 991, 2).unwrap()),
         size: Size(Decimal::new(1 + nth as i64 * 7919 % 100_000, 8).unwrap()),
-        side: Some(if nth % 2 == 0 { Side::Buy } else { Side::Sell }),
+        side: Some(if nth.is_multiple_of(2) { Side::Buy } else { Side::Sell }),
         id: Some(nth.to_string().into()),
     });
     event(symbol, ts_recv, body)
