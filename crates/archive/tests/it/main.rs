@@ -8,5 +8,6 @@ mod docs;
 mod follow;
 mod kill;
 mod model;
+mod python;
 mod rig;
 mod rows;
