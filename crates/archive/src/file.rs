@@ -60,10 +60,9 @@ pub(crate) fn encode(
 ) -> Result<(Vec<u8>, Facts), ParquetError> {
     let rows = sorted(table, batches)?;
     let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut out, schema(table), Some(properties(table)))?;
+    let mut writer = ArrowWriter::try_new(&mut out, schema(table), Some(properties(table, true)))?;
     writer.write(&rows)?;
-    let say = |key: &str, value| KeyValue { key: key.to_owned(), value: Some(value) };
-    writer.append_key_value_metadata(say(TAPE_KEY, tape_id.to_string()));
+    writer.append_key_value_metadata(tape_metadata(tape_id));
     writer.append_key_value_metadata(say(RANGE_KEY, format!("{from_seq}-{to_seq}")));
     let symbols = symbols(&rows);
     if symbols.len() <= SYMBOLS_MAX {
@@ -73,6 +72,15 @@ pub(crate) fn encode(
     let metadata = writer.finish()?;
     drop(writer);
     Ok((out, facts(&metadata)))
+}
+
+fn say(key: &str, value: String) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(value) }
+}
+
+/// Says in a footer which tape the rows are of.
+pub(crate) fn tape_metadata(tape_id: Uuid) -> KeyValue {
+    say(TAPE_KEY, tape_id.to_string())
 }
 
 /// What a file's footer says.
@@ -167,7 +175,8 @@ fn symbols(rows: &RecordBatch) -> Vec<SmolStr> {
     symbols
 }
 
-fn properties(table: Table) -> WriterProperties {
+/// How files of a table are written; `sorted` when their rows are in the order of [`sorted`].
+pub(crate) fn properties(table: Table, sorted: bool) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("tapedeck ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default()))
@@ -177,7 +186,7 @@ fn properties(table: Table) -> WriterProperties {
     for field in schema.fields() {
         builder = encoded(builder, field.name(), field.data_type());
     }
-    if table.sorted_first_by().is_none() {
+    if sorted && table.sorted_first_by().is_none() {
         let sorting = |name: &str| {
             let column_idx = schema.index_of(name).ok()? as i32;
             Some(SortingColumn { column_idx, descending: false, nulls_first: false })

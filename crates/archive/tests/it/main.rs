@@ -5,6 +5,7 @@
 mod crash;
 mod days;
 mod docs;
+mod export;
 mod follow;
 mod kill;
 mod model;
