@@ -48,6 +48,15 @@ pub(crate) struct Facts {
     pub symbols: Option<Vec<SmolStr>>,
 }
 
+/// Rows of a table as the bytes of one of the archive's files; `(from, to)` are the seqs that it covers.
+///
+/// # Errors
+/// [`Error::Parquet`]; none is expected.
+pub fn to_parquet(table: Table, batches: &[RecordBatch], tape_id: Uuid, range: (u64, u64)) -> Result<Vec<u8>, Error> {
+    let encoded = encode(table, batches, tape_id, range);
+    encoded.map(|(bytes, _)| bytes).map_err(Error::parquet("encoding", Path::new(table.name())))
+}
+
 /// Rows as a file's bytes.
 ///
 /// # Errors

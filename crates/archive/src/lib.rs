@@ -29,6 +29,7 @@ pub use archiver::{Archiver, Options};
 pub use day::{Day, NotADay};
 pub use error::Error;
 pub use export::{Exported, Format, Selection, UnknownFormat, export};
+pub use file::to_parquet;
 pub use house::{House, Tidied};
 pub use keep::{Keep, UnknownKeep};
 pub use rows::{Rows, SCHEMA_VERSION, batch, records, schema};

@@ -8,7 +8,10 @@ mod docs;
 mod export;
 mod follow;
 mod kill;
+#[path = "../../benches/market.rs"]
+mod market;
 mod model;
 mod python;
 mod rig;
 mod rows;
+mod size;
