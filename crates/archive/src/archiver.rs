@@ -203,7 +203,7 @@ impl Archiver {
             last_ts_recv: UnixNanos::now(),
             trouble: None,
         };
-        archiver.show();
+        archiver.show_files();
         Ok(archiver)
     }
 
@@ -297,7 +297,7 @@ impl Archiver {
             status.ranges += 1;
             status.written_files += count;
         });
-        self.show();
+        self.show_files();
         // It follows with the next range: until then the tape only keeps more than it must.
         if let Err(error) = self.cursor.commit(to_seq, &[]) {
             tracing::warn!(seq = to_seq, error = describe(&error), "the archive's cursor could not follow");
@@ -359,7 +359,6 @@ impl Archiver {
     }
 
     fn show(&self) {
-        let newest = self.snapshots.newest();
         let tail_bytes = self.tail_bytes() as u64;
         let inexact = self.tails.iter().map(TableTail::inexact).sum();
         self.board.update(|status| {
@@ -368,8 +367,13 @@ impl Archiver {
             status.tail_records = self.range.records;
             status.tail_bytes = tail_bytes;
             status.inexact = inexact;
-            status.describe(&newest);
         });
+    }
+
+    fn show_files(&self) {
+        let newest = self.snapshots.newest();
+        self.board.update(|status| status.describe(&newest));
+        self.show();
     }
 
     fn is_due(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// All of a file.
     fn read(&self, path: &Path) -> io::Result<Bytes>;
+    /// The last bytes of a file, at most `len`, and how long all of it is.
+    fn read_end(&self, path: &Path, len: usize) -> io::Result<(Bytes, u64)>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives each of two folders the other's name, in one step.
     fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
@@ -84,6 +86,15 @@ impl Disk for RealDisk {
 
     fn read(&self, path: &Path) -> io::Result<Bytes> {
         fs::read(path).map(Bytes::from)
+    }
+
+    fn read_end(&self, path: &Path, len: usize) -> io::Result<(Bytes, u64)> {
+        let file = File::open(path)?;
+        let whole = file.metadata()?.len();
+        let from = whole.saturating_sub(len as u64);
+        let mut end = vec![0; (whole - from) as usize];
+        file.read_exact_at(&mut end, from)?;
+        Ok((end.into(), whole))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -14,15 +14,16 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, ParquetMetaData, SortingColumn};
+use parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use tapedeck_market::{SmolStr, Uuid};
 
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::rows::schema;
 use crate::table::Table;
@@ -35,6 +36,8 @@ const SYMBOLS_MAX: usize = 256;
 const SYMBOLS_KEY: &str = "tapedeck.symbols";
 const TAPE_KEY: &str = "tapedeck.tape";
 const RANGE_KEY: &str = "tapedeck.range";
+/// Where a footer usually ends.
+const FOOTER_BYTES: usize = 64 * 1024;
 /// Rows that are read at a time.
 const READ_ROWS: usize = 32_768;
 
@@ -92,11 +95,22 @@ pub(crate) fn tape_metadata(tape_id: Uuid) -> KeyValue {
     say(TAPE_KEY, tape_id.to_string())
 }
 
-/// What a file's footer says.
-pub(crate) fn facts_of(path: &Path, bytes: &Bytes) -> Result<Facts, Error> {
-    let metadata = ArrowReaderMetadata::load(bytes, ArrowReaderOptions::new())
-        .map_err(Error::parquet("reading the footer of", path))?;
-    Ok(facts(metadata.metadata()))
+/// What a file's footer says; only that part of the file is read.
+pub(crate) fn facts_of(disk: &dyn Disk, path: &Path) -> Result<(Facts, u64), Error> {
+    let action = "reading the footer of";
+    let mut reader = ParquetMetaDataReader::new();
+    let mut len = FOOTER_BYTES;
+    loop {
+        let (end, whole) = disk.read_end(path, len).map_err(Error::io("reading", path))?;
+        match reader.try_parse_sized(&end, whole) {
+            Ok(()) => {
+                let metadata = reader.finish().map_err(Error::parquet(action, path))?;
+                return Ok((facts(&metadata), whole));
+            }
+            Err(ParquetError::NeedMoreData(needed)) if needed > len && (end.len() as u64) < whole => len = needed,
+            Err(error) => return Err(Error::parquet(action, path)(error)),
+        }
+    }
 }
 
 /// A file's rows, with the columns that this version has.
@@ -247,6 +261,7 @@ mod tests {
     use tapedeck_market::*;
 
     use super::*;
+    use crate::disk::RealDisk;
     use crate::rows::{batch, records};
 
     const TAPE: Uuid = Uuid::from_u128(7);
@@ -276,9 +291,11 @@ mod tests {
         let given = [trade(1, "XBT/EUR", 70), trade(2, "ADA/USD", 90), trade(3, "XBT/EUR", 80)];
         let batches = [batch(Table::Trades, TAPE, &given[..2]), batch(Table::Trades, TAPE, &given[2..])];
         let (bytes, facts) = encode(Table::Trades, &batches, TAPE, (1, 3)).unwrap();
-        let bytes = Bytes::from(bytes);
-        let path = Path::new("x");
-        assert_eq!(facts_of(path, &bytes).unwrap(), facts);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, &bytes).unwrap();
+        let (path, bytes) = (path.as_path(), Bytes::from(bytes));
+        assert_eq!(facts_of(&RealDisk, path).unwrap(), (facts.clone(), bytes.len() as u64));
         assert_eq!((facts.rows, facts.ts_recv, facts.ts_event), (3, Some((70, 90)), Some((65, 85))));
         assert_eq!(facts.symbols, Some(vec!["ADA/USD".into(), "XBT/EUR".into()]));
         let read = decode(Table::Trades, path, bytes).unwrap();
@@ -299,8 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn a_footer_longer_than_the_first_reading_is_read_whole() {
+        let symbols = (0..250).map(|nth| trade(nth + 1, &format!("{nth:->700}"), 1));
+        let rows = batch(Table::Trades, TAPE, &symbols.collect::<Vec<_>>());
+        let (bytes, facts) = encode(Table::Trades, &[rows], TAPE, (1, 250)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(facts_of(&RealDisk, &path).unwrap().0, facts);
+        assert_eq!(facts.symbols.map(|symbols| symbols.len()), Some(250));
+    }
+
+    #[test]
     fn damage_is_an_error() {
-        assert!(facts_of(Path::new("x"), &Bytes::from_static(b"PAR1 no PAR1")).is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for damaged in [&b""[..], b"PAR1", b"PAR1 no PAR1", b"\xff\xff\xff\x7fPAR1", b"PAR1\xff\xff\xff\xffPAR1"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(facts_of(&RealDisk, &path).is_err(), "{damaged:?}");
+        }
         assert!(decode(Table::Trades, Path::new("x"), Bytes::new()).is_err());
     }
 }

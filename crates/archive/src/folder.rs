@@ -346,11 +346,10 @@ impl Folder {
     }
 
     fn look_at(&self, table: Table, day: Day, name: FileName, path: PathBuf) -> Result<Arc<ArchiveFile>, Error> {
-        let bytes = self.disk.read(&path).map_err(Error::io("reading", &path))?;
         // A damaged file must cost itself only.
-        let facts = catch_unwind(AssertUnwindSafe(|| facts_of(&path, &bytes)))
+        let (facts, bytes) = catch_unwind(AssertUnwindSafe(|| facts_of(&*self.disk, &path)))
             .unwrap_or_else(|_| Err(Error::NotOurs { what: format!("{} is no Parquet file", path.display()) }))?;
-        Ok(self.take_in(path, table, day, name, bytes.len() as u64, facts))
+        Ok(self.take_in(path, table, day, name, bytes, facts))
     }
 
     /// Describes a file that is in its place, and gives it a name of our own.

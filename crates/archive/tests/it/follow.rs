@@ -192,3 +192,46 @@ fn rows_that_take_much_memory_end_a_range_early() {
     assert!(snapshot.archived_seq > 0);
     assert_eq!(in_snapshot(&snapshot), rig.on_tape());
 }
+
+/// A disk that confirmed records and did not keep them: the tape gives their seqs to others.
+#[test]
+fn files_of_records_that_the_tape_has_lost_are_set_aside() {
+    let mut rig = Rig::new();
+    rig.record(&ticks(1, 40, NOON));
+    let mut archiver = rig.archiver();
+    archiver.catch_up().unwrap();
+    archiver.close_range().unwrap();
+    let kept = rig.dir.path().join("kept");
+    copy(&rig.tape(), &kept);
+    rig.record(&ticks(41, 30, NOON));
+    archiver.catch_up().unwrap();
+    archiver.close_range().unwrap();
+    drop(archiver);
+    // The power is cut, and the tape is what it was.
+    let Rig { dir, log, options } = rig;
+    drop(log);
+    std::fs::remove_dir_all(dir.path().join("tape")).unwrap();
+    copy(&kept, &dir.path().join("tape"));
+    let log = open_log(&dir.path().join("tape"));
+    let mut rig = Rig { dir, log, options };
+    let mut archiver = rig.archiver();
+    assert_eq!(archiver.status().set_aside, 2);
+    rig.record(&ticks(900, 50, NOON));
+    archiver.catch_up().unwrap();
+    archiver.close_range().unwrap();
+    assert_eq!(in_snapshot(&archiver.snapshots().newest()), rig.on_tape());
+    assert_eq!(in_folder(&rig.archive()), rig.on_tape());
+    assert_eq!(names(&rig.archive().join(".aside")).len(), 2, "nothing is thrown away");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for name in names(from) {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else if name != "wake.sock" {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}

@@ -263,6 +263,11 @@ impl Disk for ModelDisk {
         }
     }
 
+    fn read_end(&self, path: &Path, len: usize) -> io::Result<(Bytes, u64)> {
+        let bytes = self.read(path)?;
+        Ok((bytes.slice(bytes.len().saturating_sub(len)..), bytes.len() as u64))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(Change::Rename(from.to_path_buf(), to.to_path_buf()))
     }
