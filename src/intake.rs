@@ -80,8 +80,9 @@ pub struct Stopped;
 pub struct Resume {
     /// The last value of each `Position` of the source.
     pub positions: HashMap<SmolStr, SmolStr>,
-    /// The highest numeric trade id on the tape, per symbol.
-    pub last_trade_ids: HashMap<SmolStr, u64>,
+    /// The highest numeric trade id on the tape, per symbol, and when trades were whole up to it: the last trade's venue
+    /// time, or its receive time where that is earlier.
+    pub last_trades: HashMap<SmolStr, (u64, UnixNanos)>,
     /// Subscriptions that were live or have a gap open, as (symbol, channel): what is no longer wanted of them must be ended.
     pub subscriptions: Vec<(SmolStr, SmolStr)>,
 }

@@ -8,6 +8,8 @@
 //! `GROUP_BYTES`. A record that arrives after a quiet moment is synced at once.
 
 mod clock;
+mod ledger;
+mod pulse;
 mod seen;
 mod space;
 mod state;
@@ -32,6 +34,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::intake::Intake;
 use crate::status::Quantiles;
 use clock::ClockWatch;
+pub use ledger::{GapTotals, GapsBySource};
+pub use pulse::Pulse;
 pub use state::LedgerCounts;
 use state::{SHED_CHANNELS, SHED_FIRST, State, open_gap, subscription_status};
 
@@ -106,6 +110,8 @@ pub struct View {
     /// Events a second, over the last second.
     pub rate: f64,
     pub sources: BTreeMap<SmolStr, LedgerCounts>,
+    /// Gaps noted by this process.
+    pub gaps: GapsBySource,
     /// Receipt to durable, over the last seconds.
     pub latency: Quantiles,
     /// One sync.
@@ -128,6 +134,8 @@ pub struct Watches {
     pub full: watch::Receiver<bool>,
     /// The durable end, for readers in this process.
     pub tape: Arc<Tail>,
+    /// Whether its thread still turns.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What was recorded, said at the end.
@@ -148,6 +156,7 @@ pub struct Recorder {
     state: State,
     settings: Settings,
     clock: ClockWatch,
+    pulse: Arc<Pulse>,
     publish: Publish,
     /// Told when the group is durable.
     waiting: Vec<(oneshot::Sender<u64>, u64)>,
@@ -194,7 +203,9 @@ impl Recorder {
         // Microseconds up to ten minutes, two digits.
         let histogram = || Histogram::new_with_bounds(1, 600_000_000, 2).context("making a histogram");
         let tape = log.tail();
+        let pulse = Arc::new(Pulse::start());
         let recorder = Recorder {
+            pulse: Arc::clone(&pulse),
             first_seq: log.next_seq(),
             log,
             state: state.0,
@@ -220,7 +231,7 @@ impl Recorder {
             latency: histogram()?,
             sync: histogram()?,
         };
-        Ok((recorder, Watches { view: view_out, durable: durable_out, full: full_out, tape }))
+        Ok((recorder, Watches { view: view_out, durable: durable_out, full: full_out, tape, pulse }))
     }
 
     /// Opens a gap for every subscription that was being received when the process before this one ended.
@@ -238,6 +249,7 @@ impl Recorder {
         for (source, venue) in known {
             if configured.contains(&source) {
                 let since = self.state.last_recv_of(&source).unwrap_or(since);
+                let since = self.state.whole_until(&source, since);
                 let these = self.state.subscriptions(&source, None, None, true);
                 let detail = SmolStr::new_static("the recorder was not running");
                 self.open_gaps(source, venue, these, GapCause::Down, since, &detail)?;
@@ -353,17 +365,19 @@ impl Recorder {
             Intake::SessionLost { source, venue, these, cause, since, detail } => {
                 let live = |(symbol, channel): &(SmolStr, SmolStr)| self.state.is_live(&source, symbol, channel);
                 let these = these.into_iter().filter(live).collect();
+                let since = self.state.whole_until(&source, since);
                 self.open_gaps(source, venue, these, cause, since, &detail)
             }
             Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail } => {
+                let from = self.state.hole_begins(&source, &symbol, &channel, from);
                 let mut opened = blank(source, venue, symbol, to);
                 let gap = open_gap(self.log.next_seq(), cause, channel, from, detail);
                 opened.body = Body::Gap(Box::new(gap.clone()));
-                if let Some(ids) = ids {
-                    self.state.watch_id_hole(&opened, ids);
-                }
                 let closed = Gap { state: GapState::Closed, to: Some(to), missing, ..gap };
                 let closed = Event { body: Body::Gap(Box::new(closed)), ..opened.clone() };
+                if let Some(ids) = ids {
+                    self.state.watch_id_hole(&closed, ids);
+                }
                 self.gaps_opened += 1;
                 self.append(vec![opened, closed], None)
             }
@@ -439,6 +453,9 @@ impl Recorder {
             let mut start = 0;
             for (event, &end) in events.iter().zip(&self.ends) {
                 self.ledger_changed |= matches!(event.body, Body::Gap(_) | Body::Status(_));
+                if let Body::Gap(gap) = &event.body {
+                    ledger::count(&mut self.view.gaps, event, gap);
+                }
                 self.state.apply(event, &self.encoded[start..end]);
                 start = end;
             }
@@ -607,6 +624,7 @@ impl Recorder {
             Err(error) => return Err(error).context("syncing the tape"),
         }
         self.publish_view();
+        self.pulse.beat();
         Ok(())
     }
 
@@ -685,7 +703,7 @@ impl Restored {
     /// The highest trade id of each symbol of a source.
     #[must_use]
     pub fn last_trade_ids(&self, source: &str) -> HashMap<SmolStr, u64> {
-        self.0.resume(source).last_trade_ids
+        self.0.resume(source).last_trades.into_iter().map(|(symbol, (id, _))| (symbol, id)).collect()
     }
 
     /// Gaps that are open, of all sources.

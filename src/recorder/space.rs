@@ -42,6 +42,7 @@ impl Recorder {
         // What is older than it must be kept makes room first.
         self.retain();
         std::thread::sleep(FULL_RETRY);
+        self.pulse.beat();
         Ok(())
     }
 
@@ -94,6 +95,7 @@ impl Recorder {
         let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
         for (source, venue) in sources {
             let these = self.state.subscriptions(&source, None, None, true);
+            let since = self.state.whole_until(&source, since);
             self.open_gaps(source, venue, these, GapCause::Disk, since, &SmolStr::new_static("the disk was full"))?;
         }
         self.view.full = false;
@@ -119,6 +121,7 @@ impl Recorder {
             let since = self.state.last_recv().unwrap_or_else(UnixNanos::now);
             let sources: Vec<_> = self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
             for (source, venue) in sources {
+                let since = self.state.whole_until(&source, since);
                 let mut these = Vec::new();
                 for channel in SHED_CHANNELS {
                     these.extend(self.state.subscriptions(&source, None, Some(&SmolStr::new_static(channel)), true));

@@ -5,6 +5,7 @@
 //! events at the start of a segment, so that reading may start there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use tapedeck_market::{Body, Book, Event, Flags, Gap, GapCause, GapState, Kind, SmolStr, Status, UnixNanos, wire};
 
@@ -12,6 +13,10 @@ use super::seen::Seen;
 
 /// Symbols of a source that are tracked; what lies beyond is recorded, but has no last value and no gap of its own.
 const SYMBOLS_PER_SOURCE: usize = 50_000;
+/// A venue time that lies further back than this is another clock's, not a long way.
+const LONGEST_WAY: Duration = Duration::from_secs(60);
+/// So far back from a source's last bytes the newest record's venue time counts, whatever those bytes were.
+const UNCERTAIN: Duration = Duration::from_secs(2);
 /// `Status` events with this topic say that a subscription began or ended.
 pub(crate) const SUBSCRIPTION: &str = "subscription";
 /// `Status` events with this topic, in checkpoints only, carry the trade ids seen.
@@ -33,6 +38,8 @@ struct SourceState {
     venue: SmolStr,
     /// Receive time of its last record.
     last_recv: Option<UnixNanos>,
+    /// Venue time and receive time of the record with the highest venue time.
+    newest: Option<(UnixNanos, UnixNanos)>,
     positions: BTreeMap<SmolStr, (SmolStr, Vec<u8>)>,
     symbols: HashMap<SmolStr, SymbolState>,
 }
@@ -51,6 +58,8 @@ struct SymbolState {
 struct Subscription {
     live: bool,
     gap: Option<Gap>,
+    /// When its last gap began, and when that was over.
+    last_gap: Option<(UnixNanos, UnixNanos)>,
 }
 
 #[derive(Debug)]
@@ -74,6 +83,8 @@ pub struct LedgerCounts {
     pub subscriptions: usize,
     pub live: usize,
     pub gaps_open: usize,
+    /// Of them, by the cause's name: how many, and since when the oldest is open.
+    pub open_by_cause: BTreeMap<&'static str, (usize, UnixNanos)>,
 }
 
 impl State {
@@ -82,6 +93,12 @@ impl State {
         self.last_recv = self.last_recv.max(Some(event.ts_recv));
         if let Some(source) = self.sources.get_mut(&event.source) {
             source.last_recv = source.last_recv.max(Some(event.ts_recv));
+            let fetched = event.flags.contains(Flags::BACKFILLED) || event.flags.contains(Flags::ABSURD_TIME);
+            if let Some(ts_event) = event.ts_event.filter(|_| !fetched)
+                && source.newest.is_none_or(|(newest, _)| ts_event > newest)
+            {
+                source.newest = Some((ts_event, event.ts_recv));
+            }
         }
         match &event.body {
             Body::Trade(trade) => {
@@ -160,6 +177,7 @@ impl State {
             _ if subscription.gap.as_ref().is_none_or(|open| open.id == gap.id) => {
                 subscription.live = true;
                 subscription.gap = None;
+                subscription.last_gap = gap.to.map(|to| (gap.from, to));
             }
             _ => {}
         }
@@ -211,18 +229,38 @@ impl State {
         self.subscription(source, symbol, channel).is_some_and(|sub| sub.live)
     }
 
+    /// Where a gap begins whose source had its last bytes at `since`. What is missing was sent after them, but may
+    /// bear a venue time before them: they had lain in a socket, behind a busy process, and so had it. So the gap
+    /// begins earlier by what the newest record took to get here, or with that record where it is not long ago.
+    pub(crate) fn whole_until(&self, source: &str, since: UnixNanos) -> UnixNanos {
+        let newest = self.sources.get(source).and_then(|source| source.newest);
+        let Some((ts_event, ts_recv)) = newest else { return since };
+        let took = ts_recv.saturating_since(ts_event);
+        if took > LONGEST_WAY {
+            return since;
+        }
+        let by_pace = since - took;
+        if since.saturating_since(ts_event) <= UNCERTAIN { by_pace.min(ts_event) } else { by_pace }
+    }
+
+    /// Where a hole in trade ids begins: at the trade before it, or with an outage since, up to which all was whole.
+    pub(crate) fn hole_begins(&self, source: &str, symbol: &SmolStr, channel: &SmolStr, from: UnixNanos) -> UnixNanos {
+        let last_gap = self.subscription(source, symbol, channel).and_then(|sub| sub.last_gap);
+        last_gap.filter(|(_, over)| *over > from).map_or(from, |(began, _)| began.max(from))
+    }
+
     /// Whether a gap of the subscription is open.
     pub(crate) fn has_open_gap(&self, source: &str, symbol: &SmolStr, channel: &SmolStr) -> bool {
         self.subscription(source, symbol, channel).is_some_and(|sub| sub.gap.is_some())
     }
 
     /// Remembers a hole in trade ids, so that late arrivals can fill it. Of many the oldest are forgotten: they stay holes.
-    pub(crate) fn watch_id_hole(&mut self, opened: &Event, (from, to): (u64, u64)) {
+    pub(crate) fn watch_id_hole(&mut self, closed: &Event, (from, to): (u64, u64)) {
         const WATCHED: usize = 1_024;
         if self.id_holes.len() == WATCHED {
             self.id_holes.remove(0);
         }
-        self.id_holes.push(IdHole { event: opened.clone(), from, to });
+        self.id_holes.push(IdHole { event: closed.clone(), from, to });
     }
 
     /// Holes in trade ids that are filled by now, as the events that say so.
@@ -238,7 +276,7 @@ impl State {
                 return true;
             }
             if let Body::Gap(gap) = &hole.event.body {
-                let repaired = Gap { state: GapState::Repaired, to: Some(now), missing: Some(0), ..(**gap).clone() };
+                let repaired = Gap { state: GapState::Repaired, missing: Some(0), ..(**gap).clone() };
                 filled.push(Event { ts_recv: now, body: Body::Gap(Box::new(repaired)), ..hole.event.clone() });
             }
             false
@@ -268,8 +306,14 @@ impl State {
         resume.positions = state.positions.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
         resume.subscriptions = self.subscriptions(source, None, None, false);
         if let Some(symbols) = self.seen.get(&state.venue) {
-            resume.last_trade_ids =
-                symbols.iter().filter_map(|(symbol, seen)| Some((symbol.clone(), seen.last()?))).collect();
+            resume.last_trades = symbols
+                .iter()
+                .filter_map(|(symbol, seen)| {
+                    // Known by its id alone, from a source of another name: what lies before is in that one's ledger.
+                    let at = state.symbols.get(symbol).and_then(SymbolState::last_traded).or(self.last_recv);
+                    Some((symbol.clone(), (seen.last()?, at.unwrap_or_else(UnixNanos::now))))
+                })
+                .collect();
         }
         resume
     }
@@ -280,7 +324,11 @@ impl State {
             for (_, sub) in source.symbols.values().flat_map(|symbol| &symbol.channels) {
                 counts.subscriptions += 1;
                 counts.live += usize::from(sub.live);
-                counts.gaps_open += usize::from(sub.gap.is_some());
+                if let Some(gap) = &sub.gap {
+                    counts.gaps_open += 1;
+                    let (count, since) = counts.open_by_cause.entry(gap.cause.name()).or_insert((0, gap.from));
+                    (*count, *since) = (*count + 1, gap.from.min(*since));
+                }
             }
             counts
         };
@@ -373,6 +421,11 @@ impl State {
 }
 
 impl SymbolState {
+    /// When its last trade was: by the venue's clock, or ours where that says earlier.
+    fn last_traded(&self) -> Option<UnixNanos> {
+        wire::decode(&self.last[0]).ok().map(|trade| trade.earliest())
+    }
+
     fn channel_mut(&mut self, channel: &SmolStr) -> &mut Subscription {
         let at = match self.channels.iter().position(|(name, _)| name == channel) {
             Some(at) => at,

@@ -1,9 +1,10 @@
 //! The recorder on a real tape in a temporary folder: what is told to it, and what then stands there.
 
+use std::io;
 use std::path::Path;
 
 use tapedeck_market::{BookUpdate, Level, Price, Record, Size, Trade};
-use tapedeck_tape::storage::Disk;
+use tapedeck_tape::storage::{Disk, Storage, StorageFile};
 use tapedeck_tape::{Item, Options, Reader, Start};
 
 use super::*;
@@ -187,7 +188,7 @@ fn a_trade_id_is_on_the_tape_once_within_a_frame_between_frames_and_after_a_rest
         .killed()
         .take([frame(vec![trade("A", 1), trade("A", 2), trade("A", 3), trade("A", 4), trade("A", 5)])]);
     assert_eq!(ids(&fed.events()), ["1", "2", "2", "4", "3", "5"]);
-    assert_eq!(fed.recorder.state.resume("k").last_trade_ids.get("A"), Some(&5));
+    assert_eq!(fed.recorder.state.resume("k").last_trades.get("A"), Some(&(5, at(5))));
 }
 
 #[test]
@@ -210,6 +211,155 @@ fn a_hole_in_trade_ids_that_is_filled_later_is_repaired() {
     assert_eq!(fed.gaps().len(), 2, "one of two is still missing");
     let fed = fed.take([frame(vec![trade("A", 2)]), Intake::Maintain]);
     assert_eq!(fed.gaps()[2..], ["repaired sequence A trade"]);
+    let last = fed.events().pop().unwrap();
+    let Body::Gap(gap) = &last.event.body else { panic!("{last:?}") };
+    assert_eq!((gap.from, gap.to, gap.missing), (at(1), Some(at(4)), Some(0)), "it lies where it lay");
+}
+
+#[test]
+fn a_gap_begins_with_the_venue_time_of_the_newest_record_not_with_its_receipt() {
+    let late = |second: i64, took: i64| {
+        frame(vec![Event { ts_event: Some(at(second - took)), ..trade("A", u64::try_from(second).unwrap()) }])
+    };
+    let lost_at = |second: i64| Intake::SessionLost {
+        source: "k".into(),
+        venue: "kraken".into(),
+        these: vec![("A".into(), "trade".into())],
+        cause: GapCause::Session,
+        since: at(second),
+        detail: "cut".into(),
+    };
+    let begins = |messages: Vec<Intake>| {
+        let fed = Fed::new().take([live("A", "trade", 1)]).take(messages);
+        fed.events().into_iter().find_map(|record| match record.event.body {
+            Body::Gap(gap) => Some((gap.from.0 - at(0).0) / 1_000_000_000),
+            _ => None,
+        })
+    };
+    assert_eq!(begins(vec![late(10, 0), lost_at(10)]), Some(10));
+    assert_eq!(begins(vec![late(10, 5), lost_at(10)]), Some(5), "what came next may have been sent five seconds ago");
+    assert_eq!(begins(vec![late(10, 0), lost_at(11)]), Some(10), "the last bytes may have lain there for that second");
+    assert_eq!(begins(vec![late(10, 0), lost_at(300)]), Some(300), "a quiet pair is not minutes of gap");
+    assert_eq!(begins(vec![late(10, 5), lost_at(300)]), Some(295));
+    assert_eq!(begins(vec![late(4_000, 3_600), lost_at(4_000)]), Some(4_000), "another clock, not a long way");
+    assert_eq!(begins(vec![late(10, -5), lost_at(10)]), Some(10), "a venue whose clock is ahead");
+    let killed = Fed::new().take([live("A", "trade", 1), late(10, 5)]).killed();
+    let down = killed.events().into_iter().find_map(|record| match record.event.body {
+        Body::Gap(gap) => Some(gap.from),
+        _ => None,
+    });
+    assert_eq!(down, Some(at(5)));
+}
+
+#[test]
+fn a_hole_in_trade_ids_behind_an_outage_begins_with_it() {
+    let hole = |from: i64, to: i64| Intake::Hole {
+        source: "k".into(),
+        venue: "kraken".into(),
+        symbol: "A".into(),
+        channel: "trade".into(),
+        cause: GapCause::Sequence,
+        from: at(from),
+        to: at(to),
+        missing: Some(2),
+        ids: Some((2, 3)),
+        detail: "ids 2 to 3".into(),
+    };
+    let sequence = |fed: &Fed| -> Vec<UnixNanos> {
+        let of = |record: Record| match record.event.body {
+            Body::Gap(gap) if gap.cause == GapCause::Sequence && gap.state == GapState::Closed => Some(gap.from),
+            _ => None,
+        };
+        fed.events().into_iter().filter_map(of).collect()
+    };
+    let quiet = Fed::new().take([
+        live("A", "trade", 1),
+        frame(vec![trade("A", 1)]),
+        lost(None, GapCause::Session, 5_000),
+        live("A", "trade", 5_010),
+    ]);
+    let fed = quiet.take([hole(1, 5_011), hole(5_020, 5_030)]);
+    assert_eq!(sequence(&fed), [at(5_000), at(5_020)], "it was whole until the line was cut; later holes begin later");
+}
+
+/// A disk whose syncs wait while the gate is shut.
+#[derive(Clone, Debug)]
+struct Hanging(Arc<std::sync::Mutex<()>>);
+
+#[derive(Debug)]
+struct HangingFile(Arc<dyn StorageFile>, Hanging);
+
+impl Storage for Hanging {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(HangingFile(Disk.open(path, create)?, self.clone())))
+    }
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        Disk.open_read(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list(dir)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir_all(dir)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        Disk.lock(path)
+    }
+}
+
+impl StorageFile for HangingFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at(buf, at)
+    }
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<usize> {
+        self.0.write_at(buf, at)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        drop(self.1.0.lock().unwrap());
+        self.0.sync_data()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.0.len_bytes()
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_answer_stops_the_pulse() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Hanging(Arc::default());
+    let (log, _) = Log::open(Arc::new(disk.clone()), dir.path(), Options::default()).unwrap();
+    let (recorder, watches) = Recorder::new(log, Restored::default(), Settings::of(dir.path())).unwrap();
+    let (to_recorder, intake) = mpsc::channel(1_024);
+    let recording = std::thread::spawn(move || recorder.run(intake));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let pulse = |what: &str, wanted: &dyn Fn(Duration) -> bool| {
+        while !wanted(watches.pulse.silence()) {
+            assert!(Instant::now() < deadline, "{what}: silent for {:?}", watches.pulse.silence());
+            // As the deck does once a second; a full queue is the recorder's own affair.
+            let _ = to_recorder.try_send(Intake::Maintain);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    pulse("it turns", &|silence| silence < Duration::from_millis(200));
+    let gate = disk.0.lock().unwrap();
+    to_recorder.blocking_send(frame(vec![trade("A", 1)])).unwrap();
+    pulse("it hangs", &|silence| silence > Duration::from_millis(1_500));
+    drop(gate);
+    pulse("it turns again", &|silence| silence < Duration::from_millis(200));
+    drop(to_recorder);
+    recording.join().unwrap().unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod control;
 mod judge;
+mod ledger;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -82,10 +83,13 @@ fn whatever_was_sent_is_on_the_tape_once_and_in_order_or_in_a_gap_however_the_de
         }
     }
 
-    // Stopped in order, the last process leaves nothing to excuse but what came after it.
+    // Stopped in order, the last process leaves nothing to excuse but what came after it: every gap is closed.
     let deck = bench.start();
-    std::thread::sleep(LATEST_KILL);
-    let ended = bench.stop(deck).and_then(|()| bench.read_again());
+    let ended = bench
+        .wait_until_all_is_whole()
+        .and_then(|()| bench.stop(deck))
+        .and_then(|()| bench.judge.all_closed())
+        .and_then(|()| bench.read_again());
     let found = bench.judge.found;
     ended.unwrap_or_else(|error| panic!("seed {seed}, after the last cycle: {error}"));
     eprintln!("{cycles} kills in {:?}: {found:?}", begun.elapsed());
@@ -174,19 +178,42 @@ impl Bench {
         for (seq, hash) in deck.reader.join().unwrap() {
             self.judge.witness(seq, hash);
         }
-        // The log is entered before the bytes go out: what the deck can have is here.
-        for entry in self.fake.log().take() {
-            self.judge.told_by(&entry);
-        }
+        self.catch_up()?;
+        self.judge.end_of_tape()
+    }
+
+    /// Judges what has come to stand on the tape.
+    fn catch_up(&mut self) -> Result<(), String> {
         let mut reader = Reader::open(Arc::new(Disk), &self.tape(), Start::Seq(self.judge.next_seq()))
             .map_err(|error| error.to_string())?;
+        let mut records = Vec::new();
         while let Some(item) = reader.next().map_err(|error| error.to_string())? {
             match item {
-                Item::Record(record) => self.judge.record(record.seq, record.payload)?,
+                Item::Record(record) => records.push((record.seq, record.payload.to_vec())),
                 Item::Hole(hole) => return Err(format!("{hole:?}")),
             }
         }
-        self.judge.end_of_tape()
+        // The log is entered before the bytes go out, and taken after the tape was read: what the deck can have is here.
+        for entry in self.fake.log().take() {
+            self.judge.told_by(&entry);
+        }
+        records.into_iter().try_for_each(|(seq, payload)| self.judge.record(seq, &payload))
+    }
+
+    /// Until each subscription has its gaps closed and a record behind them, twice in a row: a fault that was
+    /// injected while nobody listened strikes late.
+    fn wait_until_all_is_whole(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        let mut whole = 0;
+        while whole < 2 {
+            self.catch_up()?;
+            whole = if self.judge.all_flow() { whole + 1 } else { 0 };
+            if begun.elapsed() > PATIENCE {
+                return self.judge.all_closed().and(Err("a subscription does not come back".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 
     /// Reads the whole tape once more: no crash has changed what was there before it.

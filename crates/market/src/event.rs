@@ -24,6 +24,16 @@ pub struct Event {
     pub body: Body,
 }
 
+impl Event {
+    /// The earlier of the venue's time and ours: what comes next may bear a time as early as this, and no earlier.
+    /// A venue time that cannot be one counts for nothing.
+    #[must_use]
+    pub fn earliest(&self) -> UnixNanos {
+        let told = self.ts_event.filter(|ts_event| !is_absurd(*ts_event, self.ts_recv));
+        told.map_or(self.ts_recv, |ts_event| ts_event.min(self.ts_recv))
+    }
+}
+
 /// An event with its place on the tape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -575,7 +585,8 @@ pub struct Gap {
     pub cause: GapCause,
     /// What was being received, e.g. `book`; empty = everything of the symbol.
     pub channel: SmolStr,
-    /// Receive time of the last moment the feed was known to be whole.
+    /// The last moment at which the feed was known to be whole, by the earlier of our clock and the venue's: nothing
+    /// that is missing is of an earlier time.
     pub from: UnixNanos,
     /// Receive time of the ack or snapshot that ended it; `None` while open.
     pub to: Option<UnixNanos>,

@@ -59,7 +59,7 @@ pub struct Books {
 struct Kept {
     /// `None` after a break.
     book: Option<Book>,
-    /// Receive time of the last update after which the book was the venue's.
+    /// When the book was last the venue's, by the earlier of its clock and ours.
     whole_at: UnixNanos,
     /// Breaks in a row, each soon after the one before.
     breaks: u32,
@@ -74,15 +74,15 @@ impl Books {
         Books { depth, policy, kept: HashMap::new() }
     }
 
-    /// Applies an update that arrived at `ts_recv` and compares checksums.
-    pub fn apply(&mut self, symbol: &SmolStr, update: &BookUpdate, ts_recv: UnixNanos) -> Verdict {
+    /// Applies an update of that time, as [`tapedeck_market::Event::earliest`] has it, and compares checksums.
+    pub fn apply(&mut self, symbol: &SmolStr, update: &BookUpdate, at: UnixNanos) -> Verdict {
         if update.snapshot {
             if self.kept.len() >= SYMBOLS && !self.kept.contains_key(symbol) {
                 return Verdict::Adrift;
             }
             let kept = self.kept.entry(symbol.clone()).or_insert_with(|| Kept {
                 book: None,
-                whole_at: ts_recv,
+                whole_at: at,
                 breaks: 0,
                 broken_at: None,
                 suspect: false,
@@ -100,11 +100,11 @@ impl Books {
         if let Some(theirs) = theirs {
             let ours = book.kraken_checksum();
             if ours != theirs {
-                return kept.mismatch(self.policy, ours, theirs, ts_recv);
+                return kept.mismatch(self.policy, ours, theirs, at);
             }
         }
         kept.suspect = false;
-        kept.whole_at = ts_recv;
+        kept.whole_at = at;
         if update.snapshot { Verdict::Fresh } else { Verdict::Whole }
     }
 
@@ -135,16 +135,16 @@ impl Books {
 }
 
 impl Kept {
-    fn mismatch(&mut self, policy: Policy, ours: u32, theirs: u32, ts_recv: UnixNanos) -> Verdict {
+    fn mismatch(&mut self, policy: Policy, ours: u32, theirs: u32, at: UnixNanos) -> Verdict {
         if policy == Policy::Warn {
             let first = !self.suspect;
             self.suspect = true;
             return if first { Verdict::Suspect { ours, theirs } } else { Verdict::Whole };
         }
         self.book = None;
-        let again = self.broken_at.is_some_and(|at| ts_recv.saturating_since(at) < FORGIVEN_AFTER);
+        let again = self.broken_at.is_some_and(|before| at.saturating_since(before) < FORGIVEN_AFTER);
         self.breaks = if again { self.breaks.saturating_add(1) } else { 1 };
-        self.broken_at = Some(ts_recv);
+        self.broken_at = Some(at);
         // The first break is asked for again at once: most are one lost message.
         let pause = match self.breaks {
             1 => Duration::ZERO,

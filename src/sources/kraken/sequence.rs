@@ -16,14 +16,14 @@ pub(in crate::sources) struct TradeIds {
 #[derive(Clone, Copy, Debug)]
 struct Newest {
     id: u64,
-    /// Receive time up to which trades were whole.
+    /// When trades were whole: its venue time, or its receive time where that is earlier.
     whole_at: UnixNanos,
 }
 
 /// Ids that were passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sources) struct Jump {
-    /// Receive time up to which trades were whole.
+    /// Up to when trades were whole.
     pub(in crate::sources) from: UnixNanos,
     pub(in crate::sources) missing: u64,
     /// The ids on both sides of the hole.
@@ -32,21 +32,21 @@ pub(in crate::sources) struct Jump {
 }
 
 impl TradeIds {
-    /// Takes over what the tape knows. What lies between its end and `now`, where it does not
-    /// continue, is the recorder's gap; a jump found later begins here.
-    pub(in crate::sources) fn resume(&mut self, last_ids: &HashMap<SmolStr, u64>, now: UnixNanos) {
-        for (symbol, &id) in last_ids {
-            let newest = self.newest.entry(symbol.clone()).or_insert(Newest { id, whole_at: now });
-            newest.id = newest.id.max(id);
+    /// Takes over what the tape knows: the last id of each symbol, and when that trade was. What was seen beyond it
+    /// and did not reach the tape is missing like everything else.
+    pub(in crate::sources) fn resume(&mut self, last: &HashMap<SmolStr, (u64, UnixNanos)>) {
+        for (symbol, &(id, whole_at)) in last {
+            self.newest.insert(symbol.clone(), Newest { id, whole_at });
         }
     }
 
     /// Takes one trade in the order of arrival and tells whether ids before it are missing. An older id
-    /// than the newest (history sent again, a late trade) is no news.
-    pub(in crate::sources) fn take(&mut self, symbol: &SmolStr, id: u64, ts_recv: UnixNanos) -> Option<Jump> {
+    /// than the newest (history sent again, a late trade) is no news. `whole_at`: the venue's time of the trade, as
+    /// those that come next may be of that time too; the receive time where that is earlier.
+    pub(in crate::sources) fn take(&mut self, symbol: &SmolStr, id: u64, whole_at: UnixNanos) -> Option<Jump> {
         let Some(newest) = self.newest.get_mut(symbol) else {
             if self.newest.len() < SYMBOLS {
-                self.newest.insert(symbol.clone(), Newest { id, whole_at: ts_recv });
+                self.newest.insert(symbol.clone(), Newest { id, whole_at });
             }
             return None;
         };
@@ -55,7 +55,7 @@ impl TradeIds {
         }
         let missing = id - newest.id - 1;
         let jump = Jump { from: newest.whole_at, missing, before: newest.id, after: id };
-        *newest = Newest { id, whole_at: ts_recv };
+        *newest = Newest { id, whole_at };
         (missing > 0).then_some(jump)
     }
 
@@ -95,10 +95,11 @@ mod tests {
     fn a_restart_goes_on_from_the_tape() {
         let mut ids = TradeIds::default();
         let at = UnixNanos::from_secs;
-        ids.resume(&HashMap::from([(BTC, 100)]), at(50));
+        ids.resume(&HashMap::from([(BTC, (100, at(50)))]));
         assert_eq!(ids.take(&BTC, 99, at(51)), None, "history");
         assert_eq!(ids.take(&BTC, 102, at(52)), Some(Jump { from: at(50), missing: 1, before: 100, after: 102 }));
-        ids.resume(&HashMap::from([(BTC, 90)]), at(53));
-        assert_eq!(ids.take(&BTC, 103, at(54)), None, "what was seen since counts more");
+        ids.resume(&HashMap::from([(BTC, (90, at(40)))]));
+        let jump = Jump { from: at(40), missing: 12, before: 90, after: 103 };
+        assert_eq!(ids.take(&BTC, 103, at(54)), Some(jump), "what did not reach the tape is missing");
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Feed<'a> {
         names: Option<BoxFuture<'a, anyhow::Result<Names>>>,
     ) -> Feed<'a> {
         let now = now();
-        memory.ids.resume(&out.resume().last_trade_ids, UnixNanos::now());
+        memory.ids.resume(&out.resume().last_trades);
         memory.candles.resume(&out.resume().positions);
         let ctx = Ctx { source: out.source().clone(), venue: out.venue().clone() };
         let books = Books::new(config.book_depth, config.checksum);
@@ -242,14 +242,14 @@ impl<'a> Feed<'a> {
             Body::Trade(trade) => trade.id.as_ref().and_then(|id| id.parse::<u64>().ok()),
             _ => None,
         };
-        let mut ids: Vec<(u64, &SmolStr)> = events.iter().filter_map(|e| id(e).map(|id| (id, &e.symbol))).collect();
+        let mut ids: Vec<_> = events.iter().filter_map(|e| id(e).map(|id| (id, &e.symbol, e.earliest()))).collect();
         // The order within a frame is the venue's business: only what a whole frame leaves out is missing.
         ids.sort_unstable();
-        for (id, symbol) in ids {
+        for (id, symbol, whole_at) in ids {
             if self.subs.get_mut(&(Channel::Trade, symbol.clone())).is_none() {
                 continue;
             }
-            if let Some(jump) = self.memory.ids.take(symbol, id, ts_recv) {
+            if let Some(jump) = self.memory.ids.take(symbol, id, whole_at) {
                 let ids = (jump.before + 1, jump.after - 1);
                 self.out.ids_missing(symbol.clone(), Channel::Trade.name(), jump.from, ts_recv, ids).await?;
             }
@@ -272,14 +272,14 @@ impl<'a> Feed<'a> {
 
     async fn book_updates(&mut self, events: &mut [Event], ts_recv: UnixNanos, now: Instant) -> anyhow::Result<()> {
         for event in events {
-            let snapshot = is_snapshot(event);
+            let (snapshot, whole_at) = (is_snapshot(event), event.earliest());
             let Body::Book(update) = &mut event.body else { continue };
             update.depth = Some(self.config.book_depth);
             let key = (Channel::Book, event.symbol.clone());
             // Of a symbol that was never asked for: recorded, but no book of ours.
             let Some(sub) = self.subs.get_mut(&key) else { continue };
             sub.heard(snapshot, now);
-            let verdict = self.books.apply(&event.symbol, update, ts_recv);
+            let verdict = self.books.apply(&event.symbol, update, whole_at);
             match verdict {
                 // A book is whole from its snapshot on, not from the ack.
                 Verdict::Fresh => self.out.live(key.1, Channel::Book.name(), ts_recv).await?,

@@ -13,16 +13,24 @@
 //! nothing is missing without a word. Trades are known by their ids as well, because a venue sends
 //! its last trades again to whoever comes back: an id may be sent often and stand on the tape once.
 //!
+//! The word must be true. The venue's time of what is missing lies inside a gap of its place, `from` to `to`;
+//! a gap begins no earlier than the newest record before it, and ends with an ack or a snapshot that was
+//! sent, before anything of the new subscription is recorded; it opens once and closes once; a hole in trade
+//! ids says how many there are; and what was sent before something that stands on the tape does not stay
+//! behind it for ever ([`ledger`]).
+//!
 //! Beside that, what a reader was once shown must be there after every crash, unchanged and in its
 //! place: that is what a durable record is.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tapedeck_market::{Body, Event, GapState, Level, wire};
+use tapedeck_market::{Body, Event, GapState, Level, UnixNanos, wire};
 use tapedeck_testkit::kraken::Sent;
+
+use super::ledger::{Ledger, TOLERANCE};
 
 /// An item in one spelling, whichever side it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub(super) struct Told {
     pub(super) symbol: String,
     pub(super) channel: &'static str,
     pub(super) trade_id: Option<u64>,
+    /// The venue's time.
+    pub(super) at: UnixNanos,
     pub(super) text: String,
 }
 
@@ -37,9 +47,7 @@ pub(super) struct Told {
 struct Key {
     /// Sent, and not yet met on the tape.
     pending: VecDeque<Told>,
-    open_gaps: HashSet<u64>,
-    /// A gap was open since the last record.
-    excused: bool,
+    ledger: Ledger,
     last_trade_id: u64,
     /// A record of it stands on the tape.
     begun: bool,
@@ -62,6 +70,8 @@ pub(super) struct Judge {
     witnessed: BTreeMap<u64, u64>,
     /// Hash of each record, by seq from 1.
     hashes: Vec<u64>,
+    /// The highest venue time of the items that stand on the tape.
+    newest: Option<UnixNanos>,
     pub(super) found: Found,
 }
 
@@ -77,16 +87,34 @@ impl Judge {
         if let Some(told) = sent(entry) {
             self.told(told);
         }
+        // A book is whole from its snapshot on, everything else from its ack.
+        let delivers = if entry.channel == "book" { "snapshot" } else { "ack" };
+        if matches!(entry.channel, "book" | "trade" | "ticker") && entry.kind == delivers && entry.delivered.is_sent() {
+            self.acked(&entry.symbol, entry.channel, UnixNanos(entry.ts_ns));
+        }
     }
 
     /// A reader was shown a record while the deck ran.
     pub(super) fn witness(&mut self, seq: u64, hash: u64) {
-        self.witnessed.insert(seq, hash);
+        let judged = usize::try_from(seq).ok().and_then(|seq| self.hashes.get(seq.checked_sub(1)?));
+        if judged != Some(&hash) {
+            self.witnessed.insert(seq, hash);
+        }
     }
 
     /// The seq of the next record to be read.
     pub(super) fn next_seq(&self) -> u64 {
         self.hashes.len() as u64 + 1
+    }
+
+    /// As [`Judge::told_by`], of an ack.
+    pub(super) fn acked(&mut self, symbol: &str, channel: &str, at: UnixNanos) {
+        self.keys.entry((symbol.to_owned(), channel.to_owned())).or_default().ledger.acked(at);
+    }
+
+    /// The id of the last trade on the tape; 0 for none.
+    pub(super) fn last_trade_id(&self, symbol: &str) -> u64 {
+        self.keys.get(&(symbol.to_owned(), "trade".to_owned())).map_or(0, |key| key.last_trade_id)
     }
 
     /// Subscriptions of which something stands on the tape.
@@ -106,23 +134,45 @@ impl Judge {
         self.hashes.push(hash);
         let event = wire::decode(payload).map_err(|error| format!("seq {seq}: {error}"))?;
         if let Body::Gap(gap) = &event.body {
-            self.note_gap(&event.symbol, &gap.channel, gap.id, gap.state);
-            return Ok(());
+            self.found.gaps += u64::from(gap.state == GapState::Open);
+            let key = (event.symbol.to_string(), gap.channel.to_string());
+            // Of a channel that is not judged: its list and its own orders.
+            let Some(key) = self.keys.get_mut(&key) else { return Ok(()) };
+            let noted = key.ledger.note(seq, &event, gap, self.newest);
+            return noted.map_err(|error| format!("seq {seq}: {} {}: {error}: {gap:?}", event.symbol, gap.channel));
         }
         match on_tape(&event) {
-            Some(told) => self.meet(&told).map_err(|error| format!("seq {seq}: {error}")),
+            Some(told) => self.meet(&told, event.ts_recv).map_err(|error| format!("seq {seq}: {error}")),
             None => Ok(()),
         }
     }
 
-    /// The tape was read to its end after a crash: what a reader was shown must have been among it.
+    /// The tape was read to its end after a crash: what a reader was shown must have been among it, and what a
+    /// socket carried before something that stands there must not be missing.
     pub(super) fn end_of_tape(&self) -> Result<(), String> {
-        match (self.witnessed.len(), self.witnessed.first_key_value()) {
-            (missing, Some((seq, _))) => {
-                Err(format!("{missing} records that a reader was shown are gone, the first is seq {seq}"))
-            }
-            _ => Ok(()),
+        if let (missing, Some((seq, _))) = (self.witnessed.len(), self.witnessed.first_key_value()) {
+            return Err(format!("{missing} records that a reader was shown are gone, the first is seq {seq}"));
         }
+        let Some(newest) = self.newest else { return Ok(()) };
+        for ((symbol, channel), key) in self.keys.iter().filter(|(_, key)| key.begun) {
+            let passed_over =
+                |sent: &&Told| sent.at < newest - TOLERANCE && key.is_news(sent) && !key.ledger.excuses(sent.at);
+            if let Some(sent) = key.pending.iter().find(passed_over) {
+                return Err(format!("{symbol} {channel} of {} is missing behind {newest}: {}", sent.at, sent.text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every subscription delivers again: no gap is open.
+    pub(super) fn all_closed(&self) -> Result<(), String> {
+        let open = self.keys.iter().find_map(|(key, state)| state.ledger.open_gap().map(|gap| (key, gap)));
+        open.map_or(Ok(()), |((symbol, channel), gap)| Err(format!("{symbol} {channel}: never closed: {gap:?}")))
+    }
+
+    /// Whether something was recorded of each subscription behind its last gap.
+    pub(super) fn all_flow(&self) -> bool {
+        self.keys.values().all(|key| key.begun && key.ledger.flows())
     }
 
     /// The tape is read a second time from its beginning: it must be what it was.
@@ -134,21 +184,8 @@ impl Judge {
         }
     }
 
-    fn note_gap(&mut self, symbol: &str, channel: &str, id: u64, state: GapState) {
-        self.found.gaps += u64::from(state == GapState::Open);
-        for ((of_symbol, of_channel), key) in &mut self.keys {
-            let concerns = (symbol.is_empty() || symbol == of_symbol) && (channel.is_empty() || channel == of_channel);
-            if concerns && state == GapState::Open {
-                key.open_gaps.insert(id);
-                key.excused = true;
-            } else if concerns {
-                key.open_gaps.remove(&id);
-            }
-        }
-    }
-
-    fn meet(&mut self, told: &Told) -> Result<(), String> {
-        let Told { symbol, channel, trade_id, text } = told;
+    fn meet(&mut self, told: &Told, ts_recv: UnixNanos) -> Result<(), String> {
+        let Told { symbol, channel, trade_id, at: sent_at, text } = told;
         let name = format!("{symbol} {channel}");
         let Some(key) = self.keys.get_mut(&(symbol.clone(), (*channel).to_owned())) else {
             return Err(format!("{name} was never sent"));
@@ -161,19 +198,31 @@ impl Judge {
         let Some(at) = key.pending.iter().position(|sent| sent == told) else {
             return Err(format!("{name} was not sent, or not any more: {text}"));
         };
-        // Trades that were sent again and stand on the tape already are not missing.
-        let last_id = key.last_trade_id;
-        let missing =
-            key.pending.drain(..=at).take(at).filter(|sent| sent.trade_id.is_none_or(|id| id > last_id)).count();
-        if missing > 0 && !key.excused {
-            return Err(format!("{missing} of {name} are missing, and no gap says so, before {text}"));
+        let missing: Vec<Told> = {
+            let before: Vec<Told> = key.pending.drain(..=at).take(at).collect();
+            before.into_iter().filter(|sent| key.is_news(sent)).collect()
+        };
+        if let Some(first) = missing.iter().find(|sent| !key.ledger.excuses(sent.at)) {
+            let (count, at, gaps) = (missing.len(), first.at, key.ledger.excuses_in_words());
+            return Err(format!(
+                "{count} of {name} are missing, and no gap says so, from {at} on, {gaps}, before {text}"
+            ));
         }
-        key.excused = !key.open_gaps.is_empty();
+        let ids_missing = trade_id.filter(|_| key.begun).map(|id| id - key.last_trade_id - 1);
+        key.ledger.met(ts_recv, *sent_at, ids_missing).map_err(|error| format!("{name}: {error}, before {text}"))?;
         key.last_trade_id = trade_id.unwrap_or(key.last_trade_id);
         key.begun = true;
+        self.newest = self.newest.max(Some(*sent_at));
         self.found.items += 1;
-        self.found.in_gaps += missing as u64;
+        self.found.in_gaps += missing.len() as u64;
         Ok(())
+    }
+}
+
+impl Key {
+    /// Trades that were sent again and stand on the tape already are not missing.
+    fn is_news(&self, sent: &Told) -> bool {
+        sent.trade_id.is_none_or(|id| id > self.last_trade_id)
     }
 }
 
@@ -220,10 +269,11 @@ fn sent(entry: &Sent) -> Option<Told> {
         return None;
     }
     let item = entry.item.get();
-    let text = match entry.channel {
+    let (timestamp, text) = match entry.channel {
         "trade" => {
             let trade: TradeItem<'_> = serde_json::from_str(item).expect("the fake writes its own shape");
-            format!("{} {} {} {} {}", trade.side, trade.price, trade.qty, trade.trade_id, nanos(trade.timestamp))
+            let TradeItem { side, price, qty, trade_id, timestamp } = trade;
+            (timestamp.to_owned(), format!("{side} {price} {qty} {trade_id} {}", nanos(timestamp)))
         }
         "book" => {
             let book: BookItem<'_> = serde_json::from_str(item).expect("the fake writes its own shape");
@@ -231,16 +281,20 @@ fn sent(entry: &Sent) -> Option<Told> {
                 levels.iter().map(|level| format!("{}x{}", level.price, level.qty)).collect::<Vec<_>>().join(" ")
             };
             let (bids, asks) = (side(&book.bids), side(&book.asks));
-            format!("{} {bids} | {asks} | {} {}", entry.kind == "snapshot", book.checksum, nanos(book.timestamp))
+            let (snapshot, at) = (entry.kind == "snapshot", nanos(book.timestamp));
+            (book.timestamp.to_owned(), format!("{snapshot} {bids} | {asks} | {} {at}", book.checksum))
         }
         "ticker" => {
             let fields: HashMap<&str, &RawValue> = serde_json::from_str(item).expect("the fake writes its own shape");
             let numbers = TICKER.map(|name| fields[name].get());
-            format!("{} {}", numbers.join(" "), nanos(fields["timestamp"].get().trim_matches('"')))
+            let timestamp = fields["timestamp"].get().trim_matches('"');
+            (timestamp.to_owned(), format!("{} {}", numbers.join(" "), nanos(timestamp)))
         }
         _ => return None,
     };
-    Some(Told { symbol: entry.symbol.to_string(), channel: entry.channel, trade_id: entry.trade_id, text })
+    let at: jiff::Timestamp = timestamp.parse().expect("the fake writes its own times");
+    let at = UnixNanos(i64::try_from(at.as_nanosecond()).expect("the fake lives in our time"));
+    Some(Told { symbol: entry.symbol.to_string(), channel: entry.channel, trade_id: entry.trade_id, at, text })
 }
 
 /// A record of the tape, if it is of a channel that is judged.
@@ -282,7 +336,7 @@ fn on_tape(event: &Event) -> Option<Told> {
         }
         _ => return None,
     };
-    Some(Told { symbol: event.symbol.to_string(), channel, trade_id, text })
+    Some(Told { symbol: event.symbol.to_string(), channel, trade_id, at: event.ts_event?, text })
 }
 
 /// The venue's microseconds with the three digits that the tape has more.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tapedeck::intake::{Intake, Resume};
-use tapedeck_market::{Body, Flags, GapCause, SmolStr};
+use tapedeck_market::{Body, Flags, GapCause, SmolStr, UnixNanos};
 use tapedeck_testkit::kraken::{FakeKraken, Handle, Sent};
 
 use super::desk::{Desk, PATIENCE, acks, acks_of, events_of, fault, is_live, sessions};
@@ -165,7 +165,8 @@ async fn a_trade_lost_on_the_way_is_a_hole_that_knows_its_size() {
 #[tokio::test]
 async fn a_new_session_goes_on_from_the_ids_on_the_tape() {
     let fake = fake(300).await;
-    let resume = Resume { last_trade_ids: [(SmolStr::from("BTC/USD"), 3)].into(), ..Resume::default() };
+    let resume =
+        Resume { last_trades: [(SmolStr::from("BTC/USD"), (3, UnixNanos::now()))].into(), ..Resume::default() };
     let mut desk = Desk::resume(&fake, PAIRS, resume);
     let hole = desk.until("a hole", |message| matches!(message, Intake::Hole { .. })).await;
     let Intake::Hole { symbol, detail, .. } = hole else { panic!("{hole:?}") };

@@ -39,6 +39,9 @@ pub const MAX_DEPTH: usize = 32;
 /// Fields of the event itself.
 const EVENT_FIELDS: u32 = 10;
 
+/// Between schema and origin: source, venue, symbol, the two times and the flags.
+const FIELDS_BEFORE_ORIGIN: usize = 6;
+
 /// Room for a trade, quote or small book: one allocation into an empty vector.
 const TYPICAL_BYTES: usize = 160;
 
@@ -105,6 +108,33 @@ pub fn decode(bytes: &[u8]) -> Result<Event, WireError> {
         input.skip()?;
     }
     if input.is_empty() { Ok(event) } else { Err(input.unexpected("the end of the event")) }
+}
+
+/// The kind of an event, read without the rest of it: for whoever looks for few among many. It says nothing about
+/// whether the rest can be read.
+///
+/// # Errors
+/// As [`decode`], as far as the kind.
+pub fn kind(bytes: &[u8]) -> Result<Kind, WireError> {
+    let mut input = Reader::new(bytes);
+    let fields = input.array()?;
+    if fields == 0 {
+        return Err(input.unexpected("an event's array"));
+    }
+    let schema = input.uint()?;
+    if schema > u64::from(SCHEMA) {
+        return Err(WireError::Schema { found: schema });
+    }
+    if fields < EVENT_FIELDS {
+        return Err(WireError::Unexpected { at: 0, expected: "an event's array of ten fields" });
+    }
+    for _ in 0..FIELDS_BEFORE_ORIGIN {
+        input.scalar()?;
+    }
+    if !input.nil()? {
+        input.skip()?;
+    }
+    Ok(Kind(u16::take(&mut input)?))
 }
 
 fn put_body(body: &Body, out: &mut Vec<u8>) {

@@ -301,6 +301,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Steps over one value that is no array and no map.
+    #[inline]
+    pub(super) fn scalar(&mut self) -> Result<(), WireError> {
+        let start = *self;
+        if self.head()? == 0 { Ok(()) } else { Err(start.unexpected("a value without others in it")) }
+    }
+
     /// Steps over a scalar, or over the head of an array or map, and tells how many values are in it.
     fn head(&mut self) -> Result<u64, WireError> {
         let (skip, inside) = match self.peek()? {

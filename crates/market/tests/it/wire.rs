@@ -60,6 +60,7 @@ proptest! {
         prop_assert_eq!(&again, &event);
         // Decimals are equal by value; their text must be the same too.
         prop_assert_eq!(format!("{again:?}"), format!("{event:?}"));
+        prop_assert_eq!(wire::kind(&bytes), Ok(event.body.kind()));
         prop_assert_eq!(encoded(&again), bytes);
     }
 
@@ -73,7 +74,10 @@ proptest! {
 
     #[test]
     fn any_bytes_are_an_event_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = wire::decode(&bytes);
+        if let Ok(event) = wire::decode(&bytes) {
+            prop_assert_eq!(wire::kind(&bytes), Ok(event.body.kind()));
+        }
+        let _ = wire::kind(&bytes);
     }
 
     #[test]
