@@ -65,9 +65,10 @@ pub(crate) async fn serve(id: u64, stream: TcpStream, early: Vec<u8>, shared: Sh
         told_anew: false,
     };
     let outcome = tokio::select! {
+        biased;
+        () = end.cancelled() => Ok(()),
         outcome = read => outcome,
         outcome = write.run() => outcome,
-        () = end.cancelled() => Ok(()),
     };
     hub.lock().unwrap_or_else(PoisonError::into_inner).disconnect(id);
     if let Err(error) = outcome {

@@ -63,8 +63,12 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// Puts something into the queue; a client that is too far behind is cut off.
+    /// Puts something into the queue; a client that is too far behind is cut off, and hears nothing more: what came
+    /// behind a dropped message would be a hole that no cut explains.
     fn offer(&self, out: Out) {
+        if self.end.is_cancelled() {
+            return;
+        }
         if let Err(mpsc::error::TrySendError::Full(_)) = self.out.try_send(out) {
             tracing::warn!("a client is {QUEUE} messages behind and is cut off");
             self.end.cancel();
@@ -370,5 +374,27 @@ fn tell_untidily(levels: &mut Vec<Level>, dice: &mut Rng) {
         let at = dice.index(levels.len());
         let passing = Level { units: dice.between(0, 999_999), ..levels[at] };
         levels.insert(at, passing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_behind_a_message_that_found_the_queue_full() {
+        let (out, mut queue) = mpsc::channel(2);
+        let end = CancellationToken::new();
+        let conn = Conn { out, end: end.clone(), subscribed: true, playing: false, requests: (Instant::now(), 0) };
+        let raw = |n: u8| Out::Raw(Bytes::copy_from_slice(&[n]));
+        (1..=3).for_each(|n| conn.offer(raw(n)));
+        assert!(end.is_cancelled(), "a client that is too far behind is cut off");
+        let mut heard = Vec::new();
+        for n in 4..=6 {
+            heard.extend(queue.try_recv());
+            conn.offer(raw(n));
+        }
+        let heard: Vec<u8> = heard.iter().map(|out| if let Out::Raw(bytes) = out { bytes[0] } else { 0 }).collect();
+        assert_eq!(heard, [1, 2]);
     }
 }
