@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tapedeck_market::{SmolStr, UnixNanos};
 use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Item, Reader as TapeReader, Start};
 
-use crate::recorder::Restored;
+use crate::recorder::{Restored, View};
 
 /// The answer to `tapedeck status --json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -34,6 +35,12 @@ pub struct Status {
     /// Events left out by `on_full = "shed"`.
     pub shed: u64,
     pub gaps_open: usize,
+    /// The gap ledger of this process, by source and cause.
+    #[serde(default)]
+    pub gaps: Vec<Gaps>,
+    /// Since the recorder's thread took its last turn, of which it takes one a second.
+    #[serde(default)]
+    pub recorder_silent_ms: u64,
     pub sources: Vec<Source>,
     pub readers: Vec<Reader>,
     /// What reads the tape in this deck.
@@ -100,6 +107,44 @@ pub struct Service {
     pub restarts: u64,
     /// Its own figures.
     pub detail: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Gaps of one source and cause.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gaps {
+    pub source: String,
+    pub cause: String,
+    /// Opened and closed by this process.
+    pub opened: u64,
+    pub closed: u64,
+    /// Time of those that were closed, one after the other, in seconds.
+    pub lost_s: f64,
+    /// Events known to be missing, where the venue numbers them.
+    pub missing: u64,
+    /// Open now, those of an earlier process included.
+    pub open: usize,
+    /// Since when the oldest of them is open, in seconds.
+    pub open_s: Option<f64>,
+}
+
+/// The ledger's numbers: what this process noted, and what is open.
+#[must_use]
+pub fn gaps(view: &View, now: UnixNanos) -> Vec<Gaps> {
+    let mut gaps: BTreeMap<(SmolStr, &str), Gaps> = BTreeMap::new();
+    for (key, totals) in &view.gaps {
+        let of = gaps.entry(key.clone()).or_default();
+        (of.opened, of.closed, of.missing) = (totals.opened, totals.closed, totals.missing);
+        of.lost_s = totals.lost.as_secs_f64();
+    }
+    for (source, counts) in &view.sources {
+        for (&cause, &(open, since)) in &counts.open_by_cause {
+            let of = gaps.entry((source.clone(), cause)).or_default();
+            (of.open, of.open_s) = (open, Some(now.saturating_since(since).as_secs_f64()));
+        }
+    }
+    let named =
+        |((source, cause), of): ((SmolStr, &str), Gaps)| Gaps { source: source.into(), cause: cause.into(), ..of };
+    gaps.into_iter().map(named).collect()
 }
 
 /// A cursor on the tape.

@@ -1,22 +1,29 @@
 //! `tapedeck gaps`: the ledger of what is known to be missing.
 
-use std::collections::BTreeMap;
+mod ledger;
 
-use serde::Serialize;
-use tapedeck_market::{Body, Gap, GapState, SmolStr, UnixNanos};
-use tapedeck_tape::{Hole, Item, Start};
+use std::time::Duration;
+
+use tapedeck_market::{GapCause, SmolStr, UnixNanos};
+use tapedeck_tape::{Item, Reader};
 
 use crate::cli::Global;
-use crate::cli::out::Out;
+use crate::cli::out::{self, Out};
 use crate::cli::reading::{self, Filter, Where};
+use crate::config::suggest::nearest;
 use crate::config::units::show_duration;
+use ledger::{Ledger, Line, Total, Wanted, totals};
+
+/// The reader is woken; this only bounds one wait.
+const WAIT: Duration = Duration::from_secs(3_600);
 
 const EXAMPLES: &str = "\
 Examples:
   tapedeck gaps                          every gap on the tape
   tapedeck gaps --open                   what is missing right now
-  tapedeck gaps --since 1d --symbol BTC/USD
-  tapedeck gaps --json";
+  tapedeck gaps --since 1d --symbol BTC/USD --cause session,down
+  tapedeck gaps --totals --since 7d      how many, how long and how much, by symbol
+  tapedeck gaps --follow --json          what is there, then each gap as it opens and closes";
 
 /// List the gaps: what is known to be missing, since when, and why
 #[derive(Debug, clap::Args)]
@@ -26,118 +33,115 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     /// Only gaps that are not over
-    #[arg(long)]
+    #[arg(long, conflicts_with = "closed")]
     open: bool,
+    /// Only gaps that are over
+    #[arg(long)]
+    closed: bool,
+    /// Only these causes: session, stall, checksum, sequence, drop, down, overrun, disk
+    #[arg(long, value_name = "CAUSE", value_delimiter = ',', value_parser = cause)]
+    cause: Vec<GapCause>,
     /// Only gaps that were not over by then: a time, or how long ago (1d)
     #[arg(long, value_name = "TIME", value_parser = reading::moment)]
     since: Option<UnixNanos>,
+    /// Only gaps that had begun by then: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = reading::moment)]
+    until: Option<UnixNanos>,
+    /// By source and symbol: number, time lost, events known to be missing
+    #[arg(long, conflicts_with = "follow")]
+    totals: bool,
+    /// Go on: print each gap as it opens, and again as it closes
+    #[arg(short, long)]
+    follow: bool,
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
     place: Where,
 }
 
-/// A gap as the ledger has it last.
-#[derive(Clone, Debug, Serialize)]
-struct Line {
-    id: u64,
-    /// Record that says so.
-    seq: u64,
-    source: SmolStr,
-    venue: SmolStr,
-    symbol: SmolStr,
-    channel: SmolStr,
-    cause: &'static str,
-    state: &'static str,
-    /// Nanoseconds, our clock.
-    from: i64,
-    to: Option<i64>,
-    missing: Option<u64>,
-    detail: SmolStr,
-}
-
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         global.start_quiet_logs()?;
-        let (gaps, holes) = self.read(global)?;
-        if self.json {
-            for gap in &gaps {
-                out.line(serde_json::to_string(gap)?)?;
-            }
-        } else if gaps.is_empty() && out.is_terminal() {
-            out.line("no gaps")?;
+        let wanted = Wanted {
+            filter: self.filter.clone(),
+            causes: self.cause.clone(),
+            open: (self.open || self.closed).then_some(self.open),
+            since: self.since,
+            until: self.until,
+        };
+        let (ledger, reader) = Ledger::read(&self.place.dir(global)?, &wanted)?;
+        let gaps = ledger.gaps(&wanted);
+        if self.totals {
+            self.print_totals(&totals(&gaps, &wanted, UnixNanos::now()), out)?;
         } else {
-            let rows: Vec<Vec<String>> = gaps.iter().map(row).collect();
-            let headings =
-                ["ID ", "STATE", "CAUSE", "SOURCE", "SYMBOL", "CHANNEL", "FROM", "TO", "FOR ", "MISSING ", "DETAIL"];
-            out.table(&headings, &rows)?;
+            self.print(&gaps, out)?;
         }
         out.flush()?;
         // Not a gap of a feed, but missing all the same: said where it cannot spoil the list.
-        for hole in holes {
+        for hole in &ledger.holes {
             tracing::warn!(from_seq = hole.from_seq, to_seq = hole.to_seq, "records of the tape cannot be read");
         }
-        Ok(())
+        if self.follow { self.go_on(reader, ledger, &wanted, out) } else { Ok(()) }
     }
 
-    /// The last word on each gap, in the order they began, and the holes of the tape itself.
-    fn read(&self, global: &Global) -> anyhow::Result<(Vec<Line>, Vec<Hole>)> {
-        let mut reader = reading::reader(&self.place.dir(global)?, Start::Begin)?;
-        let end = reader.durable_seq();
-        let mut ledger: BTreeMap<u64, Line> = BTreeMap::new();
-        let mut holes = Vec::new();
-        // Open gaps are in the checkpoint too: retention may have taken the record that opened one.
-        let mut checkpointed = false;
-        while reader.seq() <= end {
+    fn print(&self, gaps: &[Line], out: &mut Out) -> anyhow::Result<()> {
+        if self.json {
+            return gaps.iter().try_for_each(|gap| out.line(serde_json::to_string(gap)?));
+        }
+        if gaps.is_empty() && out.is_terminal() {
+            return out.line("no gaps");
+        }
+        let rows: Vec<Vec<String>> = gaps.iter().map(row).collect();
+        let headings =
+            ["ID ", "STATE", "CAUSE", "SOURCE", "SYMBOL", "CHANNEL", "FROM", "TO", "FOR ", "MISSING ", "DETAIL"];
+        out.table(&headings, &rows)
+    }
+
+    fn print_totals(&self, totals: &[Total], out: &mut Out) -> anyhow::Result<()> {
+        if self.json {
+            return totals.iter().try_for_each(|total| out.line(serde_json::to_string(total)?));
+        }
+        if totals.is_empty() && out.is_terminal() {
+            return out.line("no gaps");
+        }
+        let rows: Vec<Vec<String>> = totals.iter().map(row_of_total).collect();
+        out.table(&["SOURCE", "SYMBOL", "GAPS ", "OPEN ", "LOST ", "MISSING ", "CAUSES"], &rows)
+    }
+
+    /// Prints the records of the ledger as they come, until nobody reads.
+    fn go_on(&self, mut reader: Reader, mut ledger: Ledger, wanted: &Wanted, out: &mut Out) -> anyhow::Result<()> {
+        out::end_with_reader()?;
+        loop {
             match reader.next()? {
-                None => break,
-                Some(Item::Hole(hole)) => holes.push(hole),
                 Some(Item::Record(record)) => {
-                    let event = reading::event(&record);
-                    if let Body::Gap(gap) = &event.body
-                        && self.filter.wants(&event.source, &event.symbol)
-                    {
-                        ledger.insert(gap.id, line(record.seq, &event, gap));
+                    if let Some(line) = ledger.take(&record, wanted).filter(|line| wanted.wants(line)) {
+                        let text = if self.json { serde_json::to_string(line)? } else { row(line).join("\t") };
+                        out.line(text)?;
                     }
                 }
-            }
-            if !checkpointed {
-                checkpointed = true;
-                for payload in reader.checkpoint() {
-                    let Ok(event) = tapedeck_market::wire::decode(payload) else { continue };
-                    if let Body::Gap(gap) = &event.body
-                        && self.filter.wants(&event.source, &event.symbol)
-                    {
-                        ledger.entry(gap.id).or_insert_with(|| line(0, &event, gap));
-                    }
+                Some(Item::Hole(hole)) => {
+                    tracing::warn!(
+                        from_seq = hole.from_seq,
+                        to_seq = hole.to_seq,
+                        "records of the tape cannot be read"
+                    );
+                }
+                None => {
+                    out.flush()?;
+                    reader.wait(WAIT)?;
                 }
             }
         }
-        let wanted = |line: &Line| {
-            let open = line.to.is_none();
-            (!self.open || open) && self.since.is_none_or(|since| line.to.is_none_or(|to| to >= since.0))
-        };
-        let mut gaps: Vec<Line> = ledger.into_values().filter(wanted).collect();
-        gaps.sort_by_key(|gap| (gap.from, gap.id));
-        Ok((gaps, holes))
     }
 }
 
-fn line(seq: u64, event: &tapedeck_market::Event, gap: &Gap) -> Line {
-    Line {
-        id: gap.id,
-        seq,
-        source: event.source.clone(),
-        venue: event.venue.clone(),
-        symbol: event.symbol.clone(),
-        channel: gap.channel.clone(),
-        cause: gap.cause.name(),
-        state: gap.state.name(),
-        from: gap.from.0,
-        to: gap.to.filter(|_| gap.state != GapState::Open).map(|to| to.0),
-        missing: gap.missing,
-        detail: gap.detail.clone(),
-    }
+fn cause(text: &str) -> Result<GapCause, String> {
+    let known = GapCause::NAMES.iter().find(|(_, name)| *name == text).map(|(cause, _)| *cause);
+    known.ok_or_else(|| {
+        let names = GapCause::NAMES.map(|(_, name)| name);
+        let near = nearest(text, names).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        format!("there is no such cause; {near}There are: {}", names.join(", "))
+    })
 }
 
 fn row(gap: &Line) -> Vec<String> {
@@ -146,21 +150,39 @@ fn row(gap: &Line) -> Vec<String> {
         text.get(..19).unwrap_or(&text).to_owned()
     };
     let until = gap.to.map_or_else(UnixNanos::now, UnixNanos);
-    let span = until.saturating_since(UnixNanos(gap.from));
-    // People do not read microseconds of an outage.
-    let span = std::time::Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-    let all = |text: &SmolStr| if text.is_empty() { "*".to_owned() } else { text.to_string() };
     vec![
         gap.id.to_string(),
         gap.state.to_owned(),
         gap.cause.to_owned(),
         gap.source.to_string(),
-        all(&gap.symbol),
-        all(&gap.channel),
+        all_if_empty(&gap.symbol),
+        all_if_empty(&gap.channel),
         seconds(gap.from),
         gap.to.map_or_else(|| "-".to_owned(), seconds),
-        show_duration(span),
+        for_people(until.saturating_since(UnixNanos(gap.from))),
         gap.missing.map_or_else(|| "-".to_owned(), |missing| missing.to_string()),
         gap.detail.to_string(),
     ]
+}
+
+fn row_of_total(total: &Total) -> Vec<String> {
+    let causes: Vec<String> = total.causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+    vec![
+        total.source.to_string(),
+        all_if_empty(&total.symbol),
+        total.gaps.to_string(),
+        total.open.to_string(),
+        for_people(total.lost()),
+        total.missing.to_string(),
+        causes.join(", "),
+    ]
+}
+
+fn all_if_empty(text: &SmolStr) -> String {
+    if text.is_empty() { "*".to_owned() } else { text.to_string() }
+}
+
+/// People do not read microseconds of an outage.
+fn for_people(span: Duration) -> String {
+    show_duration(Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
 }

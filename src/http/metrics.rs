@@ -21,6 +21,12 @@ struct OfReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfCause {
+    source: String,
+    cause: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfReader {
     reader: String,
 }
@@ -47,6 +53,7 @@ struct OfFigure {
     figure: String,
 }
 
+type Seconds<L> = Family<L, prometheus_client::metrics::counter::Counter<f64, std::sync::atomic::AtomicU64>>;
 type Counters<L> = Family<L, prometheus_client::metrics::counter::Counter>;
 
 pub(super) fn registry(status: &Status) -> Registry {
@@ -100,6 +107,7 @@ pub(super) fn registry(status: &Status) -> Registry {
     quantiles(&mut registry, "sync", "One sync of the tape, over the last seconds", &status.sync);
     sources(&mut registry, status);
     services(&mut registry, status);
+    gaps(&mut registry, status);
     let lag: Family<OfReader, Gauge> = Family::default();
     for reader in &status.readers {
         lag.get_or_create(&OfReader { reader: reader.name.clone() })
@@ -180,4 +188,28 @@ fn sources(registry: &mut Registry, status: &Status) {
     registry.register("source_subscriptions", "Subscriptions known", subscriptions);
     registry.register("source_gaps_open", "Open gaps", gaps);
     registry.register_with_unit("source_silence", "Since the last bytes", Unit::Seconds, age);
+}
+
+/// The gap ledger. Counters are of this process; what is open is of the tape.
+fn gaps(registry: &mut Registry, status: &Status) {
+    let opened: Counters<OfCause> = Family::default();
+    let missing: Counters<OfCause> = Family::default();
+    let lost: Seconds<OfCause> = Family::default();
+    let open: Family<OfCause, Gauge> = Family::default();
+    let age: Family<OfCause, Gauge<f64, std::sync::atomic::AtomicU64>> = Family::default();
+    for gaps in &status.gaps {
+        let of = OfCause { source: gaps.source.clone(), cause: gaps.cause.clone() };
+        opened.get_or_create(&of).inc_by(gaps.opened);
+        missing.get_or_create(&of).inc_by(gaps.missing);
+        lost.get_or_create(&of).inc_by(gaps.lost_s);
+        open.get_or_create(&of).set(gaps.open as i64);
+        age.get_or_create(&of).set(gaps.open_s.unwrap_or(0.0));
+    }
+    registry.register("gaps", "Gaps opened by this process", opened);
+    registry.register("gap_missing_events", "Events known to be missing, where the venue numbers them", missing);
+    registry.register_with_unit("gap_lost", "Time of closed gaps, one after the other", Unit::Seconds, lost);
+    registry.register("gap_open", "Gaps that are open", open);
+    registry.register_with_unit("gap_open_age", "Since the oldest open gap began; 0 without one", Unit::Seconds, age);
+    let silence = ConstGauge::new(status.recorder_silent_ms as f64 / 1e3);
+    registry.register_with_unit("recorder_silence", "Since the recorder's last turn", Unit::Seconds, silence);
 }

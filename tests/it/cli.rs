@@ -236,6 +236,41 @@ fn a_pause_between_two_decks_is_in_the_ledger() {
 }
 
 #[test]
+fn gaps_are_chosen_by_state_cause_symbol_and_time_and_counted() {
+    let home = recorded();
+    assert!(run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]).status.success());
+    let list = |args: &[&str]| -> Vec<Value> {
+        let output = run(home.path(), &[&["gaps", "--dir", "demo", "--json"], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", err(&output));
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = list(&[]);
+    let some = |wanted: &dyn Fn(&Value) -> bool| all.iter().filter(|gap| wanted(gap)).cloned().collect::<Vec<_>>();
+    let first = &all[0];
+    let moment = tapedeck_market::UnixNanos(first["to"].as_i64().unwrap()).to_string();
+    assert_eq!(list(&["--closed"]), some(&|gap| gap["state"] == "closed"));
+    assert_eq!(list(&["--cause", "down"]), some(&|gap| gap["cause"] == "down"));
+    assert_eq!(list(&["--cause", "disk,overrun"]), some(&|_| false));
+    assert_eq!(list(&["--symbol", "BTC/*"]), some(&|gap| gap["symbol"].as_str().unwrap().starts_with("BTC/")));
+    assert_eq!(list(&["--since", &moment]), some(&|gap| gap["to"].as_i64() >= first["to"].as_i64()));
+    assert_eq!(list(&["--until", &moment]), some(&|gap| gap["from"].as_i64() <= first["to"].as_i64()));
+    assert_eq!(list(&["--since", "2100-01-01"]), some(&|gap| gap["state"] == "open"));
+
+    let totals = list(&["--totals"]);
+    let sum = |field: &str| totals.iter().map(|total| total[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum("gaps"), all.len() as u64, "{totals:?}");
+    let btc = totals.iter().find(|total| total["symbol"] == "BTC/USD").unwrap();
+    let longest = some(&|gap| gap["symbol"] == "BTC/USD" && gap["state"] == "closed")
+        .iter()
+        .map(|gap| gap["to"].as_u64().unwrap() - gap["from"].as_u64().unwrap())
+        .max();
+    assert!(btc["lost_ns"].as_u64() >= longest, "{btc}");
+    let wrong = run(home.path(), &["gaps", "--cause", "dwon"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(err(&wrong).contains("did you mean `down`?"), "{}", err(&wrong));
+}
+
+#[test]
 fn cursors_are_listed_and_dropped() {
     use tapedeck_tape::Cursor;
     use tapedeck_tape::storage::Disk;
