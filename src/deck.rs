@@ -198,7 +198,10 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
         () = signals.stop() => end_at_once(),
     }
     serving.cancel();
-    supervise::finish("serve", served, plan.grace).await;
+    tokio::select! {
+        () = supervise::finish("serve", served, plan.grace) => {}
+        () = signals.stop() => end_at_once(),
+    }
     tracing::info!(took_ms = stopping.elapsed().as_millis() as u64, "stopped");
     summary
 }
@@ -422,6 +425,8 @@ fn status_of(
         status.duplicates = view.duplicates;
         status.shed = view.shed;
         status.gaps_open = view.sources.values().map(|counts| counts.gaps_open).sum();
+        status.gaps = status::gaps(&view, UnixNanos::now());
+        status.recorder_silent_ms = watches.pulse.silence().as_millis() as u64;
         status.sources = running.describe(&view.sources);
         status.services = services.describe();
         status.clock = status::Clock { offset_ns: view.clock_offset_ns, steps: view.clock_steps };

@@ -1,9 +1,12 @@
 //! `GET /metrics`, `/livez` and `/readyz`, on loopback unless told otherwise.
 //!
-//! Live: the process answers http; whether it records is for `/readyz` and the metrics to say. Ready: the disk takes records, and every source that could be connected is.
+//! Live: the recorder's thread turned within the last `HUNG`. It does so once a second, whatever comes or does not
+//! come, and while it waits for a full disk; what stops it is a disk that does not answer, and then a new start is
+//! the only thing left to try. Ready: the disk takes records, and every source that could be connected is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -58,8 +61,16 @@ async fn metrics_text(State(status): State<StatusOf>) -> Response {
     }
 }
 
-async fn livez() -> &'static str {
-    "ok\n"
+/// A sync that takes this long does not come back: disks time out after as many seconds, or never.
+const HUNG: Duration = Duration::from_secs(30);
+
+async fn livez(State(status): State<StatusOf>) -> Response {
+    let silent = Duration::from_millis(status().recorder_silent_ms);
+    if silent < HUNG {
+        return "ok\n".into_response();
+    }
+    let text = format!("the recorder has not turned for {} s: the disk does not answer\n", silent.as_secs());
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn readyz(State(status): State<StatusOf>) -> Response {
@@ -103,4 +114,26 @@ async fn local_host_only(
         return (StatusCode::FORBIDDEN, "asked through a foreign name or page\n").into_response();
     }
     next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn live_after(silent: Duration) -> (StatusCode, String) {
+        let silent_ms = u64::try_from(silent.as_millis()).unwrap();
+        let status: StatusOf = Arc::new(move || Status { recorder_silent_ms: silent_ms, ..Status::default() });
+        let answer = livez(State(status)).await;
+        let code = answer.status();
+        let body = axum::body::to_bytes(answer.into_body(), 1_024).await.unwrap();
+        (code, String::from_utf8(body.into()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_recorder_that_does_not_turn_is_not_live() {
+        assert_eq!(live_after(Duration::from_secs(29)).await, (StatusCode::OK, "ok\n".to_owned()));
+        let (code, text) = live_after(Duration::from_secs(31)).await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("31 s: the disk does not answer"), "{text}");
+    }
 }

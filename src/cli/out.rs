@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
+use rustix::event::{PollFd, PollFlags};
 use serde::Serialize;
 
 /// Whoever read our output is gone: time to end, quietly.
@@ -106,6 +108,33 @@ impl Out {
     pub fn flush(&mut self) -> anyhow::Result<()> {
         told(self.to.flush())
     }
+}
+
+/// From now on the process ends, quietly, when whoever reads its output goes, and not only when it next has something
+/// to say: a tape may be silent for hours. Nothing is printed any more, so there is nothing to lose.
+///
+/// # Errors
+/// No thread can be started.
+pub fn end_with_reader() -> anyhow::Result<()> {
+    let watch = || {
+        let stdout = io::stdout();
+        loop {
+            // No event is asked for: an end is told unasked, and a file has none.
+            let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+            match rustix::event::poll(&mut watched, None) {
+                Ok(_) if watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => {
+                    std::process::exit(i32::from(super::exit::OK));
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+            if watched[0].revents().contains(PollFlags::NVAL) {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("output".into()).spawn(watch).context("watching the output")?;
+    Ok(())
 }
 
 fn told(written: io::Result<()>) -> anyhow::Result<()> {

@@ -76,6 +76,9 @@ impl Args {
         };
         let looks_back = self.from.is_none() && !matches!(start, Start::Begin);
         let printed = if looks_back { self.look_back(&mut reader, until, out)? } else { 0 };
+        if until.is_none() {
+            crate::cli::out::end_with_reader()?;
+        }
         self.follow(&mut reader, until, printed, out)
     }
 

@@ -7,6 +7,7 @@ mod config;
 mod coverage;
 mod deck;
 mod demo;
+mod ending;
 mod events;
 mod examples;
 mod http;
