@@ -20,6 +20,7 @@ use tapedeck_tape::{Allocation, Entry, Log};
 #[allow(dead_code, reason = "shared with a test that uses less of it")]
 mod market;
 
+/// Trades, unless `--trades N` says otherwise.
 const TRADES: usize = 1_000_000;
 const ROUNDS: usize = 7;
 const TAPE: Uuid = Uuid::from_u128(0x1f0c_9a52_7f1e_4d2b_8c11_5a0e_66b3_94d7);
@@ -33,8 +34,10 @@ fn main() -> Result<(), Failure> {
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
+    let mut args = std::env::args().skip_while(|arg| arg != "--trades");
+    let count = args.nth(1).map_or(Ok(TRADES), |count| count.parse())?;
     let recording = market::recording().ok_or("TAPEDECK_FIXTURES is not set")?;
-    let events = market::trades(&recording, TRADES, 140, START_NS, 7);
+    let events = market::trades(&recording, count, 140, START_NS, 7);
     let records: Vec<Record> = events.into_iter().zip(1..).map(|(event, seq)| Record { seq, event }).collect();
     let dir = tempfile::tempdir()?;
     beside_polars(&records, dir.path())?;
@@ -43,9 +46,10 @@ fn main() -> Result<(), Failure> {
 }
 
 fn beside_polars(records: &[Record], dir: &Path) -> Result<(), Failure> {
+    let count = records.len() as f64;
     let batches = rows(records);
     let ours = dir.join("ours.parquet");
-    std::fs::write(&ours, to_parquet(Table::Trades, &batches, TAPE, (1, TRADES as u64))?)?;
+    std::fs::write(&ours, to_parquet(Table::Trades, &batches, TAPE, (1, records.len() as u64))?)?;
     let mut polars = Polars::start(&ours, &dir.join("polars.parquet"))?;
     let (mut building, mut writing, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -53,26 +57,27 @@ fn beside_polars(records: &[Record], dir: &Path) -> Result<(), Failure> {
         let batches = rows(records);
         building.push(begun.elapsed());
         let begun = Instant::now();
-        std::fs::write(&ours, to_parquet(Table::Trades, &batches, TAPE, (1, TRADES as u64))?)?;
+        std::fs::write(&ours, to_parquet(Table::Trades, &batches, TAPE, (1, records.len() as u64))?)?;
         writing.push(begun.elapsed());
         theirs.push(polars.write()?);
     }
     let ratios: Vec<f64> =
         theirs.iter().zip(&writing).map(|(theirs, ours)| theirs.as_secs_f64() / ours.as_secs_f64()).collect();
     let (our_bytes, their_bytes) = (size(&ours)?, polars.bytes);
-    println!("records -> rows      {:>10.0} rows/s", rate(&building));
-    println!("rows -> parquet      {:>10.0} rows/s, sorting included", rate(&writing));
-    println!("polars, the same     {:>10.0} rows/s, sorted before", rate(&theirs));
+    println!("records -> rows      {:>10.0} rows/s", rate(count, &building));
+    println!("rows -> parquet      {:>10.0} rows/s, sorting included", rate(count, &writing));
+    println!("polars, the same     {:>10.0} rows/s, sorted before", rate(count, &theirs));
     println!("ratio                {:>10.2} (target 0.7), rounds {ratios:.2?}", median(ratios.clone()));
     println!(
         "bytes                {our_bytes:>10} ours, {their_bytes} polars: {:.3} (target 1.05)",
         our_bytes as f64 / their_bytes as f64
     );
-    println!("bytes a trade        {:>10.2} in one file of {TRADES} (target 16)", our_bytes as f64 / TRADES as f64);
+    println!("bytes a trade        {:>10.2} in one file (target 16)", our_bytes as f64 / count);
     Ok(())
 }
 
 fn on_the_tape(records: &[Record], dir: &Path) -> Result<(), Failure> {
+    let count = records.len() as f64;
     let storage: Arc<dyn Storage> = Arc::new(Disk);
     for (name, compress, target) in [("tape", false, 110), ("compressed segments", true, 40)] {
         let tape = dir.join(name);
@@ -106,7 +111,7 @@ fn on_the_tape(records: &[Record], dir: &Path) -> Result<(), Failure> {
                 bytes += size(&path)?;
             }
         }
-        println!("bytes a trade        {:>10.2} in {name} (target {target})", bytes as f64 / TRADES as f64);
+        println!("bytes a trade        {:>10.2} in {name} (target {target})", bytes as f64 / count);
     }
     let begun = Instant::now();
     let options = Options { range_age: Duration::from_secs(3600), keep: Keep::everything(), ..Options::default() };
@@ -118,13 +123,10 @@ fn on_the_tape(records: &[Record], dir: &Path) -> Result<(), Failure> {
     let status = archiver.status();
     println!(
         "tape -> archive      {:>10.0} records/s, fsync included, {} files",
-        TRADES as f64 / took.as_secs_f64(),
+        count / took.as_secs_f64(),
         status.files
     );
-    println!(
-        "bytes a trade        {:>10.2} in files of one range each (target 16)",
-        status.bytes as f64 / TRADES as f64
-    );
+    println!("bytes a trade        {:>10.2} in files of one range each (target 16)", status.bytes as f64 / count);
     Ok(())
 }
 
@@ -193,8 +195,8 @@ fn size(path: &Path) -> std::io::Result<u64> {
     Ok(std::fs::metadata(path)?.len())
 }
 
-fn rate(times: &[Duration]) -> f64 {
-    TRADES as f64 / median(times.iter().map(Duration::as_secs_f64).collect())
+fn rate(count: f64, times: &[Duration]) -> f64 {
+    count / median(times.iter().map(Duration::as_secs_f64).collect())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
