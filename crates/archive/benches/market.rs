@@ -78,7 +78,7 @@ impl Pair {
         };
         self.at = (self.at + 1) % self.recorded.len();
         Event {
-            source: "kraken-spot".into(),
+            source: "kraken".into(),
             venue: "kraken".into(),
             symbol: self.symbol.clone(),
             ts_event: Some(ts_event),

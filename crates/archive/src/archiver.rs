@@ -8,11 +8,14 @@
 //! records are only read again after a crash: the archive's state says where to go on, and what lies behind that is removed
 //! first (`folder.rs`). The cursor follows; it only tells the tape what may go.
 //!
+//! The files are written by a thread of their own, while the next range is read and shown: a slow disk makes nothing late.
+//!
 //! Nothing is lost when the disk is full: the range stays open, is tried again, and grows; when it is twice as large as it
 //! should be, reading stops, and the tape holds the rest.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch, UInt32Array};
@@ -26,7 +29,7 @@ use crate::day::Day;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::file::encode;
-use crate::folder::{FileName, Folder, Part};
+use crate::folder::{FileName, Folder, Part, order};
 use crate::house::House;
 use crate::keep::Keep;
 use crate::snapshot::{Snapshot, Snapshots, TableView};
@@ -38,6 +41,8 @@ use crate::tail::TableTail;
 const TURN_RECORDS: usize = 4096;
 /// The longest wait: whoever stops the archive waits for it.
 const WAIT_MAX: Duration = Duration::from_millis(200);
+/// How often a reading that is blocked looks whether it still is.
+const BLOCKED_WAIT: Duration = Duration::from_millis(5);
 /// A disk that refuses is asked again after this, then after twice that …
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// … but at least this often.
@@ -96,6 +101,7 @@ pub struct Archiver {
     tape_id: Uuid,
     tails: Vec<TableTail>,
     range: Range,
+    closing: Option<Closing>,
     /// Records behind the last published snapshot.
     unpublished: u64,
     published_at: Instant,
@@ -121,6 +127,16 @@ impl Range {
     fn is_empty(&self) -> bool {
         self.to_seq < self.from_seq
     }
+}
+
+/// A range that is being written to files.
+#[derive(Debug)]
+struct Closing {
+    range: Range,
+    /// Its rows, by table: until they are in files they are here.
+    tables: Arc<Vec<Vec<RecordBatch>>>,
+    bytes: usize,
+    work: JoinHandle<Result<u64, Error>>,
 }
 
 /// A range could not be closed.
@@ -198,6 +214,7 @@ impl Archiver {
             tape_id,
             tails: Table::ALL.map(|table| TableTail::new(table, tape_id)).into(),
             range: Range::after(committed),
+            closing: None,
             unpublished: 0,
             published_at: Instant::now(),
             last_ts_recv: UnixNanos::now(),
@@ -238,8 +255,13 @@ impl Archiver {
         if self.unpublished > 0 && self.published_at.elapsed() >= self.options.publish_every {
             self.publish();
         }
-        if self.is_due() {
-            self.try_close()?;
+        if self.closing.as_ref().is_some_and(|closing| closing.work.is_finished()) {
+            let closed = self.finish_close();
+            self.judge(closed)?;
+        }
+        if self.closing.is_none() && self.is_due() {
+            let begun = self.begin_close();
+            self.judge(begun)?;
         }
         if at_end {
             self.wait()?;
@@ -270,46 +292,95 @@ impl Archiver {
     /// # Errors
     /// [`Error::Io`], [`Error::Parquet`]: nothing has happened; the range is open still.
     pub fn close_range(&mut self) -> Result<(), Error> {
+        self.finish_close()?;
+        self.begin_close()?;
+        self.finish_close()
+    }
+
+    /// Hands the range to a thread that writes it, and opens the next.
+    fn begin_close(&mut self) -> Result<(), Error> {
         if self.range.is_empty() {
             return Ok(());
         }
         self.publish();
-        let to_seq = self.range.to_seq;
-        let parts = self.parts()?;
-        let (count, snapshots) = (parts.len() as u64, Arc::clone(&self.snapshots));
-        self.folder.commit(parts, to_seq, |files| {
-            snapshots.publish(|snapshot| {
-                for view in &mut snapshot.tables {
-                    view.tail = Arc::default();
-                }
-                snapshot.archived_seq = to_seq;
-                for file in files {
-                    let view = &mut snapshot.tables[file.table.index()];
-                    let files = Arc::make_mut(&mut view.files);
-                    let at = files.partition_point(|known| crate::folder::order(known) < crate::folder::order(&file));
-                    files.insert(at, file);
-                }
-            });
-        })?;
-        self.tails.iter_mut().for_each(TableTail::clear);
-        self.range = Range::after(to_seq);
+        let bytes = self.tail_bytes();
+        let tables: Arc<Vec<Vec<RecordBatch>>> = Arc::new(self.tails.iter_mut().map(TableTail::take).collect());
+        self.snapshots.publish(|snapshot| {
+            snapshot.closing = std::mem::replace(&mut snapshot.open, std::array::from_fn(|_| Arc::default()));
+        });
+        let (from_seq, to_seq) = (self.range.from_seq, self.range.to_seq);
+        let range = std::mem::replace(&mut self.range, Range::after(to_seq));
+        let name = FileName { tape_id: self.tape_id, from_seq, to_seq };
+        let (folder, snapshots) = (Arc::clone(&self.folder), Arc::clone(&self.snapshots));
+        let spawned = {
+            let tables = Arc::clone(&tables);
+            thread::Builder::new()
+                .name("archive-write".to_owned())
+                .spawn(move || write(&folder, &snapshots, name, &tables))
+        };
+        match spawned {
+            Ok(work) => {
+                self.closing = Some(Closing { range, tables, bytes, work });
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen(range, tables);
+                Err(Error::io("starting a thread", Path::new("archive-write"))(error))
+            }
+        }
+    }
+
+    /// Waits for the files of the range that is being written, if there is one.
+    fn finish_close(&mut self) -> Result<(), Error> {
+        let Some(Closing { range, tables, work, .. }) = self.closing.take() else { return Ok(()) };
+        let written = work.join().unwrap_or_else(|_| {
+            Err(Error::NotOurs { what: "the thread that writes the archive's files panicked".to_owned() })
+        });
+        let files = match written {
+            Ok(files) => files,
+            Err(error) => {
+                self.reopen(range, tables);
+                return Err(error);
+            }
+        };
         self.board.update(|status| {
             status.ranges += 1;
-            status.written_files += count;
+            status.written_files += files;
         });
         self.show_files();
         // It follows with the next range: until then the tape only keeps more than it must.
-        if let Err(error) = self.cursor.commit(to_seq, &[]) {
-            tracing::warn!(seq = to_seq, error = describe(&error), "the archive's cursor could not follow");
+        if let Err(error) = self.cursor.commit(range.to_seq, &[]) {
+            tracing::warn!(seq = range.to_seq, error = describe(&error), "the archive's cursor could not follow");
         }
-        tracing::debug!(seq = to_seq, files = count, "range archived");
+        tracing::debug!(seq = range.to_seq, files, "range archived");
         Ok(())
+    }
+
+    /// A range that could not be written and what was read since are one range again.
+    fn reopen(&mut self, range: Range, tables: Arc<Vec<Vec<RecordBatch>>>) {
+        self.range.from_seq = range.from_seq;
+        self.range.records += range.records;
+        self.range.opened_at = range.opened_at;
+        let tables = Arc::try_unwrap(tables).unwrap_or_else(|shared| shared.to_vec());
+        for (tail, batches) in self.tails.iter_mut().zip(tables) {
+            tail.take_back(batches);
+            tail.flush();
+        }
+        let (tails, cut_seq) = (&self.tails, self.range.to_seq);
+        self.snapshots.publish(|snapshot| {
+            snapshot.cut_seq = cut_seq;
+            for (at, tail) in tails.iter().enumerate() {
+                snapshot.closing[at] = Arc::default();
+                snapshot.open[at] = tail.batches();
+                snapshot.join_tail(at);
+            }
+        });
     }
 
     /// Takes records in until there are no more, or enough for a turn or a range; says whether there is nothing to do.
     fn read_some(&mut self) -> Result<bool, Error> {
         for _ in 0..TURN_RECORDS {
-            if self.is_overfull() {
+            if self.is_blocked() {
                 return Ok(true);
             }
             if self.trouble.is_none() && self.range.records >= self.options.range_records {
@@ -352,7 +423,8 @@ impl Archiver {
         self.snapshots.publish(|snapshot| {
             snapshot.cut_seq = cut_seq;
             for at in changed {
-                snapshot.tables[at].tail = tails[at].batches();
+                snapshot.open[at] = tails[at].batches();
+                snapshot.join_tail(at);
             }
         });
         self.show();
@@ -384,25 +456,35 @@ impl Archiver {
             Some(trouble) => Instant::now() >= trouble.retry_at,
             None => {
                 self.range.records >= self.options.range_records
-                    || self.tail_bytes() >= self.options.tail_bytes
+                    || self.open_bytes() >= self.options.tail_bytes
                     || self.range.opened_at.is_some_and(|at| at.elapsed() >= self.options.range_age)
             }
         }
     }
 
-    /// A range that cannot be closed has grown to twice its size.
-    fn is_overfull(&self) -> bool {
-        self.range.records >= 2 * self.options.range_records || self.tail_bytes() >= 2 * self.options.tail_bytes
+    /// Nothing more can be taken in: a range that cannot be closed has grown to twice its size, or the one before it is not
+    /// written yet.
+    fn is_blocked(&self) -> bool {
+        let full = self.range.records >= self.options.range_records;
+        self.range.records >= 2 * self.options.range_records
+            || self.tail_bytes() >= 2 * self.options.tail_bytes
+            || (full && self.trouble.is_none() && self.closing.is_some())
     }
 
     fn tail_bytes(&self) -> usize {
+        let closing = self.closing.as_ref().map_or(0, |closing| closing.bytes);
+        closing + self.open_bytes()
+    }
+
+    fn open_bytes(&self) -> usize {
         self.tails.iter().map(TableTail::bytes).sum()
     }
 
-    fn try_close(&mut self) -> Result<(), Error> {
-        let error = match self.close_range() {
+    /// Decides what a range that could not be written means.
+    fn judge(&mut self, closed: Result<(), Error>) -> Result<(), Error> {
+        let error = match closed {
             Ok(()) => {
-                if self.trouble.take().is_some() {
+                if self.closing.is_none() && self.trouble.take().is_some() {
                     tracing::info!(seq = self.range.to_seq, "archiving again");
                     self.board.update(|status| status.waiting = None);
                 }
@@ -431,38 +513,60 @@ impl Archiver {
         if self.unpublished > 0 {
             left = left.min(self.options.publish_every.saturating_sub(self.published_at.elapsed()));
         }
-        if let Some(at) = self.range.opened_at {
+        if let (Some(at), None) = (self.range.opened_at, &self.closing) {
             left = left.min(self.options.range_age.saturating_sub(at.elapsed()));
         }
-        if let Some(trouble) = &self.trouble {
+        if let (Some(trouble), None) = (&self.trouble, &self.closing) {
             left = WAIT_MAX.min(trouble.retry_at.saturating_duration_since(Instant::now()));
         }
         if left.is_zero() {
             return Ok(());
         }
-        // An overfull range must not be woken by what it cannot take.
-        if self.is_overfull() {
-            std::thread::sleep(left);
+        // It must not be woken by what it cannot take.
+        if self.is_blocked() {
+            thread::sleep(left.min(BLOCKED_WAIT));
         } else if self.reader.wait(left)? == Woken::WriterGone {
-            std::thread::sleep(left.min(Duration::from_millis(50)));
+            thread::sleep(left.min(Duration::from_millis(50)));
         }
         Ok(())
     }
+}
 
-    /// The range as files: a table and a day each.
-    fn parts(&self) -> Result<Vec<Part>, Error> {
-        let name = FileName { tape_id: self.tape_id, from_seq: self.range.from_seq, to_seq: self.range.to_seq };
-        let mut parts = Vec::new();
-        for (table, tail) in Table::ALL.into_iter().zip(&self.tails).filter(|(_, tail)| !tail.is_empty()) {
-            for (day, batches) in by_day(&tail.batches()) {
-                let path = Path::new(table.name());
-                let (bytes, facts) = encode(table, &batches, self.tape_id, (name.from_seq, name.to_seq))
-                    .map_err(Error::parquet("encoding", path))?;
-                parts.push(Part { table, day, name, bytes, facts });
-            }
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        // The next one must find the folder free.
+        if let Some(closing) = self.closing.take() {
+            let _ = closing.work.join();
         }
-        Ok(parts)
     }
+}
+
+/// Makes a range's rows files, a table and a day each, and swaps them for the rows; says how many.
+fn write(folder: &Folder, snapshots: &Snapshots, name: FileName, tables: &[Vec<RecordBatch>]) -> Result<u64, Error> {
+    let mut parts = Vec::new();
+    for (table, batches) in Table::ALL.into_iter().zip(tables) {
+        for (day, batches) in by_day(batches) {
+            let (bytes, facts) = encode(table, &batches, name.tape_id, (name.from_seq, name.to_seq))
+                .map_err(Error::parquet("encoding", Path::new(table.name())))?;
+            parts.push(Part { table, day, name, bytes, facts });
+        }
+    }
+    let count = parts.len() as u64;
+    folder.commit(parts, name.to_seq, |files| {
+        snapshots.publish(|snapshot| {
+            snapshot.archived_seq = name.to_seq;
+            for at in 0..Table::COUNT {
+                snapshot.closing[at] = Arc::default();
+                snapshot.join_tail(at);
+            }
+            for file in files {
+                let files = Arc::make_mut(&mut snapshot.tables[file.table.index()].files);
+                let at = files.partition_point(|known| order(known) < order(&file));
+                files.insert(at, file);
+            }
+        });
+    })?;
+    Ok(count)
 }
 
 /// Parts batches by the UTC day of `ts_recv`.
@@ -507,7 +611,9 @@ fn first_snapshot(tape_id: Uuid, committed: u64, files: Vec<Arc<crate::snapshot:
         of_table[file.table.index()].push(file);
     }
     let tables = of_table.map(|files| TableView { files: Arc::new(files), tail: Arc::default() });
-    Snapshot { tape_id, generation: 0, cut_seq: committed, archived_seq: committed, tables }
+    let empty = || std::array::from_fn(|_| Arc::default());
+    let (cut_seq, archived_seq) = (committed, committed);
+    Snapshot { tape_id, generation: 0, cut_seq, archived_seq, tables, closing: empty(), open: empty() }
 }
 
 fn undecodable(payload: &[u8], ts_recv: UnixNanos) -> Event {

@@ -109,12 +109,25 @@ pub struct Snapshot {
     /// Every record up to this seq is in files.
     pub archived_seq: u64,
     pub(crate) tables: [TableView; Table::COUNT],
+    /// The two parts of each tail: of the range that is being written to files, and of the one behind it.
+    pub(crate) closing: [Arc<Vec<RecordBatch>>; Table::COUNT],
+    pub(crate) open: [Arc<Vec<RecordBatch>>; Table::COUNT],
 }
 
 impl Snapshot {
     #[must_use]
     pub fn table(&self, table: Table) -> &TableView {
         &self.tables[table.index()]
+    }
+
+    /// Puts a table's tail together after one of its parts has changed.
+    pub(crate) fn join_tail(&mut self, at: usize) {
+        let (closing, open) = (&self.closing[at], &self.open[at]);
+        self.tables[at].tail = match (closing.is_empty(), open.is_empty()) {
+            (true, _) => Arc::clone(open),
+            (_, true) => Arc::clone(closing),
+            _ => Arc::new(closing.iter().chain(open.iter()).cloned().collect()),
+        };
     }
 }
 

@@ -52,7 +52,7 @@ impl TableTail {
             self.batches.truncate(self.batches.len() - 2);
             self.batches.push(joined);
         }
-        self.bytes = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.measure();
         true
     }
 
@@ -60,20 +60,27 @@ impl TableTail {
         Arc::new(self.batches.clone())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.rows.is_empty()
-    }
-
     /// Bytes of the batches in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Forgets everything: it is in files now.
-    pub(crate) fn clear(&mut self) {
-        self.batches.clear();
+    /// Hands out everything, and begins again. What was pushed since the last [`TableTail::flush`] stays.
+    pub(crate) fn take(&mut self) -> Vec<RecordBatch> {
         self.bytes = 0;
         self.rows.forget_words();
+        std::mem::take(&mut self.batches)
+    }
+
+    /// Takes back what was handed out: it could not be written.
+    pub(crate) fn take_back(&mut self, mut batches: Vec<RecordBatch>) {
+        batches.append(&mut self.batches);
+        self.batches = batches;
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        self.bytes = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
     }
 }
 
@@ -111,9 +118,13 @@ mod tests {
         assert!(batches.len() <= 11, "{} batches of 1000 rows", batches.len());
         let read: Vec<Record> = batches.iter().flat_map(|batch| records(Table::Status, batch).unwrap()).collect();
         assert_eq!(read, (1..=1000).map(status).collect::<Vec<_>>());
-        tail.clear();
-        assert!(tail.is_empty());
-        assert_eq!(tail.bytes(), 0);
-        assert_eq!(batches.len(), batches.len());
+        let taken = tail.take();
+        assert_eq!((tail.batches().len(), tail.bytes()), (0, 0));
+        tail.push(&status(1001));
+        tail.flush();
+        tail.take_back(taken);
+        let batches = tail.batches();
+        let read: Vec<Record> = batches.iter().flat_map(|batch| records(Table::Status, batch).unwrap()).collect();
+        assert_eq!(read, (1..=1001).map(status).collect::<Vec<_>>());
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use tapedeck_archive::{Archiver, Error, Options, records};
+use tapedeck_archive::{Archiver, Error, Options, Snapshot, Table, records};
 use tapedeck_market::Record;
 
 use crate::model::ModelDisk;
@@ -41,7 +42,7 @@ fn archive(rig: &Rig, disk: &Arc<ModelDisk>) -> Result<Archiver, Error> {
 
 fn archived(disk: &ModelDisk) -> Vec<Record> {
     let mut found = Vec::new();
-    for table in tapedeck_archive::Table::ALL {
+    for table in Table::ALL {
         for (path, bytes) in disk.files(&format!("{DIR}/{table}")) {
             assert_eq!(path.extension().unwrap(), "parquet");
             let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
@@ -105,33 +106,78 @@ fn a_full_disk_stops_nothing_but_the_files_and_is_told() {
     let mut rig = Rig::new();
     rig.record(&ticks(1, 60, NOON));
     let disk = ModelDisk::new();
-    let options = Options { range_records: 40, publish_every: std::time::Duration::ZERO, ..rig.options.clone() };
+    let options = Options { range_records: 40, publish_every: Duration::ZERO, ..rig.options.clone() };
     let tail = Some(rig.log.tail());
     let mut archiver =
         Archiver::open(&storage(), &rig.tape(), tail, Arc::clone(&disk) as _, Path::new(DIR), options).unwrap();
     disk.set_full(true);
-    archiver.turn().unwrap();
-    let waiting = archiver.status().waiting.expect("says that it waits");
+    let until = Instant::now() + Duration::from_secs(60);
+    let turn = |archiver: &mut Archiver| {
+        archiver.turn().unwrap();
+        assert!(Instant::now() < until, "{:?}", archiver.status());
+    };
+    while archiver.status().waiting.is_none() {
+        turn(&mut archiver);
+    }
+    let waiting = archiver.status().waiting.unwrap_or_default();
     assert!(waiting.contains("writing /archive/.work"), "{waiting}");
-    let snapshot = archiver.snapshots().newest();
-    assert_eq!((snapshot.cut_seq, snapshot.archived_seq), (40, 0), "what was read is shown");
     // The range grows to twice its size, and no further.
     rig.record(&ticks(100, 50, NOON));
     rig.record(&ticks(200, 50, NOON));
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while archiver.snapshots().newest().cut_seq < 80 {
-        archiver.turn().unwrap();
-        assert!(std::time::Instant::now() < until);
+        turn(&mut archiver);
+        let snapshot = archiver.snapshots().newest();
+        assert_eq!(snapshot.archived_seq, 0);
+        assert_eq!(in_snapshot(&snapshot).len() as u64, snapshot.cut_seq, "what was read is shown, once");
     }
-    archiver.turn().unwrap();
-    assert_eq!(archiver.snapshots().newest().cut_seq, 80, "and then the tape keeps the rest");
+    for _ in 0..3 {
+        turn(&mut archiver);
+        assert_eq!(archiver.snapshots().newest().cut_seq, 80, "and then the tape keeps the rest");
+    }
     disk.set_full(false);
-    while archiver.snapshots().newest().archived_seq < 160 {
-        archiver.turn().unwrap();
-        if archiver.snapshots().newest().cut_seq == 160 {
-            archiver.close_range().unwrap();
-        }
-        assert!(std::time::Instant::now() < until, "{:?}", archiver.status());
+    while archiver.snapshots().newest().cut_seq < 160 {
+        turn(&mut archiver);
     }
+    archiver.close_range().unwrap();
+    assert_eq!(archiver.snapshots().newest().archived_seq, 160);
     assert_eq!(archived(&disk), rig.on_tape());
+}
+
+/// While files are written, what comes in is shown; when they are there, nothing is there twice.
+#[test]
+fn a_slow_disk_makes_nothing_late() {
+    let mut rig = Rig::new();
+    rig.record(&ticks(1, 60, NOON));
+    let disk = ModelDisk::new();
+    let options = Options { range_records: 40, publish_every: Duration::ZERO, ..rig.options.clone() };
+    let tail = Some(rig.log.tail());
+    let mut archiver =
+        Archiver::open(&storage(), &rig.tape(), tail, Arc::clone(&disk) as _, Path::new(DIR), options).unwrap();
+    let held = disk.hold();
+    let until = Instant::now() + Duration::from_secs(60);
+    while archiver.snapshots().newest().cut_seq < 60 {
+        archiver.turn().unwrap();
+        assert!(Instant::now() < until, "{:?}", archiver.status());
+    }
+    let snapshot = archiver.snapshots().newest();
+    assert_eq!(snapshot.archived_seq, 0, "the disk has not answered yet");
+    assert_eq!(in_snapshot(&snapshot), rig.on_tape());
+    drop(held);
+    while archiver.status().ranges < 1 {
+        archiver.turn().unwrap();
+        assert!(Instant::now() < until, "{:?}", archiver.status());
+    }
+    let snapshot = archiver.snapshots().newest();
+    assert_eq!((snapshot.cut_seq, snapshot.archived_seq), (60, 40));
+    let in_tail: Vec<u64> = snapshot_tail(&snapshot).iter().map(|record| record.seq).collect();
+    assert_eq!(in_tail, (41..=60).collect::<Vec<u64>>());
+    assert_eq!(archived(&disk), rig.on_tape()[..40]);
+}
+
+fn snapshot_tail(snapshot: &Snapshot) -> Vec<Record> {
+    let batches =
+        Table::ALL.into_iter().flat_map(|table| snapshot.table(table).tail.iter().map(move |batch| (table, batch)));
+    let mut found: Vec<Record> = batches.flat_map(|(table, batch)| records(table, batch).unwrap()).collect();
+    found.sort_by_key(|record| record.seq);
+    found
 }

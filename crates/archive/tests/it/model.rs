@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tapedeck_archive::disk::{Disk, Name};
@@ -78,7 +78,7 @@ impl Change {
 }
 
 #[derive(Debug)]
-pub(crate) struct ModelDisk(Mutex<State>);
+pub(crate) struct ModelDisk(Mutex<State>, Mutex<()>);
 
 #[derive(Debug)]
 struct State {
@@ -127,16 +127,19 @@ impl ModelDisk {
     }
 
     fn with(base: Tree) -> Arc<ModelDisk> {
-        Arc::new(ModelDisk(Mutex::new(State {
-            tree: base.clone(),
-            base,
-            journal: Vec::new(),
-            calls: 0,
-            crash_at: u64::MAX,
-            crash_after: false,
-            full: false,
-            unsynced: None,
-        })))
+        Arc::new(ModelDisk(
+            Mutex::new(State {
+                tree: base.clone(),
+                base,
+                journal: Vec::new(),
+                calls: 0,
+                crash_at: u64::MAX,
+                crash_after: false,
+                full: false,
+                unsynced: None,
+            }),
+            Mutex::new(()),
+        ))
     }
 
     pub(crate) fn crash_at(&self, call: u64, after: bool) {
@@ -146,6 +149,11 @@ impl ModelDisk {
 
     pub(crate) fn calls(&self) -> u64 {
         self.0.lock().unwrap().calls
+    }
+
+    /// Until this is dropped, no write of a file returns.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.1.lock().unwrap()
     }
 
     pub(crate) fn set_full(&self, full: bool) {
@@ -250,6 +258,7 @@ impl Disk for ModelDisk {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let _held = self.1.lock().unwrap();
         if self.0.lock().unwrap().full {
             return Err(io::ErrorKind::StorageFull.into());
         }
