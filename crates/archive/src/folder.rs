@@ -78,9 +78,18 @@ pub(crate) struct Part {
 
 /// One of the files that take the place of a day's.
 #[derive(Debug)]
-pub(crate) enum Piece {
+enum Piece {
     Kept(Arc<ArchiveFile>),
-    New(Part),
+    New { name: FileName, bytes: u64, facts: Facts },
+}
+
+/// The files that are to take the place of a day's, as far as they are written.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    table: Table,
+    day: Day,
+    work: PathBuf,
+    pieces: Vec<Piece>,
 }
 
 /// What was found when the archive was opened.
@@ -203,50 +212,62 @@ impl Folder {
         Ok(())
     }
 
-    /// Gives a day of a table other files. `still` is asked, when nothing can change any more, whether the day's files are
-    /// still those that the new ones were made of. `None`: they are not, and nothing was done.
+    /// Begins to give a day of a table other files.
+    pub(crate) fn begin_replacement(&self, table: Table, day: Day) -> Result<Replacement, Error> {
+        let work = self.work_path();
+        self.disk.create_dir(&work).map_err(Error::io("creating", &work))?;
+        // Whatever comes of it, what lies there in the end is nobody's.
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(work.clone());
+        Ok(Replacement { table, day, work, pieces: Vec::new() })
+    }
+
+    /// A file of the day stays.
+    pub(crate) fn keep(&self, replacement: &mut Replacement, file: &Arc<ArchiveFile>) -> Result<(), Error> {
+        let path = replacement.work.join(file_name(&file.public));
+        self.disk.link(&file.path, &path).map_err(Error::io("linking", &path))?;
+        replacement.pieces.push(Piece::Kept(Arc::clone(file)));
+        Ok(())
+    }
+
+    /// A file takes the place of others.
+    pub(crate) fn add(
+        &self,
+        replacement: &mut Replacement,
+        name: FileName,
+        bytes: &[u8],
+        facts: Facts,
+    ) -> Result<(), Error> {
+        let path = replacement.work.join(name.text());
+        self.disk.write(&path, bytes).map_err(Error::io("writing", &path))?;
+        replacement.pieces.push(Piece::New { name, bytes: bytes.len() as u64, facts });
+        Ok(())
+    }
+
+    /// Puts the replacement in its place. `still` is asked, when nothing can change any more, whether the day's files are
+    /// still those that the new ones were made of; when they are not, nothing is done. Says whether it was.
     pub(crate) fn replace(
         &self,
-        (table, day): (Table, Day),
-        pieces: Vec<Piece>,
+        replacement: Replacement,
         still: impl FnOnce() -> bool,
         publish: impl FnOnce(Vec<Arc<ArchiveFile>>),
     ) -> Result<bool, Error> {
-        let work = self.work_path();
-        self.disk.create_dir(&work).map_err(Error::io("creating", &work))?;
-        for piece in &pieces {
-            match piece {
-                Piece::Kept(file) => {
-                    let path = work.join(file_name(&file.public));
-                    self.disk.link(&file.path, &path).map_err(Error::io("linking", &path))?;
-                }
-                Piece::New(part) => {
-                    let path = work.join(part.name.text());
-                    self.disk.write(&path, &part.bytes).map_err(Error::io("writing", &path))?;
-                }
-            }
-        }
+        let Replacement { table, day, work, pieces } = replacement;
         self.disk.sync_dir(&work).map_err(Error::io("syncing", &work))?;
         let _hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = still();
-        // Whatever comes of it, what then lies in `work` is nobody's.
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(work.clone());
-        if replaced {
-            let path = self.day_path(table, day);
-            self.disk.exchange(&work, &path).map_err(Error::io("exchanging", &path))?;
-            for dir in [self.table_path(table), self.dir.join(WORK)] {
-                self.disk.sync_dir(&dir).map_err(Error::io("syncing", &dir))?;
-            }
-            let files = pieces.into_iter().map(|piece| match piece {
-                Piece::Kept(file) => file,
-                Piece::New(part) => {
-                    let bytes = part.bytes.len() as u64;
-                    self.take_in(self.path_of(&part), table, day, part.name, bytes, part.facts)
-                }
-            });
-            publish(files.collect());
+        if !still() {
+            return Ok(false);
         }
-        Ok(replaced)
+        let path = self.day_path(table, day);
+        self.disk.exchange(&work, &path).map_err(Error::io("exchanging", &path))?;
+        for dir in [self.table_path(table), self.dir.join(WORK)] {
+            self.disk.sync_dir(&dir).map_err(Error::io("syncing", &dir))?;
+        }
+        let files = pieces.into_iter().map(|piece| match piece {
+            Piece::Kept(file) => file,
+            Piece::New { name, bytes, facts } => self.take_in(path.join(name.text()), table, day, name, bytes, facts),
+        });
+        publish(files.collect());
+        Ok(true)
     }
 
     /// Takes a day of a table away. `publish` is called when it is out of the readers' sight.

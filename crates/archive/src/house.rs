@@ -12,16 +12,19 @@ use tapedeck_market::{UnixNanos, Uuid};
 use crate::archiver::describe;
 use crate::day::Day;
 use crate::error::Error;
-use crate::file::{decode, encode};
-use crate::folder::{FileName, Folder, Part, Piece, order};
+use crate::file::{Facts, decode, encode};
+use crate::folder::{FileName, Folder, order};
 use crate::keep::Keep;
+use crate::rows::schema;
 use crate::snapshot::{ArchiveFile, Snapshot, Snapshots};
 use crate::status::Board;
 use crate::table::Table;
 
-/// Compacted files hold up to this: sorting one takes about ten times its bytes in memory.
+/// Compacted files hold up to this before compression.
 const GROUP_BYTES: u64 = 16 * 1024 * 1024;
-const GROUP_ROWS: u64 = 1_048_576;
+/// Rows in memory take about this, twice while they are sorted: 16 bytes a column, whether there is a value or not.
+const GROUP_MEMORY_BYTES: u64 = 96 * 1024 * 1024;
+const COLUMN_BYTES: u64 = 16;
 
 /// Compacts and removes old days.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl House {
                 if stop() {
                     return Err(Error::Stopped);
                 }
-                if self.compact(table, day)? {
+                if self.compact(table, day, stop)? {
                     tidied.compacted += 1;
                 }
             }
@@ -122,35 +125,38 @@ impl House {
         Ok(())
     }
 
-    fn compact(&self, table: Table, day: Day) -> Result<bool, Error> {
+    fn compact(&self, table: Table, day: Day, stop: &dyn Fn() -> bool) -> Result<bool, Error> {
         let of_day =
             || -> Vec<Arc<ArchiveFile>> { self.files(table).iter().filter(|file| file.day == day).cloned().collect() };
         let before = of_day();
-        let groups = plan(&before);
+        let groups = plan(table, &before);
         if groups.len() == before.len() {
             return Ok(false);
         }
-        let mut pieces = Vec::with_capacity(groups.len());
+        let mut replacement = self.folder.begin_replacement(table, day)?;
+        let mut kept = Vec::new();
         for group in groups {
-            pieces.push(match group.as_slice() {
-                [one] => Piece::Kept(Arc::clone(one)),
-                many => Piece::New(self.merge(table, day, many)?),
-            });
+            if stop() {
+                return Err(Error::Stopped);
+            }
+            match group.as_slice() {
+                [one] => {
+                    self.folder.keep(&mut replacement, one)?;
+                    kept.push(Arc::clone(one));
+                }
+                many => {
+                    let (name, bytes, facts) = self.merge(table, many)?;
+                    self.folder.add(&mut replacement, name, &bytes, facts)?;
+                }
+            }
         }
-        let kept: Vec<Arc<ArchiveFile>> = pieces
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Kept(file) => Some(Arc::clone(file)),
-                Piece::New(_) => None,
-            })
-            .collect();
         let is_kept = |file: &Arc<ArchiveFile>| kept.iter().any(|kept| Arc::ptr_eq(kept, file));
         let still = || {
             let now = of_day();
             now.len() == before.len() && now.iter().zip(&before).all(|(now, before)| Arc::ptr_eq(now, before))
         };
         let files_before = before.len();
-        let replaced = self.folder.replace((table, day), pieces, still, |new| {
+        let replaced = self.folder.replace(replacement, still, |new| {
             self.snapshots.publish(|snapshot| {
                 let files = Arc::make_mut(&mut snapshot.tables[table.index()].files);
                 self.folder.retire(files.iter().filter(|file| file.day == day && !is_kept(file)));
@@ -166,7 +172,7 @@ impl House {
     }
 
     /// Several files as one.
-    fn merge(&self, table: Table, day: Day, files: &[Arc<ArchiveFile>]) -> Result<Part, Error> {
+    fn merge(&self, table: Table, files: &[Arc<ArchiveFile>]) -> Result<(FileName, Vec<u8>, Facts), Error> {
         let mut batches = Vec::new();
         for file in files {
             batches.extend(decode(table, file.public_path(), self.folder.read(file)?)?);
@@ -175,7 +181,7 @@ impl House {
         let name = FileName { tape_id: first.tape_id, from_seq: first.from_seq, to_seq: last.to_seq };
         let (bytes, facts) = encode(table, &batches, name.tape_id, (name.from_seq, name.to_seq))
             .map_err(Error::parquet("encoding", first.public_path()))?;
-        Ok(Part { table, day, name, bytes, facts })
+        Ok((name, bytes, facts))
     }
 
     fn files(&self, table: Table) -> Arc<Vec<Arc<ArchiveFile>>> {
@@ -193,11 +199,12 @@ fn present(snapshot: &Snapshot) -> Option<Day> {
 }
 
 /// Neighbours of one tape, as many as make a file of the right size.
-fn plan(files: &[Arc<ArchiveFile>]) -> Vec<Vec<Arc<ArchiveFile>>> {
+fn plan(table: Table, files: &[Arc<ArchiveFile>]) -> Vec<Vec<Arc<ArchiveFile>>> {
+    let rows_max = GROUP_MEMORY_BYTES / (COLUMN_BYTES * schema(table).fields().len() as u64);
     let mut groups: Vec<Vec<Arc<ArchiveFile>>> = Vec::new();
     let (mut bytes, mut rows, mut tape) = (0, 0, Uuid::nil());
     for file in files {
-        let joins = file.tape_id == tape && bytes + file.plain_bytes <= GROUP_BYTES && rows + file.rows <= GROUP_ROWS;
+        let joins = file.tape_id == tape && bytes + file.plain_bytes <= GROUP_BYTES && rows + file.rows <= rows_max;
         match groups.last_mut().filter(|_| joins) {
             Some(group) => group.push(Arc::clone(file)),
             None => {
@@ -209,4 +216,48 @@ fn plan(files: &[Arc<ArchiveFile>]) -> Vec<Vec<Arc<ArchiveFile>>> {
         rows += file.rows;
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn file(tape: u128, from_seq: u64, rows: u64, plain_bytes: u64) -> Arc<ArchiveFile> {
+        Arc::new(ArchiveFile {
+            table: Table::Trades,
+            day: Day(0),
+            tape_id: Uuid::from_u128(tape),
+            from_seq,
+            to_seq: from_seq + rows,
+            rows,
+            bytes: plain_bytes / 3,
+            plain_bytes,
+            ts_recv: None,
+            ts_event: None,
+            symbols: None,
+            public: "x".into(),
+            path: "x".into(),
+            link: Mutex::default(),
+        })
+    }
+
+    fn sizes(files: &[Arc<ArchiveFile>]) -> Vec<usize> {
+        plan(Table::Trades, files).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn neighbours_of_one_tape_are_joined_until_the_file_is_large_enough() {
+        const MIB: u64 = 1024 * 1024;
+        let many: Vec<_> = (0..40).map(|nth| file(1, nth * 100, 100, MIB)).collect();
+        assert_eq!(sizes(&many), [16, 16, 8]);
+        let wide: Vec<_> = (0..4).map(|nth| file(1, nth * 300_000, 150_000, 1)).collect();
+        assert_eq!(sizes(&wide), [2, 2], "their rows would take too much memory");
+        assert_eq!(sizes(&[file(1, 0, 1, 1), file(2, 0, 1, 1), file(2, 5, 1, 1)]), [1, 2]);
+        assert_eq!(sizes(&[file(1, 0, 1, 20 * MIB), file(1, 5, 1, MIB), file(1, 9, 1, 15 * MIB)]), [1, 2]);
+        assert_eq!(sizes(&[]), [] as [usize; 0]);
+        let joined = [file(1, 0, 1600, 16 * MIB), file(1, 1600, 1600, 16 * MIB), file(1, 3200, 800, 8 * MIB)];
+        assert_eq!(sizes(&joined), [1, 1, 1], "what was joined is left alone");
+    }
 }
