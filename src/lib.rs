@@ -13,6 +13,7 @@ pub mod describe;
 pub mod http;
 pub mod intake;
 pub mod json;
+pub mod lineproto;
 pub mod logs;
 pub mod recorder;
 pub mod screen;
