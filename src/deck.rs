@@ -130,9 +130,12 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
     let mut served = Vec::new();
     if let Some(listener) = listener {
         let (restarts, status, stop) = (restarts.clone(), status.clone(), serving.clone());
+        let inlet = sources.inlet().clone();
         let http = async move {
-            supervise::keep("http", restarts, stop.clone(), || http::serve(&listener, status.clone(), stop.clone()))
-                .await;
+            supervise::keep("http", restarts, stop.clone(), || {
+                http::serve(&listener, status.clone(), inlet.clone(), stop.clone())
+            })
+            .await;
         };
         served.push((SmolStr::new_static("http"), tokio::spawn(http)));
     }

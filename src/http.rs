@@ -1,4 +1,4 @@
-//! `GET /metrics`, `/livez` and `/readyz`, on loopback unless told otherwise.
+//! `GET /metrics`, `/livez` and `/readyz`, on loopback unless told otherwise; beside them the way in for points.
 //!
 //! Live: the recorder's thread turned within the last `HUNG`. It does so once a second, whatever comes or does not
 //! come, and while it waits for a full disk; what stops it is a disk that does not answer, and then a new start is
@@ -18,9 +18,11 @@ use prometheus_client::encoding::text::encode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::inlet::Inlet;
 use crate::status::Status;
 
 mod metrics;
+mod points;
 
 /// Makes a fresh status.
 pub type StatusOf = Arc<dyn Fn() -> Status + Send + Sync>;
@@ -38,7 +40,12 @@ pub fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: &std::net::TcpListener, status: StatusOf, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(
+    listener: &std::net::TcpListener,
+    status: StatusOf,
+    inlet: Inlet,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let listener = listener.try_clone().context("sharing the http listener")?;
     listener.set_nonblocking(true).context("preparing the http listener")?;
     let listener = TcpListener::from_std(listener).context("preparing the http listener")?;
@@ -48,7 +55,8 @@ pub async fn serve(listener: &std::net::TcpListener, status: StatusOf, stop: Can
         .route("/readyz", get(readyz))
         .route("/status", get(status_json))
         .layer(axum::middleware::from_fn(local_host_only))
-        .with_state(status);
+        .with_state(status)
+        .merge(points::routes(inlet));
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await.context("serving http")
 }
 
@@ -105,15 +113,27 @@ async fn local_host_only(
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let foreign = headers.contains_key(header::ORIGIN)
-        || headers.get("sec-fetch-site").is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.contains(']') { host } else { name });
-    let known = name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    if foreign || !known {
-        return (StatusCode::FORBIDDEN, "asked through a foreign name or page\n").into_response();
+    if is_foreign_page(&headers) || !is_local_name(&headers) {
+        return forbidden();
     }
     next.run(request).await
+}
+
+/// A browser asks, for a page that is not ours.
+fn is_foreign_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN)
+        || headers.get("sec-fetch-site").is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+/// We were asked by address, or as this machine.
+fn is_local_name(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.contains(']') { host } else { name });
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+}
+
+fn forbidden() -> Response {
+    (StatusCode::FORBIDDEN, "asked through a foreign name or page\n").into_response()
 }
 
 #[cfg(test)]

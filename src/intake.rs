@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tapedeck_market::{Body, Event, Flags, GapCause, Raw, SmolStr, UnixNanos};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::inlet::Inlet;
+
 /// Messages on their way to the recorder. A message is one frame of a venue, so this is the
 /// largest number of frames that a crash of the process can take with it unrecorded.
 pub const QUEUE_FRAMES: usize = 4_096;
@@ -140,6 +142,7 @@ pub struct Outlet {
     resume: Arc<Resume>,
     /// The subscriptions that this session said are live.
     own: Arc<Mutex<BTreeSet<(SmolStr, SmolStr)>>>,
+    inlet: Inlet,
 }
 
 impl Outlet {
@@ -151,7 +154,20 @@ impl Outlet {
         counters: Arc<Counters>,
         resume: Arc<Resume>,
     ) -> Self {
-        Outlet { source, venue, to_recorder, counters, resume, own: Arc::default() }
+        Outlet { source, venue, to_recorder, counters, resume, own: Arc::default(), inlet: Inlet::default() }
+    }
+
+    /// With the way in from the deck's web server, for a source that is written to.
+    #[must_use]
+    pub fn with_inlet(mut self, inlet: Inlet) -> Self {
+        self.inlet = inlet;
+        self
+    }
+
+    /// Where requests to the deck's web server come in.
+    #[must_use]
+    pub fn inlet(&self) -> &Inlet {
+        &self.inlet
     }
 
     /// Name of the config table.
@@ -208,9 +224,18 @@ impl Outlet {
     /// The recorder has stopped, or could not write.
     pub async fn emit_durable(&self, events: Vec<Event>) -> Result<u64, Stopped> {
         let (durable, confirmed) = oneshot::channel();
-        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
-        self.send(Intake::Events { events, durable: Some(durable) }).await?;
+        self.emit_telling(events, durable).await?;
         confirmed.await.map_err(|_| Stopped)
+    }
+
+    /// As [`Outlet::emit`]; whoever holds the other end of `durable` is told the seq of the last event once all of
+    /// them are durable, and learns that they will not be when it is dropped.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn emit_telling(&self, events: Vec<Event>, durable: oneshot::Sender<u64>) -> Result<(), Stopped> {
+        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+        self.send(Intake::Events { events, durable: Some(durable) }).await
     }
 
     /// Keeps a frame that could not be understood, as a `Raw` event of format `rejected`, and

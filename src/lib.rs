@@ -11,6 +11,7 @@ pub mod control;
 pub mod deck;
 pub mod describe;
 pub mod http;
+pub mod inlet;
 pub mod intake;
 pub mod json;
 pub mod lineproto;

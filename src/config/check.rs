@@ -90,14 +90,28 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         let help = "write error, warn, info, debug or trace";
         problems.push(tree.value_problem(&["log", "level"], error.to_string()).help(help));
     }
+    let points: Vec<&SourceTable> =
+        config.sources.iter().filter(|source| source.kind == crate::sources::http::KIND.name).collect();
+    if let Some(second) = points.get(1) {
+        let message = "the deck has one way in for points, and another source of kind `http` has it";
+        let help = "keep one of them: `database_tag` and `venue_tag` tell its clients apart";
+        problems.push(tree.key_problem(&["source", &second.name], message).help(help));
+    }
+    if let (Some(first), Listen::Off) = (points.first(), config.http.listen) {
+        let message = "points come in by the port of [http], and that is off";
+        let help = "set `[http] listen = \"127.0.0.1:7373\"`";
+        problems.push(tree.key_problem(&["source", &first.name], message).help(help));
+    }
     if let Listen::At(addr) = config.http.listen
         && !addr.ip().is_loopback()
     {
         if config.http.insecure {
+            let open = points.iter().any(|source| !["token", "password"].iter().any(|key| source.table.contains_key(*key)));
+            let able = if open { "read, and write points" } else { "read" };
             notes.push(Note {
                 warn: true,
                 text: format!(
-                    "[http] listens on {addr} without encryption or password: anybody who reaches it can read"
+                    "[http] listens on {addr} without encryption or password: anybody who reaches it can {able}"
                 ),
             });
         } else {

@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::inlet::Inlet;
 use crate::intake::{Counters, Intake, Outlet};
 use crate::recorder::LedgerCounts;
-use crate::sources::{Kind, Session, Setup};
+use crate::sources::{Kind, Session, Setup, http};
 use crate::status;
 use crate::supervise::{self, Keeper, Rebuild, Restarts};
 
@@ -40,6 +41,7 @@ pub(super) struct SourceSet {
     disk_full: watch::Receiver<bool>,
     sources: BTreeMap<SmolStr, Running>,
     shown: Shown,
+    inlet: Inlet,
 }
 
 struct Running {
@@ -69,7 +71,17 @@ struct ShownSession {
 
 impl SourceSet {
     pub(super) fn new(dir: PathBuf, to_recorder: mpsc::Sender<Intake>, disk_full: watch::Receiver<bool>) -> Self {
-        SourceSet { dir, to_recorder, disk_full, sources: BTreeMap::new(), shown: Shown::default() }
+        SourceSet { dir, to_recorder, disk_full, sources: BTreeMap::new(), shown: Shown::default(), inlet: Inlet::default() }
+    }
+
+    /// The way in for points, for the web server.
+    pub(super) fn inlet(&self) -> &Inlet {
+        &self.inlet
+    }
+
+    /// Tells the web server whether points are wanted.
+    fn tell_inlet(&self) {
+        self.inlet.set_wanted(self.sources.values().any(|running| running.plan.kind.name == http::KIND.name));
     }
 
     pub(super) fn running(&self) -> Shown {
@@ -92,7 +104,8 @@ impl SourceSet {
                 self.to_recorder.clone(),
                 counters.clone(),
                 Arc::default(),
-            );
+            )
+            .with_inlet(self.inlet.clone());
             self.shown.lock().insert(
                 name.clone(),
                 ShownSession { source: plan.name.clone(), venue, counters, restarts: restarts.clone() },
@@ -109,6 +122,7 @@ impl SourceSet {
             tasks.push((name, tokio::spawn(keeper.run(stop.clone()))));
         }
         self.sources.insert(plan.name.clone(), Running { plan: plan.clone(), stop, tasks, outlets });
+        self.tell_inlet();
         Ok(())
     }
 
@@ -152,6 +166,7 @@ impl SourceSet {
             self.start(plan)?;
             done.push(format!("{} {word}", plan.name));
         }
+        self.tell_inlet();
         Ok(if done.is_empty() { NOTHING_CHANGED.to_owned() } else { done.join(", ") })
     }
 
@@ -176,6 +191,7 @@ impl SourceSet {
 
     /// Ends all of them and waits.
     pub(super) async fn stop_all(&mut self, limit: Duration) {
+        self.inlet.set_stopping();
         let mut tasks = Vec::new();
         for (_, running) in std::mem::take(&mut self.sources) {
             running.stop.cancel();

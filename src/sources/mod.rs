@@ -8,6 +8,7 @@ use tapedeck_market::SmolStr;
 pub use crate::intake::{Outlet, Stopped};
 
 pub mod file;
+pub mod http;
 pub mod kraken;
 pub mod liveness;
 
@@ -79,4 +80,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[file::KIND, kraken::KIND];
+pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kraken::KIND];

@@ -14,4 +14,5 @@ mod http;
 mod kill;
 mod kraken;
 mod logs;
+mod points;
 mod support;
