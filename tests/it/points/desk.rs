@@ -44,6 +44,8 @@ impl Desk {
     }
 
     async fn with(config: &str, at_once: bool, resume: Resume) -> Desk {
+        // As `main` does, for the client of the InfluxDB behind.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let kind = sources::KINDS.iter().find(|kind| kind.name == "http").unwrap();
         let setup = Setup { name: "p".into(), table: config.parse().unwrap(), dir: std::env::temp_dir() };
         let mut session = (kind.build)(setup).unwrap().remove(0);
