@@ -17,6 +17,7 @@ pub mod json;
 pub mod lineproto;
 pub mod logs;
 pub mod recorder;
+pub mod replay;
 pub mod screen;
 pub mod service;
 pub mod sources;

@@ -16,6 +16,7 @@ mod kinds;
 mod manual;
 pub mod out;
 mod reading;
+mod replay;
 mod run;
 mod simulate;
 mod status;
@@ -91,6 +92,7 @@ enum Verb {
     Init(init::Args),
     Check(check::Args),
     Tail(tail::Args),
+    Replay(replay::Args),
     Gaps(gaps::Args),
     Cursors(cursors::Args),
     Tape(tape::Args),
@@ -137,6 +139,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Init(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
         Verb::Tail(args) => args.run(global, &mut out),
+        Verb::Replay(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),

@@ -106,7 +106,8 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         && !addr.ip().is_loopback()
     {
         if config.http.insecure {
-            let open = points.iter().any(|source| !["token", "password"].iter().any(|key| source.table.contains_key(*key)));
+            let open =
+                points.iter().any(|source| !["token", "password"].iter().any(|key| source.table.contains_key(*key)));
             let able = if open { "read, and write points" } else { "read" };
             notes.push(Note {
                 warn: true,

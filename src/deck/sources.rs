@@ -71,7 +71,14 @@ struct ShownSession {
 
 impl SourceSet {
     pub(super) fn new(dir: PathBuf, to_recorder: mpsc::Sender<Intake>, disk_full: watch::Receiver<bool>) -> Self {
-        SourceSet { dir, to_recorder, disk_full, sources: BTreeMap::new(), shown: Shown::default(), inlet: Inlet::default() }
+        SourceSet {
+            dir,
+            to_recorder,
+            disk_full,
+            sources: BTreeMap::new(),
+            shown: Shown::default(),
+            inlet: Inlet::default(),
+        }
     }
 
     /// The way in for points, for the web server.

@@ -112,9 +112,11 @@ impl Fault {
             Fault::NoTagKey | Fault::NoTagValue | Fault::TagFormat | Fault::DuplicateTags | Fault::TimeTag { .. } => {
                 "bad tags"
             }
-            Fault::NoFields | Fault::NoFieldKey | Fault::NoFieldValue | Fault::FieldFormat | Fault::TimeField { .. } => {
-                "bad fields"
-            }
+            Fault::NoFields
+            | Fault::NoFieldKey
+            | Fault::NoFieldValue
+            | Fault::FieldFormat
+            | Fault::TimeField { .. } => "bad fields",
             Fault::Number
             | Fault::Float
             | Fault::Boolean

@@ -100,10 +100,7 @@ fn bad_lines_are_refused_in_the_words_of_the_real_server() {
         ("m f=1 +5", "bad timestamp"),
         ("m f=1,g=2 5,6", "bad timestamp"),
         ("m f=1 5 6", "point is invalid"),
-        (
-            "m f=1 99999999999999999999",
-            "strconv.ParseInt: parsing \"99999999999999999999\": value out of range",
-        ),
+        ("m f=1 99999999999999999999", "strconv.ParseInt: parsing \"99999999999999999999\": value out of range"),
         ("m,time=1 f=1", "invalid tag key: input tag \"time\" on measurement \"m\" is invalid"),
         ("m time=1", "invalid field name: input field \"time\" on measurement \"m\" is invalid"),
     ] {
@@ -118,20 +115,14 @@ fn what_the_server_takes_is_taken() {
         ("m  f=1", r#""m" [] [("f", Decimal(1))] None"#),
         ("m,t=a  f=1  5 ", r#""m" [("t", "a")] [("f", Decimal(1))] Some(5)"#),
         ("m f=1 -5", r#""m" [] [("f", Decimal(1))] Some(-5)"#),
-        (
-            "m\\ x,a\\,b=c\\ d f\\=g=1",
-            r#""m x" [("a,b", "c d")] [("f=g", Decimal(1))] None"#,
-        ),
+        ("m\\ x,a\\,b=c\\ d f\\=g=1", r#""m x" [("a,b", "c d")] [("f=g", Decimal(1))] None"#),
         ("m\\, f=1", r#""m," [] [("f", Decimal(1))] None"#),
         ("\"m\" f=1", r#""\"m\"" [] [("f", Decimal(1))] None"#),
         ("m=x f=1", r#""m=x" [] [("f", Decimal(1))] None"#),
         ("m,t\\=a=b f=1", r#""m" [("t=a", "b")] [("f", Decimal(1))] None"#),
         ("m f\\ =1", r#""m" [] [("f ", Decimal(1))] None"#),
         ("m f=\"\"", r#""m" [] [("f", Text(""))] None"#),
-        (
-            "m f=1,g=\"x,y=z w\",h=2i",
-            r#""m" [] [("f", Decimal(1)), ("g", Text("x,y=z w")), ("h", Int(2))] None"#,
-        ),
+        ("m f=1,g=\"x,y=z w\",h=2i", r#""m" [] [("f", Decimal(1)), ("g", Text("x,y=z w")), ("h", Int(2))] None"#),
         ("m f=1,g=2,f=3", r#""m" [] [("f", Decimal(3)), ("g", Decimal(2))] None"#),
         ("m time=1,f=2", r#""m" [] [("time", Decimal(1)), ("f", Decimal(2))] None"#),
     ] {

@@ -15,4 +15,5 @@ mod kill;
 mod kraken;
 mod logs;
 mod points;
+mod replay;
 mod support;

@@ -51,7 +51,10 @@ async fn a_line_becomes_an_event_with_exact_numbers_symbol_venue_and_time() {
 async fn every_precision_word_of_both_servers_is_understood_and_others_are_refused() {
     let desk = Desk::open("").await;
     let v1 = [("n", 1), ("ns", 1), ("u", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000)];
-    let v1 = v1.into_iter().chain([("h", 3_600_000_000_000)]).map(|(word, ns)| (format!("/write?db=d&precision={word}"), ns));
+    let v1 = v1
+        .into_iter()
+        .chain([("h", 3_600_000_000_000)])
+        .map(|(word, ns)| (format!("/write?db=d&precision={word}"), ns));
     let v2 = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000_i64)];
     let v2 = v2.into_iter().map(|(word, ns)| (format!("/api/v2/write?org=o&bucket=b&precision={word}"), ns));
     for (path, unit_ns) in v1.chain(v2) {
@@ -60,7 +63,10 @@ async fn every_precision_word_of_both_servers_is_understood_and_others_are_refus
         assert_eq!(desk.points()[before].ts_event, Some(UnixNanos(400_000 * unit_ns)), "{path}");
     }
     let answer = desk.post("/write?db=d&precision=days", b"m f=1 5", &[]).await;
-    assert_eq!((answer.status, answer.error()), (400, "invalid precision \"days\" (use n, u, ms, s, m or h)".to_owned()));
+    assert_eq!(
+        (answer.status, answer.error()),
+        (400, "invalid precision \"days\" (use n, u, ms, s, m or h)".to_owned())
+    );
     let answer = desk.post("/api/v2/write?bucket=b&precision=h", b"m f=1 5", &[]).await;
     assert_eq!(answer.json()["message"], "invalid precision; valid precision units are ns, us, ms, and s");
     assert_eq!((answer.status, &answer.json()["code"]), (400, &"invalid".into()));
@@ -103,9 +109,12 @@ async fn bodies_may_be_packed_and_chunked_and_have_a_limit() {
     let times: Vec<_> = desk.points().iter().map(|event| event.ts_event).collect();
     assert_eq!(times, (0..2_000).map(|n| Some(UnixNanos(n))).collect::<Vec<_>>(), "in the order of the lines");
 
-    let chunked: Vec<u8> = lines.as_bytes().chunks(1_000).flat_map(|piece| {
-        [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
-    }).chain(*b"0\r\n\r\n").collect();
+    let chunked: Vec<u8> = lines
+        .as_bytes()
+        .chunks(1_000)
+        .flat_map(|piece| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat())
+        .chain(*b"0\r\n\r\n")
+        .collect();
     assert_eq!(desk.raw("/write?db=d", &chunked, &["Transfer-Encoding: chunked"]).await.status, 204);
     assert_eq!(desk.points().len(), 4_000);
 
@@ -154,11 +163,9 @@ async fn a_browser_page_may_not_write_and_a_foreign_name_needs_a_password() {
     for (config, named) in [("", 403), ("token = 't'", 204)] {
         let desk = Desk::open(config).await;
         let token = "Authorization: Token t";
-        for (header, status) in [
-            ("Origin: http://evil.example", 403),
-            ("Sec-Fetch-Site: cross-site", 403),
-            ("Sec-Fetch-Site: none", 204),
-        ] {
+        for (header, status) in
+            [("Origin: http://evil.example", 403), ("Sec-Fetch-Site: cross-site", 403), ("Sec-Fetch-Site: none", 204)]
+        {
             let answer = desk.post("/write?db=d", b"m f=1", &[header, token]).await;
             assert_eq!(answer.status, status, "{config} {header}");
         }

@@ -238,7 +238,6 @@ impl Upstream {
     }
 
     /// A request to one of its paths, with the credentials that the config has for it.
-    #[must_use]
     pub fn request(&self, method: reqwest::Method, path: &str, query: Option<&str>) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
         url.set_query(query);
@@ -254,7 +253,8 @@ impl Upstream {
     /// # Errors
     /// It does not answer, or not as an InfluxDB.
     pub async fn ping(&self) -> anyhow::Result<()> {
-        let answer = self.request(reqwest::Method::GET, "ping", None).send().await.map_err(reqwest::Error::without_url)?;
+        let answer =
+            self.request(reqwest::Method::GET, "ping", None).send().await.map_err(reqwest::Error::without_url)?;
         ensure!(answer.status().is_success(), "it answers {} to /ping", answer.status());
         Ok(())
     }

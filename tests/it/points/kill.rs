@@ -78,11 +78,20 @@ fn every_point_that_was_acknowledged_is_on_the_tape_after_a_kill() {
     let acknowledged = acknowledged.lock().unwrap().clone();
     // Opening writes nothing that was not there: verify reads what the kill left.
     let dir = home.path().join("tape");
-    let verified = tapedeck().args(["tape", "verify", "--set"]).arg(format!("tape.dir={:?}", dir.to_str().unwrap())).output().unwrap();
+    let verified = tapedeck()
+        .args(["tape", "verify", "--set"])
+        .arg(format!("tape.dir={:?}", dir.to_str().unwrap()))
+        .output()
+        .unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     let on_tape: HashSet<u64> = ids(&records(&dir)).into_iter().collect();
     let missing: Vec<&u64> = acknowledged.iter().filter(|id| !on_tape.contains(id)).collect();
-    assert!(missing.is_empty(), "{} of {} acknowledged points are missing: {missing:?}", missing.len(), acknowledged.len());
+    assert!(
+        missing.is_empty(),
+        "{} of {} acknowledged points are missing: {missing:?}",
+        missing.len(),
+        acknowledged.len()
+    );
 }
 
 #[test]

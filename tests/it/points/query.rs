@@ -54,7 +54,10 @@ async fn other_queries_go_to_the_influxdb_behind_with_its_own_password() {
     assert!(get.starts_with("GET /query?db=tick&epoch=ms&q=SELECT+*+FROM+m HTTP/1.1"), "{get}");
     assert!(post.starts_with("POST /query HTTP/1.1") && post.ends_with("q=DROP+SERIES+FROM+m&db=tick"), "{post}");
     for request in [get, post] {
-        assert!(request.to_lowercase().contains("authorization: basic cmvhzgvyonI=".to_lowercase().as_str()), "{request}");
+        assert!(
+            request.to_lowercase().contains("authorization: basic cmvhzgvyonI=".to_lowercase().as_str()),
+            "{request}"
+        );
         assert!(!request.contains("mine"), "our password went on: {request}");
     }
 }
@@ -92,7 +95,10 @@ fn influx() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
             }
             kept.lock().unwrap().push(String::from_utf8(request).unwrap());
             let body = "{\"results\":[{\"statement_id\":0,\"x\":\"from behind\"}]}";
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
         }
     });
