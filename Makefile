@@ -19,6 +19,7 @@ build: ## The program, optimised
 
 test: ## All tests; recordings are found by $$TAPEDECK_FIXTURES
 	$(CARGO) test
+	$(CARGO) test -p tapedeck-archive
 
 check: fmt clippy test doc deny ## What CI runs
 

@@ -18,21 +18,19 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::TimestampNanosecondType;
-use tapedeck_market::{Body, Event, Flags, Raw, Record, SmolStr, TapeEvent, TapeNote, UnixNanos, Uuid, wire};
+use arrow::array::RecordBatch;
+use tapedeck_market::{Record, UnixNanos, Uuid, wire};
 use tapedeck_tape::storage::Storage;
-use tapedeck_tape::{Cursor, Hole, Item, Reader, Start, Tail, Woken, tools};
+use tapedeck_tape::{Cursor, Item, Reader, Start, Tail, Woken, tools};
 
-use crate::day::Day;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::file::encode;
-use crate::folder::{FileName, Folder, Part, order};
+use crate::folder::{FileName, Folder};
 use crate::house::House;
 use crate::keep::Keep;
+use crate::range::{Range, write};
 use crate::snapshot::{Snapshot, Snapshots, TableView};
+use crate::stand_in::{missing, undecodable};
 use crate::status::{Board, Status};
 use crate::table::Table;
 use crate::tail::TableTail;
@@ -51,8 +49,6 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const FAILURES_MAX: u32 = 5;
 /// How long a tape that seems shorter than the archive is waited for: a writer that is just opening shows its end late.
 const SHORT_TAPE_WAIT: Duration = Duration::from_secs(2);
-/// Format of a frame that could not be decoded.
-const UNDECODABLE: &str = "undecodable";
 
 /// How the archive is kept.
 #[derive(Clone, Debug)]
@@ -107,26 +103,6 @@ pub struct Archiver {
     published_at: Instant,
     last_ts_recv: UnixNanos,
     trouble: Option<Trouble>,
-}
-
-/// The records that the next files will hold.
-#[derive(Debug)]
-struct Range {
-    from_seq: u64,
-    /// The last seq that was read; `from_seq - 1` when the range is empty.
-    to_seq: u64,
-    records: u64,
-    opened_at: Option<Instant>,
-}
-
-impl Range {
-    fn after(seq: u64) -> Range {
-        Range { from_seq: seq + 1, to_seq: seq, records: 0, opened_at: None }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.to_seq < self.from_seq
-    }
 }
 
 /// A range that is being written to files.
@@ -541,60 +517,6 @@ impl Drop for Archiver {
     }
 }
 
-/// Makes a range's rows files, a table and a day each, and swaps them for the rows; says how many.
-fn write(folder: &Folder, snapshots: &Snapshots, name: FileName, tables: &[Vec<RecordBatch>]) -> Result<u64, Error> {
-    let mut parts = Vec::new();
-    for (table, batches) in Table::ALL.into_iter().zip(tables) {
-        for (day, batches) in by_day(batches) {
-            let (bytes, facts) = encode(table, &batches, name.tape_id, (name.from_seq, name.to_seq))
-                .map_err(Error::parquet("encoding", Path::new(table.name())))?;
-            parts.push(Part { table, day, name, bytes, facts });
-        }
-    }
-    let count = parts.len() as u64;
-    folder.commit(parts, name.to_seq, |files| {
-        snapshots.publish(|snapshot| {
-            snapshot.archived_seq = name.to_seq;
-            for at in 0..Table::COUNT {
-                snapshot.closing[at] = Arc::default();
-                snapshot.join_tail(at);
-            }
-            for file in files {
-                let files = Arc::make_mut(&mut snapshot.tables[file.table.index()].files);
-                let at = files.partition_point(|known| order(known) < order(&file));
-                files.insert(at, file);
-            }
-        });
-    })?;
-    Ok(count)
-}
-
-/// Parts batches by the UTC day of `ts_recv`.
-fn by_day(batches: &[RecordBatch]) -> Vec<(Day, Vec<RecordBatch>)> {
-    let mut days: std::collections::BTreeMap<Day, Vec<RecordBatch>> = std::collections::BTreeMap::new();
-    for batch in batches {
-        let times =
-            batch.column_by_name("ts_recv").and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
-        let Some(times) = times.filter(|times| !times.is_empty()) else { continue };
-        let day = |row: usize| Day::of(times.value(row));
-        let first = day(0);
-        if (1..times.len()).all(|row| day(row) == first) {
-            days.entry(first).or_default().push(batch.clone());
-            continue;
-        }
-        let mut rows: std::collections::BTreeMap<Day, Vec<u32>> = std::collections::BTreeMap::new();
-        for row in 0..times.len() {
-            rows.entry(day(row)).or_default().push(row as u32);
-        }
-        for (day, rows) in rows {
-            if let Ok(part) = take_record_batch(batch, &UInt32Array::from(rows)) {
-                days.entry(day).or_default().push(part);
-            }
-        }
-    }
-    days.into_iter().collect()
-}
-
 /// The last seq of the tape, which may be shown a little late.
 fn last_seq(reader: &mut Reader, committed: u64) -> Result<u64, Error> {
     let until = Instant::now() + SHORT_TAPE_WAIT;
@@ -614,30 +536,6 @@ fn first_snapshot(tape_id: Uuid, committed: u64, files: Vec<Arc<crate::snapshot:
     let empty = || std::array::from_fn(|_| Arc::default());
     let (cut_seq, archived_seq) = (committed, committed);
     Snapshot { tape_id, generation: 0, cut_seq, archived_seq, tables, closing: empty(), open: empty() }
-}
-
-fn undecodable(payload: &[u8], ts_recv: UnixNanos) -> Event {
-    own(ts_recv, Body::Raw(Raw { format: SmolStr::new_static(UNDECODABLE), frame: payload.to_vec() }))
-}
-
-fn missing(hole: Hole, ts_recv: UnixNanos) -> Event {
-    let detail = SmolStr::new_static("these records cannot be read: damaged, or removed by retention");
-    let (from_seq, to_seq) = (Some(hole.from_seq), Some(hole.to_seq));
-    own(ts_recv, Body::Tape(Box::new(TapeNote { what: TapeEvent::Hole, from_seq, to_seq, bytes: 0, detail })))
-}
-
-/// An event of ours that is not on the tape.
-fn own(ts_recv: UnixNanos, body: Body) -> Event {
-    Event {
-        source: SmolStr::new_static("tapedeck"),
-        venue: SmolStr::new_static("tapedeck"),
-        symbol: SmolStr::default(),
-        ts_event: None,
-        ts_recv,
-        flags: Flags::DERIVED,
-        origin: None,
-        body,
-    }
 }
 
 /// An error with its causes.
