@@ -13,5 +13,5 @@ args.add_argument("--dir", help="the deck's folder, where sql.password lies")
 args = args.parse_args()
 
 for candle in tapedeck.candles(args.symbol, args.interval, args.start, args.end, frame="dicts", dir=args.dir):
-    if "gap" not in str(candle["candle_flags"]):
+    if not candle["gap"]:
         print(candle["start"], candle["open"], candle["high"], candle["low"], candle["close"], candle["volume"])

@@ -95,7 +95,10 @@ def candles_sql(
     newest = (
         "row_number() over (partition by venue, symbol, input, start order by revision desc, seq desc) as newest"
     )
-    columns = "start, open, high, low, close, volume, vwap, trades, candle_flags, revision, venue, symbol, input"
+    columns = (
+        "start, open, high, low, close, volume, vwap, trades, complete, partial, gap, revised, backfilled, "
+        "revision, venue, symbol, input"
+    )
     sql = "select {0} from (select {0}, {1} from candles where {2}) as c where newest = 1 order by start, venue".format(
         columns, newest, " and ".join(where)
     )
@@ -103,9 +106,20 @@ def candles_sql(
 
 
 def latest_tick_sql() -> str:
-    """The newest bid and ask of one symbol: once a parameter for each table that may hold it."""
-    columns = "symbol as instrument, bid, ask, ts_event, ts_recv, seq"
-    tables = ["select {} from {} where symbol = %s".format(columns, table) for table in ("quotes", "tickers")]
+    """The newest bid and ask of one symbol, which is the parameter of each of the three tables that may hold it."""
+    tables = [
+        "select symbol as instrument, cast(bid as double) as bid, cast(ask as double) as ask, ts_event, ts_recv, seq "
+        "from {} where symbol = %s".format(table)
+        for table in ("quotes", "tickers")
+    ]
+    # What `write_point(TickData(...))` wrote.
+    number = "field_numbers[array_position(field_names, '{}')]"
+    tables.append(
+        "select tag_values[array_position(tag_names, 'instrument')] as instrument, {} as bid, {} as ask, ts_event, "
+        "ts_recv, seq from points where name = 'tick' and tag_values[array_position(tag_names, 'instrument')] = %s".format(
+            number.format("bid"), number.format("ask")
+        )
+    )
     return "select * from ({}) as t order by seq desc limit 1".format(" union all ".join(tables))
 
 

@@ -59,10 +59,10 @@ def port_of(topic: str) -> int:
     return EVERYTHING
 
 
-def endpoints(topics: List[str], host: str = "127.0.0.1") -> List[Tuple[str, List[str]]]:
+def endpoints(topics: List[str], host: str = "127.0.0.1", port_offset: int = 0) -> List[Tuple[str, List[str]]]:
     """Addresses for these topics, each with the topics that are found there."""
     found: Dict[str, List[str]] = {}
     for topic in topics:
-        address = "tcp://{}:{}".format(host, port_of(topic))
+        address = "tcp://{}:{}".format(host, port_of(topic) + port_offset)
         found.setdefault(address, []).append(normal(topic))
     return list(found.items())

@@ -49,6 +49,14 @@ class Curve:
         else:
             self.public, self.secret = _key("public", public), _key("secret", secret)
 
+    @classmethod
+    def load(cls, server: str, own: Optional[str] = None) -> "Curve":
+        """From the files that `tapedeck keys` writes: ``server.key``, and ``NAME.key_secret`` of this client."""
+        from zmq.auth import load_certificate
+
+        public, secret = load_certificate(own) if own is not None else (None, None)
+        return cls(load_certificate(server)[0], public, secret)
+
     def apply(self, socket: zmq.Socket) -> None:
         socket.curve_serverkey = self.server
         socket.curve_publickey = self.public
@@ -87,6 +95,7 @@ class Subscriber:
         topics: Union[str, Iterable[str]],
         connect: Union[str, Sequence[str], None] = None,
         host: str = "127.0.0.1",
+        port_offset: int = 0,
         requests: Optional[str] = None,
         curve: Optional[Curve] = None,
         decimals: bool = False,
@@ -114,14 +123,14 @@ class Subscriber:
         self._poller = zmq.Poller()
         self._sockets: Dict[zmq.Socket, List[str]] = {}
         if connect is None:
-            places = endpoints(names, host)
+            places = endpoints(names, host, port_offset)
         else:
             places = [(address, self.topics) for address in ([connect] if isinstance(connect, str) else connect)]
         for address, wanted in places:
             self._open(address, wanted, curve, high_water)
         self._requests: Optional[Requests] = None
         if replay:
-            address = requests or _beside(places[0][0])
+            address = requests or _beside(places[0][0], port_offset)
             self._requests = Requests(address, curve, self._context)
 
     def _open(self, address: str, wanted: List[str], curve: Optional[Curve], high_water: int) -> None:
@@ -210,8 +219,8 @@ class Subscriber:
         message = make(topic, data, payload, False, self.decimals)
         seq, prev, tape = data.get("seq"), data.get("prev"), data.get("tape")
         self.received += 1
-        # Somebody else's publisher, or a recording that is played again.
-        if not isinstance(seq, int) or data.get("replay"):
+        # Somebody else's publisher.
+        if not isinstance(seq, int):
             return message
         known = self._position.get(topic)
         if known is not None and known[0] not in (tape, None):
@@ -221,6 +230,10 @@ class Subscriber:
             self._position[topic] = (tape, seq)
             return message
         last = known[1]
+        if seq <= last and data.get("replayed"):
+            # A recording that is played again, from an earlier place.
+            self._position[topic] = (tape, seq)
+            return message
         if seq <= last:
             self.duplicates += 1
             return None
@@ -354,13 +367,13 @@ def subscribe(topics: Union[str, Iterable[str]], **options: Any) -> Subscriber:
     """Subscribes one topic or several, and returns the iterator over their messages.
 
     ``"kraken_tick"`` is one topic, ``"trade.*"`` a family, ``"*"`` everything. The port comes from the
-    register; ``host`` is where the deck runs, ``connect`` names addresses instead. ``resume`` is the
+    register; ``host`` is where the deck runs, ``port_offset`` its ``[bus] port_offset``, ``connect`` names addresses instead. ``resume`` is the
     ``position`` of an earlier subscriber. ``curve`` has the keys of an encrypted bus.
     """
     return Subscriber(topics, **options)
 
 
-def _beside(address: str) -> str:
+def _beside(address: str, port_offset: int) -> str:
     """The requests port on the host of an address."""
     host, _, _ = address.rpartition(":")
-    return "{}:{}".format(host, REQUESTS)
+    return "{}:{}".format(host, REQUESTS + port_offset)

@@ -54,15 +54,15 @@ class FakeBus:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def wait_for(self, topic: str) -> None:
-        """Until somebody subscribed the topic; the heartbeat subscription is behind all others."""
-        seen = set()
-        while topic.encode() not in seen or b"heartbeat" not in seen:
+    def wait_for(self, *topics: str) -> None:
+        """Until somebody subscribed the topics, and the heartbeat; they come in no order."""
+        awaited = {topic.encode() for topic in topics} | {b"heartbeat"}
+        while awaited:
             if not self.pub.poll(int(PATIENCE_S * 1000)):
-                raise AssertionError("nobody subscribed " + topic)
+                raise AssertionError("nobody subscribed {}".format(awaited))
             message = self.pub.recv()
             if message[:1] == b"\x01":
-                seen.add(message[1:])
+                awaited.discard(message[1:])
 
     def message(self, topic: str, **fields: Any) -> bytes:
         # The tape has records of other topics too.

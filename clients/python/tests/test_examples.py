@@ -18,10 +18,10 @@ DRIVER = '''
 class ClientCursor: pass
 class Cursor:
     def execute(self, sql, params):
-        names = ["symbol", "trades", "low", "high", "start", "open", "close", "volume", "candle_flags"]
+        names = ["symbol", "trades", "low", "high", "start", "open", "close", "volume", "gap"]
         self.description = [(name,) for name in names]
     def fetchall(self):
-        return [("BTC/USD", 7, "1.5", "2.5", "10:00", 1, 2, 3, "complete"), ("X", 1, 1, 1, "10:01", 1, 1, 1, "gap")]
+        return [("BTC/USD", 7, "1.5", "2.5", "10:00", 1, 2, 3, False), ("X", 1, 1, 1, "10:01", 1, 1, 1, True)]
 class Connection:
     def cursor(self): return Cursor()
     def close(self): pass
@@ -65,7 +65,7 @@ class Examples(unittest.TestCase):
     def test_several_topics(self):
         bus, places = self.bus()
         example = self.start("several_topics", *places, "--count", 5)
-        bus.wait_for("gap")
+        bus.wait_for("kraken_tick", "trade.", "gap")
         bus.publish("kraken_tick", bid=1.5, ask=1.75)
         bus.publish("kraken_tick", drop=True, bid=1.6, ask=1.75)
         bus.publish("kraken_tick", bid=1.7, ask=1.75)

@@ -1,3 +1,5 @@
+import os
+import tempfile
 import threading
 import time
 import unittest
@@ -5,6 +7,7 @@ from decimal import Decimal
 
 import msgpack
 import zmq
+import zmq.auth
 
 import tapedeck
 from tests.fakes import FakeBus
@@ -21,7 +24,7 @@ class Subscribing(unittest.TestCase):
         sub = tapedeck.subscribe(topics, connect=self.bus.address, requests=self.bus.requests, **options)
         self.addCleanup(sub.close)
         names = [topics] if isinstance(topics, str) else topics
-        self.bus.wait_for(tapedeck.ports.normal(names[-1]))
+        self.bus.wait_for(*[tapedeck.ports.normal(name) for name in names])
         return sub
 
     def take(self, sub, count):
@@ -208,6 +211,16 @@ class Subscribing(unittest.TestCase):
         self.assertEqual(self.take(sub, 1)[0]["n"], 51)
         self.assertEqual((sub.new_tapes, sub.missed, self.bus.asked), (1, 0, []))
 
+    def test_a_recording_that_is_played_again_may_go_back(self):
+        sub = self.subscribe()
+        for n in range(3):
+            self.bus.publish(TICK, n=n)
+        self.bus.seq, self.bus.last = 0, {}
+        self.bus.publish(TICK, n=0, replayed=True)
+        self.bus.publish(TICK, n=1, replayed=True)
+        self.assertEqual([message["n"] for message in self.take(sub, 5)], [0, 1, 2, 0, 1])
+        self.assertEqual((sub.missed, sub.duplicates), (0, 0))
+
     def test_what_comes_twice_is_handed_over_once(self):
         sub = self.subscribe()
         payload = self.bus.message(TICK, n=0)
@@ -290,6 +303,13 @@ class Curve(unittest.TestCase):
         finally:
             pub.close(0)
             context.term()
+
+    def test_keys_are_read_from_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            zmq.auth.create_certificates(folder, "server")
+            own, _ = zmq.auth.create_certificates(folder, "own")
+            curve = tapedeck.Curve.load(os.path.join(folder, "server.key"), own + "_secret")
+            self.assertEqual((curve.public, curve.secret), zmq.auth.load_certificate(own + "_secret"))
 
     def test_keys_are_checked(self):
         with self.assertRaises(ValueError):

@@ -148,7 +148,7 @@ class InfluxDBService:
 
     def get_latest_tick(self, instrument: str) -> Optional[Dict[str, Any]]:
         """The newest bid and ask of an instrument on the tape: recorded by a source, or written as a point."""
-        rows = self._rows(history.latest_tick_sql(), [instrument] * 2)
+        rows = self._rows(history.latest_tick_sql(), [instrument] * 3)
         return rows[0] if rows else None
 
     def get_ohlc(self, instrument: str, hours: int = 24, interval: str = "1m") -> Optional[List[Dict[str, Any]]]:
