@@ -4,6 +4,7 @@
 //! its parts. `ARCHITECTURE.md` has the picture and the code map.
 
 pub mod bus;
+pub mod candles;
 pub mod child;
 pub mod cli;
 pub mod config;

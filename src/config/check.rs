@@ -102,6 +102,11 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         let help = "set `[http] listen = \"127.0.0.1:7373\"`";
         problems.push(tree.key_problem(&["source", &first.name], message).help(help));
     }
+    if let Some(candles) = &config.candles
+        && let Err((key, message)) = candles.recipe()
+    {
+        problems.push(tree.value_problem(&["candles", key], message));
+    }
     if let Listen::At(addr) = config.http.listen
         && !addr.ip().is_loopback()
     {

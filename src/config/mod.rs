@@ -24,7 +24,7 @@ mod types;
 pub mod units;
 
 pub use bus::Bus;
-pub use candles::Candles;
+pub use candles::{Candles, Globs, Input};
 pub use load::{DEFAULT_FILE, Inputs, Loaded, Note, Place, SecretText, load, parse_text, resolve};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;

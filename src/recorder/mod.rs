@@ -38,6 +38,7 @@ pub use ledger::{GapTotals, GapsBySource};
 pub use pulse::Pulse;
 pub use state::LedgerCounts;
 use state::{SHED_CHANNELS, SHED_FIRST, State, open_gap, subscription_status};
+pub(crate) use state::{SUBSCRIPTION, detail};
 
 /// Time between two syncs in mode `group`, at least: what a record waits for company, at most.
 const WINDOW: Duration = Duration::from_micros(500);

@@ -470,7 +470,8 @@ pub(crate) fn subscription_status(state: &'static str, channel: &SmolStr) -> Bod
     })
 }
 
-fn detail(status: &Status, key: &str) -> SmolStr {
+/// One of the details of a status; empty when it does not have it.
+pub(crate) fn detail(status: &Status, key: &str) -> SmolStr {
     status.detail.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
