@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod deck;
+pub mod derive;
 pub mod describe;
 pub mod http;
 pub mod inlet;

@@ -15,12 +15,14 @@
 //! - What is kept: open candles, buckets that are dirty, and the revisions of those that were stated more than once. A bucket
 //!   that was stated once, and is over, is forgotten.
 
+mod feeds;
+mod late;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use tapedeck_market::{Candle, CandleFlags, CandleInput, GapState, UnixNanos};
+use tapedeck_market::{Candle, CandleFlags, CandleInput, UnixNanos};
 
-use super::rebuild::{Rebuild, Wanted};
 use super::slot::{NONE, Slot, Tick, mark};
 use super::span::{Anchor, Calendar};
 
@@ -56,9 +58,16 @@ pub struct Settings {
 /// What the engine says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
-    Candle { instrument: u32, candle: Box<Candle> },
+    Candle {
+        instrument: u32,
+        candle: Box<Candle>,
+    },
     /// Late ticks came for a bucket whose other ticks are no longer on the tape.
-    Unrevisable { instrument: u32, interval_ns: i64, start: UnixNanos },
+    Unrevisable {
+        instrument: u32,
+        interval_ns: i64,
+        start: UnixNanos,
+    },
 }
 
 impl Said {
@@ -296,7 +305,8 @@ impl Engine {
         if news {
             self.delayed(tick, stepped, says_nothing);
         }
-        if self.instruments[tick.instrument as usize].watermark >= self.instruments[tick.instrument as usize].next_close {
+        if self.instruments[tick.instrument as usize].watermark >= self.instruments[tick.instrument as usize].next_close
+        {
             self.pass(tick.instrument);
         }
         self.counts.ticks += 1;
@@ -530,231 +540,6 @@ fn flags_of(gap: bool, partial: bool, backfilled: bool) -> CandleFlags {
         flags.0 |= if is_so { flag.0 } else { 0 };
     }
     flags
-}
-
-/// Late ticks and revisions.
-impl Engine {
-    fn late(&mut self, seq: u64, ts_recv: i64, key: Key, end: i64) {
-        self.counts.late += 1;
-        let (start, instrument, place) = key;
-        if start <= self.forgotten && !self.revisions.contains_key(&key) {
-            self.unrevisable(instrument, place, start);
-            return;
-        }
-        self.soil(seq, ts_recv, key, end);
-    }
-
-    fn soil(&mut self, seq: u64, ts_recv: i64, key: Key, end: i64) {
-        let full = self.dirty.len() >= DIRTY_AT_MOST;
-        let due = if full { i64::MIN } else { ts_recv.saturating_add(self.settings.lateness_ns.max(SETTLE_NS)) };
-        let dirty = self.dirty.entry(key).or_insert(Dirty { end, first_late_seq: seq, due });
-        self.next_dirty = if full { i64::MIN } else { self.next_dirty.min(dirty.due) };
-    }
-
-    /// Whether late ticks are due to be stated, now that a record of this receive time was read.
-    #[inline]
-    #[must_use]
-    pub fn has_dirty(&self, ts_recv: i64) -> bool {
-        ts_recv >= self.next_dirty
-    }
-
-    /// The buckets that are due, to be read from the tape again and given to [`Engine::restate`].
-    pub fn take_dirty(&mut self, ts_recv: i64) -> Vec<Wanted> {
-        let all = self.dirty.len() >= DIRTY_AT_MOST;
-        let due: Vec<Key> =
-            self.dirty.iter().filter(|(_, dirty)| all || dirty.due <= ts_recv).map(|(key, _)| *key).collect();
-        let mut wanted = Vec::with_capacity(due.len());
-        for key in due {
-            let Some(dirty) = self.dirty.remove(&key) else { continue };
-            let (start, instrument, place) = key;
-            let ahead = self.instruments[instrument as usize].ahead;
-            // No tick of this bucket was received before: of a feed, that of a recording is far off.
-            let since = if ahead > -LIVE_WITHIN_NS { start.saturating_sub(ahead.max(0)) } else { start.saturating_sub(ahead) };
-            wanted.push(Wanted {
-                instrument,
-                place,
-                start,
-                end: dirty.end,
-                first_late_seq: dirty.first_late_seq,
-                received_since: since,
-            });
-        }
-        self.next_dirty = self.dirty.values().map(|dirty| dirty.due).min().unwrap_or(NEVER);
-        wanted
-    }
-
-    /// States a bucket again, from what was read.
-    pub fn restate(&mut self, rebuilt: &Rebuild) {
-        let Wanted { instrument, place, start, end, .. } = rebuilt.wanted;
-        if rebuilt.slot.trades == 0 {
-            return;
-        }
-        let key = (start, instrument, place);
-        let revision = match self.revisions.get(&key) {
-            Some(last) => last + 1,
-            None => u32::from(rebuilt.stated_before),
-        };
-        let known = &self.instruments[instrument as usize];
-        let gap = rebuilt.slot.marks & mark::GAP != 0
-            || rebuilt.gaps(known.gaps.iter()).any(|gap| gap.overlaps(start, end));
-        let partial = start < known.heard_since;
-        let mut flags = flags_of(gap, partial, rebuilt.slot.marks & mark::BACKFILLED != 0);
-        if revision > 0 {
-            flags.0 |= CandleFlags::REVISED.0;
-            self.remember(key, revision);
-            self.counts.revised += 1;
-        }
-        let slot = Slot { revision, ..rebuilt.slot };
-        self.state(instrument, place, &slot, flags);
-    }
-
-    /// What was wanted is no longer on the tape.
-    pub fn give_up(&mut self, wanted: &Wanted) {
-        self.unrevisable(wanted.instrument, wanted.place, wanted.start);
-    }
-
-    fn unrevisable(&mut self, instrument: u32, place: u8, start: i64) {
-        self.counts.unrevisable += 1;
-        let interval_ns = self.settings.intervals_ns[usize::from(place)];
-        self.said.push(Said::Unrevisable { instrument, interval_ns, start: UnixNanos(start) });
-    }
-
-    fn remember(&mut self, key: Key, revision: u32) {
-        self.revisions.insert(key, revision);
-        if self.revisions.len() > REVISIONS_KEPT
-            && let Some(((start, ..), _)) = self.revisions.pop_first()
-        {
-            self.forgotten = self.forgotten.max(start);
-        }
-    }
-}
-
-/// What the tape says about feeds.
-impl Engine {
-    /// A subscription of an instrument began at this receive time.
-    pub fn live(&mut self, number: u32, ts_recv: i64) {
-        let Some(instrument) = self.instruments.get_mut(number as usize) else { return };
-        if instrument.heard_since == NEVER {
-            (instrument.heard_since, instrument.heard_by_status) = (ts_recv, true);
-        }
-        if instrument.delay == NEVER && instrument.heard_by_status {
-            instrument.delay = 0;
-            self.arm(number);
-        }
-    }
-
-    /// It is no longer wanted: what is open stays without its end.
-    pub fn ended(&mut self, number: u32) {
-        let Some(instrument) = self.instruments.get_mut(number as usize) else { return };
-        instrument.heard_since = NEVER;
-        self.mark_open(number, mark::PARTIAL);
-    }
-
-    /// Whether an instrument was heard before that moment.
-    #[must_use]
-    pub fn heard_before(&self, number: u32, moment: i64) -> bool {
-        self.instruments.get(number as usize).is_some_and(|instrument| instrument.heard_since < moment)
-    }
-
-    /// Digits behind the point of its prices.
-    pub fn digits(&mut self, number: u32, digits: u8) {
-        if let Some(instrument) = self.instruments.get_mut(number as usize) {
-            instrument.digits = digits;
-        }
-    }
-
-    /// A gap was opened, closed, repaired … by the record `seq`, received at `ts_recv`.
-    pub fn gap(&mut self, seq: u64, ts_recv: i64, number: u32, id: u64, state: GapState, from: i64, to: Option<i64>) {
-        let Some(instrument) = self.instruments.get_mut(number as usize) else { return };
-        let known = instrument.gaps.iter().position(|gap| gap.id == id);
-        if state == GapState::Repaired {
-            if let Some(at) = known {
-                instrument.gaps.remove(at);
-            }
-            self.repaired(seq, ts_recv, number, from, to.unwrap_or(ts_recv));
-            return;
-        }
-        let to = match state {
-            GapState::Open => NEVER,
-            _ => to.unwrap_or(ts_recv),
-        };
-        match known {
-            Some(at) => instrument.gaps[at].to = to,
-            None => instrument.gaps.push(KnownGap { id, from, to }),
-        }
-        // Without a feed there is no telling where in venue time the gap lies: what is open has it.
-        if state == GapState::Open && instrument.delay == NEVER {
-            self.mark_open(number, mark::GAP);
-        }
-        self.bound_gaps(number);
-    }
-
-    /// Records of every source are missing between two receive times.
-    pub fn hole(&mut self, from: i64, to: i64) {
-        for number in 0..self.instruments.len() as u32 {
-            let instrument = &mut self.instruments[number as usize];
-            instrument.gaps.push(KnownGap { id: 0, from, to: to.max(from.saturating_add(1)) });
-            if instrument.delay == NEVER {
-                self.mark_open(number, mark::GAP);
-            }
-            self.bound_gaps(number);
-        }
-    }
-
-    fn bound_gaps(&mut self, number: u32) {
-        let gaps = &mut self.instruments[number as usize].gaps;
-        if gaps.len() <= GAPS_KEPT {
-            return;
-        }
-        let oldest = gaps.remove(0);
-        self.each_open(number, |slot| {
-            if oldest.overlaps(slot.start, slot.end) {
-                slot.marks |= mark::GAP;
-            }
-        });
-    }
-
-    fn mark_open(&mut self, number: u32, bits: u8) {
-        self.each_open(number, |slot| slot.marks |= bits);
-    }
-
-    fn each_open(&mut self, number: u32, mut visit: impl FnMut(&mut Slot)) {
-        let intervals = self.settings.intervals_ns.len();
-        for at in number as usize * intervals..(number as usize + 1) * intervals {
-            if self.slots[at].is_empty() {
-                continue;
-            }
-            visit(&mut self.slots[at]);
-            let mut other = self.slots[at].next;
-            while other != NONE {
-                visit(&mut self.others[other as usize]);
-                other = self.others[other as usize].next;
-            }
-        }
-    }
-
-    /// A gap is filled: what it overlapped is stated again, without it.
-    fn repaired(&mut self, seq: u64, ts_recv: i64, number: u32, from: i64, to: i64) {
-        let closed = self.instruments[number as usize].frontier.min(to);
-        for place in 0..self.settings.intervals_ns.len() {
-            let interval_ns = self.settings.intervals_ns[place];
-            if (to.saturating_sub(from)) / interval_ns > REPAIRED_AT_MOST {
-                continue;
-            }
-            let mut at = from;
-            while at < closed {
-                let Some(day) = self.calendar.day(at) else { break };
-                let Some((start, end)) = day.bucket(at, interval_ns) else {
-                    at = day.next;
-                    continue;
-                };
-                if end <= self.instruments[number as usize].frontier {
-                    self.soil(seq, ts_recv, (start, number, place as u8), end);
-                }
-                at = end;
-            }
-        }
-    }
 }
 
 /// For what is read back.

@@ -98,8 +98,7 @@ impl Feed {
 
     #[cold]
     fn first_route(&mut self, event: &Event) -> Route {
-        let wanted = self.selection.sources.fit(&event.source) && self.selection.symbols.fit(&event.symbol);
-        let route = if !wanted || event.symbol.is_empty() {
+        let route = if !self.wants(event) || event.symbol.is_empty() {
             Route::Unwanted
         } else if let Some(number) = self.number(&event.venue, &event.symbol) {
             Route::Known(number)
@@ -129,15 +128,23 @@ impl Feed {
         number
     }
 
-    /// The instrument of an event that was routed before.
+    /// The instrument of an event, if it has a number.
     pub(super) fn known(&self, event: &Event) -> Option<u32> {
-        *self.routes.get(&event.source)?.get(&event.symbol)?
+        match self.routes.get(&event.source).and_then(|symbols| symbols.get(&event.symbol)) {
+            Some(route) => *route,
+            // After a restart routes are found anew.
+            None if self.wants(event) => self.number(&event.venue, &event.symbol),
+            None => None,
+        }
     }
 
-    /// Instruments that a source has sent something of.
-    pub(super) fn of_source(&self, source: &str) -> Vec<u32> {
-        let mut numbers: Vec<u32> =
-            self.routes.get(source).into_iter().flat_map(HashMap::values).flatten().copied().collect();
+    fn wants(&self, event: &Event) -> bool {
+        self.selection.sources.fit(&event.source) && self.selection.symbols.fit(&event.symbol)
+    }
+
+    /// All instruments of a venue.
+    pub(super) fn of_venue(&self, venue: &str) -> Vec<u32> {
+        let mut numbers: Vec<u32> = self.numbers.get(venue).into_iter().flat_map(HashMap::values).copied().collect();
         numbers.sort_unstable();
         numbers
     }
@@ -171,7 +178,12 @@ impl Feed {
     }
 
     /// The same with other running totals: those of a bucket that is read again.
-    pub(super) fn tick_with(&mut self, totals: &mut Totals, instrument: u32, event: &Event) -> Result<Option<Tick>, Why> {
+    pub(super) fn tick_with(
+        &mut self,
+        totals: &mut Totals,
+        instrument: u32,
+        event: &Event,
+    ) -> Result<Option<Tick>, Why> {
         let ts_event = event.ts_event.unwrap_or(event.ts_recv);
         if event.flags.contains(Flags::ABSURD_TIME) || is_absurd(ts_event, event.ts_recv) {
             return Err(Why::Absurd);

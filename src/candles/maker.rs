@@ -8,6 +8,7 @@ use super::feed::{Feed, Passed, Route, Running, Selection, Totals, concerns};
 use super::rebuild::{Rebuild, Wanted};
 use super::span::Anchor;
 use super::state;
+use crate::derive::Past;
 use crate::recorder::{SUBSCRIPTION, detail};
 
 /// Name of the source of candles, and of their reader.
@@ -39,21 +40,6 @@ impl Recipe {
         let reversed: Vec<u8> = text.bytes().rev().collect();
         crc(text.as_bytes()) << 32 | crc(&reversed)
     }
-}
-
-/// The records before: read again for what is late.
-pub trait Past {
-    /// Gives every record received at or after `since`, up to the seq `upto`, in order; `None` in place of records that cannot be read.
-    /// Says from which receive time on everything is still there.
-    ///
-    /// # Errors
-    /// The tape cannot be read.
-    fn read(
-        &mut self,
-        since: UnixNanos,
-        upto: u64,
-        each: &mut dyn FnMut(u64, Option<&Event>),
-    ) -> anyhow::Result<UnixNanos>;
 }
 
 /// Makes the candles of a tape.
@@ -113,9 +99,10 @@ impl Maker {
             Body::Gap(gap) => self.gap(seq, event, gap),
             Body::Status(status) if status.topic == SUBSCRIPTION => self.subscription(event, status),
             Body::Instrument(listed) => {
-                if let (Some(digits), Route::Known(number) | Route::New(number)) =
-                    (listed.price_precision, self.feed.number(&event.venue, &event.symbol).map_or(Route::Unwanted, Route::Known))
-                {
+                if let (Some(digits), Route::Known(number) | Route::New(number)) = (
+                    listed.price_precision,
+                    self.feed.number(&event.venue, &event.symbol).map_or(Route::Unwanted, Route::Known),
+                ) {
                     self.engine.digits(number, digits);
                 }
             }
@@ -181,6 +168,13 @@ impl Maker {
         said.into_iter().map(|said| self.event(said, now)).collect()
     }
 
+    /// A statement of an earlier life stands on the tape: what comes next of that bucket has a later revision.
+    pub fn stated_as(&mut self, venue: &str, symbol: &str, interval_ns: i64, start: i64, revision: u32) {
+        if let Some(number) = self.feed.number(venue, symbol) {
+            self.engine.stated_as(number, interval_ns, start, revision);
+        }
+    }
+
     fn event(&self, said: Said, now: UnixNanos) -> Event {
         let (instrument, start, body) = match said {
             Said::Candle { instrument, candle } => (instrument, candle.start, Body::Candle(candle)),
@@ -229,13 +223,12 @@ impl Maker {
             return;
         }
         let numbers = if event.symbol.is_empty() {
-            self.feed.of_source(&event.source)
+            self.feed.of_venue(&event.venue)
         } else {
             self.instrument(event).into_iter().collect()
         };
-        let (from, to) = (gap.from.0, gap.to.map(|to| to.0));
         for number in numbers {
-            self.engine.gap(seq, event.ts_recv.0, number, gap.id, gap.state, from, to);
+            self.engine.gap(seq, event.ts_recv.0, number, gap);
         }
     }
 
@@ -286,7 +279,8 @@ impl Maker {
 
 /// Whether an event only says what time it is.
 fn is_time(event: &Event) -> bool {
-    event.source == CANDLES && matches!(&event.body, Body::Status(status) if status.topic == CANDLES && status.state == TIME)
+    event.source == CANDLES
+        && matches!(&event.body, Body::Status(status) if status.topic == CANDLES && status.state == TIME)
 }
 
 /// An event that only says what time it is: it closes what no other record does.
@@ -306,21 +300,17 @@ pub fn time_event(now: UnixNanos) -> Event {
 }
 
 /// One record of a pass over the past.
-fn reread(
-    feed: &mut Feed,
-    input: CandleInput,
-    totals: &mut Totals,
-    rebuilds: &mut [Rebuild],
-    seq: u64,
-    event: &Event,
-) {
+fn reread(feed: &mut Feed, input: CandleInput, totals: &mut Totals, rebuilds: &mut [Rebuild], seq: u64, event: &Event) {
     if event.flags.contains(Flags::DERIVED) {
         return;
     }
     if let Body::Gap(gap) = &event.body {
         if concerns(input, &gap.channel) {
-            let numbers =
-                if event.symbol.is_empty() { feed.of_source(&event.source) } else { feed.known(event).into_iter().collect() };
+            let numbers = if event.symbol.is_empty() {
+                feed.of_venue(&event.venue)
+            } else {
+                feed.known(event).into_iter().collect()
+            };
             for number in numbers {
                 let to = gap.to.map(|to| to.0);
                 of_instrument(rebuilds, number)

@@ -12,17 +12,20 @@
 //! - (instrument, interval, start, revision) is stated once; the highest revision holds.
 //! - No sum goes through a float; what does not fit is left out, never wrong.
 
+mod before;
 mod engine;
 mod feed;
 mod maker;
 mod rebuild;
+mod service;
 mod slot;
 mod span;
 mod state;
 
 pub use engine::{Counts, Engine, Said, Settings};
 pub use feed::{Passed, Selection};
-pub use maker::{CANDLES, Maker, Past, Recipe, TIME, UNREVISABLE, candle_of, time_event};
+pub use maker::{CANDLES, Maker, Recipe, TIME, UNREVISABLE, candle_of, time_event};
 pub use rebuild::{Rebuild, Wanted};
+pub use service::KIND;
 pub use slot::Tick;
 pub use span::{Anchor, bucket};

@@ -121,8 +121,9 @@ impl FromStr for Anchor {
             Some((start, end)) => (time(start)?, Some(time(end)?)),
             None => (time(hours)?, None),
         };
-        let zone = TimeZone::get(zone)
-            .map_err(|_| format!("`{zone}` is no time zone: write it as `Asia/Kolkata`, `America/New_York` or `UTC`"))?;
+        let zone = TimeZone::get(zone).map_err(|_| {
+            format!("`{zone}` is no time zone: write it as `Asia/Kolkata`, `America/New_York` or `UTC`")
+        })?;
         let days = match words.next() {
             Some(days) => parse_days(days)?,
             None => [true; 7],
@@ -262,8 +263,14 @@ mod tests {
             some("2026-01-05T10:05:00Z", "2026-01-05T10:10:00Z")
         );
         // Seven hours do not divide a day: the last bucket is cut at midnight.
-        assert_eq!(bucket_of("utc", "2026-01-05T23:00:00Z", 7 * HOUR), some("2026-01-05T21:00:00Z", "2026-01-06T00:00:00Z"));
-        assert_eq!(bucket_of("utc", "1969-12-31T23:30:00Z", HOUR), some("1969-12-31T23:00:00Z", "1970-01-01T00:00:00Z"));
+        assert_eq!(
+            bucket_of("utc", "2026-01-05T23:00:00Z", 7 * HOUR),
+            some("2026-01-05T21:00:00Z", "2026-01-06T00:00:00Z")
+        );
+        assert_eq!(
+            bucket_of("utc", "1969-12-31T23:30:00Z", HOUR),
+            some("1969-12-31T23:00:00Z", "1970-01-01T00:00:00Z")
+        );
         assert_eq!(
             bucket_of("00:00 UTC", "2026-01-05T23:00:00Z", 7 * HOUR),
             bucket_of("utc", "2026-01-05T23:00:00Z", 7 * HOUR)
@@ -274,9 +281,15 @@ mod tests {
     fn indian_hours_begin_at_a_quarter_past() {
         // 09:15 in Kolkata is 03:45 UTC.
         let anchor = "09:15-15:30 Asia/Kolkata Mon-Fri";
-        assert_eq!(bucket_of(anchor, "2026-01-05T04:44:59Z", HOUR), some("2026-01-05T03:45:00Z", "2026-01-05T04:45:00Z"));
+        assert_eq!(
+            bucket_of(anchor, "2026-01-05T04:44:59Z", HOUR),
+            some("2026-01-05T03:45:00Z", "2026-01-05T04:45:00Z")
+        );
         // The last hour of the session has fifteen minutes.
-        assert_eq!(bucket_of(anchor, "2026-01-05T09:59:59Z", HOUR), some("2026-01-05T09:45:00Z", "2026-01-05T10:00:00Z"));
+        assert_eq!(
+            bucket_of(anchor, "2026-01-05T09:59:59Z", HOUR),
+            some("2026-01-05T09:45:00Z", "2026-01-05T10:00:00Z")
+        );
         assert_eq!(bucket_of(anchor, "2026-01-05T10:00:00Z", HOUR), None, "after the session");
         assert_eq!(bucket_of(anchor, "2026-01-05T03:44:59Z", HOUR), None, "before the session");
         assert_eq!(bucket_of(anchor, "2026-01-04T04:44:59Z", HOUR), None, "a Sunday");
@@ -290,14 +303,23 @@ mod tests {
         let anchor = "17:00 America/New_York";
         let day = 24 * HOUR;
         // Spring: 8 March 2026. The day that began on Saturday at 17:00 EST ends on Sunday at 17:00 EDT.
-        assert_eq!(bucket_of(anchor, "2026-03-08T12:00:00Z", day), some("2026-03-07T22:00:00Z", "2026-03-08T21:00:00Z"));
-        assert_eq!(bucket_of(anchor, "2026-11-01T21:30:00Z", day), some("2026-10-31T21:00:00Z", "2026-11-01T22:00:00Z"));
+        assert_eq!(
+            bucket_of(anchor, "2026-03-08T12:00:00Z", day),
+            some("2026-03-07T22:00:00Z", "2026-03-08T21:00:00Z")
+        );
+        assert_eq!(
+            bucket_of(anchor, "2026-11-01T21:30:00Z", day),
+            some("2026-10-31T21:00:00Z", "2026-11-01T22:00:00Z")
+        );
         // Seven hours four times do not reach the end of such a day: its last bucket is cut there.
         assert_eq!(
             bucket_of(anchor, "2026-11-01T19:30:00Z", 7 * HOUR),
             some("2026-11-01T18:00:00Z", "2026-11-01T22:00:00Z")
         );
-        assert_eq!(bucket_of(anchor, "2026-03-09T12:00:00Z", HOUR), some("2026-03-09T12:00:00Z", "2026-03-09T13:00:00Z"));
+        assert_eq!(
+            bucket_of(anchor, "2026-03-09T12:00:00Z", HOUR),
+            some("2026-03-09T12:00:00Z", "2026-03-09T13:00:00Z")
+        );
     }
 
     #[test]
@@ -314,7 +336,9 @@ mod tests {
 
     #[test]
     fn what_is_no_anchor_says_what_to_write() {
-        for text in ["", "09:15", "9 Asia/Kolkata", "09:15 Mars/Base", "09:15 UTC Fun", "09:15 UTC Mon extra", "25:00 UTC"] {
+        for text in
+            ["", "09:15", "9 Asia/Kolkata", "09:15 Mars/Base", "09:15 UTC Fun", "09:15 UTC Mon extra", "25:00 UTC"]
+        {
             let error = text.parse::<Anchor>().unwrap_err();
             assert!(error.contains("write") || error.contains("too much"), "{text}: {error}");
         }

@@ -207,11 +207,21 @@ fn take_instrument(from: &mut In<'_>) -> Option<Instrument> {
     let [watermark, frontier, next_close] = [from.i64()?, from.i64()?, from.i64()?];
     let [delay, ahead, heard_since] = [from.i64()?, from.i64()?, from.i64()?];
     let (heard_by_status, digits) = (from.u8()? == 1, from.u8()?);
-    let gaps: Option<Vec<KnownGap>> = (0..from.len()?)
-        .map(|_| Some(KnownGap { id: from.u64()?, from: from.i64()?, to: from.i64()? }))
-        .collect();
+    let gaps: Option<Vec<KnownGap>> =
+        (0..from.len()?).map(|_| Some(KnownGap { id: from.u64()?, from: from.i64()?, to: from.i64()? })).collect();
     let (timer, gaps) = (i64::MAX, gaps?);
-    Some(Instrument { watermark, frontier, next_close, timer, delay, ahead, heard_since, heard_by_status, digits, gaps })
+    Some(Instrument {
+        watermark,
+        frontier,
+        next_close,
+        timer,
+        delay,
+        ahead,
+        heard_since,
+        heard_by_status,
+        digits,
+        gaps,
+    })
 }
 
 fn put_slot(out: &mut Out, slot: &Slot) {

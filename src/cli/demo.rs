@@ -84,6 +84,7 @@ impl Args {
         super::run::said(out, &summary, &self.dir)?;
         let dir = self.dir.display();
         out.line(format!("look at it: tapedeck tail --from begin --dir {dir}"))?;
+        out.line(format!("its candles: tapedeck candles BTC/USD 10s --dir {dir}"))?;
         out.line(format!("what is missing, and why: tapedeck gaps --dir {dir}"))
     }
 
@@ -104,6 +105,8 @@ impl Args {
         let mut set = vec![
             format!("tape.dir={}", toml::Value::String(self.dir.display().to_string())),
             "http.listen=off".to_owned(),
+            // The first is over before anybody looks away.
+            "candles.intervals=[\"1s\", \"10s\", \"1m\"]".to_owned(),
             format!("source.{SOURCE}.kind=kraken"),
             format!("source.{SOURCE}.url={ws_url:?}"),
             format!("source.{SOURCE}.rest_url={rest_url:?}"),

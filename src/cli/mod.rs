@@ -4,6 +4,7 @@
 //! and hands over to the library. Results go to standard output, and only they; logs and errors go
 //! to standard error. Every verb that lists something has `--json`.
 
+mod candles;
 mod check;
 mod config;
 mod cursors;
@@ -94,6 +95,7 @@ enum Verb {
     Tail(tail::Args),
     Replay(replay::Args),
     Gaps(gaps::Args),
+    Candles(candles::Args),
     Cursors(cursors::Args),
     Tape(tape::Args),
     Simulate(simulate::Args),
@@ -141,6 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Tail(args) => args.run(global, &mut out),
         Verb::Replay(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),
+        Verb::Candles(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
         Verb::Simulate(args) => args.run(global),

@@ -81,7 +81,10 @@ impl Candles {
         let intervals_ns = self.intervals_ns()?;
         if self.lateness.0 > LATENESS_MAX {
             let text = show_duration(self.lateness.0);
-            return Err(("lateness", format!("{text} is too long: at most 1h, and what comes later revises its candle")));
+            return Err((
+                "lateness",
+                format!("{text} is too long: at most 1h, and what comes later revises its candle"),
+            ));
         }
         let anchor: Anchor = self.anchor.parse().map_err(|error| ("anchor", error))?;
         let mut holidays = Vec::new();

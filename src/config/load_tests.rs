@@ -120,12 +120,18 @@ fn what_others_can_reach_is_refused_unless_it_is_said_aloud() {
 }
 
 #[test]
+fn the_predecessors_minutes_switch_candles_on() {
+    let env = names(&[("CANDLE_INTERVALS", "5,15")]);
+    let candles = resolve(&Inputs { env, ..Inputs::default() }).unwrap().config.candles.unwrap();
+    assert_eq!(candles.recipe().unwrap().intervals_ns, [300_000_000_000, 900_000_000_000]);
+}
+
+#[test]
 fn a_name_of_a_later_version_is_reported_and_not_ignored() {
-    let env =
-        names(&[("INFLUXDB_HOST", "db"), ("CANDLE_INTERVALS", "5,15"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
+    let env = names(&[("INFLUXDB_HOST", "db"), ("MQTT_BROKER", "broker"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
     let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
     let notes: Vec<&str> = loaded.notes.iter().map(|note| note.text.as_str()).collect();
-    for name in ["INFLUXDB_HOST", "CANDLE_INTERVALS", "PG_CONN_STR"] {
+    for name in ["INFLUXDB_HOST", "MQTT_BROKER", "PG_CONN_STR"] {
         assert!(
             notes.iter().any(|note| note.contains(name) && note.contains("known, used by a later version")),
             "{name}: {notes:?}"

@@ -23,7 +23,7 @@ fn a_demo_records_a_market_and_the_next_one_goes_on_with_the_pause_in_the_ledger
         "says what was recorded and what to do next: {said}"
     );
     let first = records(&dir);
-    for kind in [Kind::TRADE, Kind::TICKER, Kind::BOOK, Kind::INSTRUMENT] {
+    for kind in [Kind::TRADE, Kind::TICKER, Kind::BOOK, Kind::INSTRUMENT, Kind::CANDLE] {
         assert!(first.iter().any(|record| record.event.body.kind() == kind), "no {}", kind.name());
     }
     demo(&dir, home.path());

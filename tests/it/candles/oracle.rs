@@ -161,17 +161,12 @@ impl Rules {
     }
 
     fn say(&self, of: &mut OfSymbol, bucket: Bucket, stopped: bool, revised: bool) {
-        let live: Vec<&Row> = of.ticks[&bucket].iter().filter(|row| !row.backfilled).collect();
         let filled: Vec<&Row> = of.ticks[&bucket].iter().filter(|row| row.backfilled).collect();
         let all = &of.ticks[&bucket];
         // By arrival; what is backfilled has its place by time, around what arrived.
-        let mut open = live.first().copied().or(filled.first().copied()).unwrap();
-        let mut close = open;
-        if filled.is_empty() {
-            close = live.last().unwrap();
-        } else {
-            open = &all[0];
-            close = &all[0];
+        let (mut open, mut close) = (&all[0], &all[all.len() - 1]);
+        if !filled.is_empty() {
+            close = open;
             for row in &all[1..] {
                 if row.backfilled && row.venue_time < open.venue_time {
                     open = row;

@@ -59,8 +59,13 @@ fn step() -> impl Strategy<Value = Step> {
         2 => 0..5 * MINUTE,
         1 => 0..30 * HOUR,
     ];
-    (wait, 0..3_u8, way(), 90_00..110_00_i64, 0..5_000_i64)
-        .prop_map(|(wait, symbol, way, price, size)| Step { wait, symbol, way, price, size })
+    (wait, 0..3_u8, way(), 9_000..11_000_i64, 0..5_000_i64).prop_map(|(wait, symbol, way, price, size)| Step {
+        wait,
+        symbol,
+        way,
+        price,
+        size,
+    })
 }
 
 /// Some of them around a change of time: 29 March 2026 01:00 UTC in Europe, 8 March 07:00 UTC in New York.
@@ -69,9 +74,14 @@ fn begin() -> impl Strategy<Value = i64> {
         let at: jiff::Timestamp = at.parse().unwrap();
         i64::try_from(at.as_nanosecond()).unwrap()
     };
-    let moments =
-        ["2026-03-29T00:59:30Z", "2026-10-25T00:59:30Z", "2026-03-08T06:59:30Z", "2026-11-01T05:59:30Z", "2026-07-01T23:59:30Z"]
-            .map(around);
+    let moments = [
+        "2026-03-29T00:59:30Z",
+        "2026-10-25T00:59:30Z",
+        "2026-03-08T06:59:30Z",
+        "2026-11-01T05:59:30Z",
+        "2026-07-01T23:59:30Z",
+    ]
+    .map(around);
     proptest::sample::select(moments.to_vec())
 }
 
@@ -165,11 +175,11 @@ fn of_these(anchor: &str) -> Recipe {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn random_ticks_make_the_candles_of_the_naive_implementation(
-        begin in begin(), anchor in anchors(), steps in proptest::collection::vec(step(), 1..250)
+        begin in begin(), anchor in anchors(), steps in proptest::collection::vec(step(), 1..200)
     ) {
         let rows = rows(begin, &steps);
         let want = rules(anchor).state(&rows);
@@ -232,7 +242,10 @@ proptest! {
             }
             maker.pause(records.len() as u64, &mut past).unwrap();
             again.extend(maker.take_said(UnixNanos::EPOCH));
-            prop_assert_eq!(&again[..], &whole[*from..], "restarted behind {}", seq);
+            prop_assert_eq!(again.len(), whole.len() - from, "restarted behind {}", seq);
+            for (again, before) in again.iter().zip(&whole[*from..]) {
+                prop_assert_eq!(again, before, "restarted behind {}", seq);
+            }
         }
     }
 }

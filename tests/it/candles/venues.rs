@@ -96,7 +96,9 @@ fn oandas_own_minutes_and_seconds_come_out_of_its_quotes() {
 
 #[test]
 fn coarser_candles_of_quotes_are_those_of_pandas() {
-    for (symbol, day) in [("eurusd", "20140501"), ("eurusd", "20140502"), ("eurusd", "20140504"), ("xauusd", "20140504")] {
+    for (symbol, day) in
+        [("eurusd", "20140501"), ("eurusd", "20140502"), ("eurusd", "20140504"), ("xauusd", "20140504")]
+    {
         let Some(ticks) = recording(&format!("oanda/ticks/oanda_{symbol}_tick_{day}.csv.gz")) else { return };
         let midnight: jiff::civil::Date = day.parse().unwrap();
         let midnight = midnight.to_zoned(TimeZone::UTC).unwrap().timestamp().as_nanosecond();
@@ -148,11 +150,8 @@ fn krakens_recorded_trades_make_the_hours_that_were_computed_of_them() {
             continue;
         }
         trades += events.len();
-        let all = of_interval(
-            &latest(&make(&recipe(&[HOUR], CandleInput::Trades, "utc"), &numbered(events))),
-            pair,
-            HOUR,
-        );
+        let all =
+            of_interval(&latest(&make(&recipe(&[HOUR], CandleInput::Trades, "utc"), &numbered(events))), pair, HOUR);
         assert_eq!(all.len() as u64, want["hours"].as_u64().unwrap(), "{pair}");
         hours += all.len();
         let volume = all.values().map(|candle| candle.volume.unwrap()).reduce(|a, b| a.checked_add(b).unwrap());
@@ -188,7 +187,8 @@ fn krakens_downloadable_history_makes_the_hours_of_pandas() {
     for line in want.lines().skip(1) {
         let fields: Vec<&str> = line.split(',').collect();
         let candle = &all[&(fields[0].parse::<i64>().unwrap() * SECOND)];
-        let digits = |candle: &Candle| [candle.open, candle.high, candle.low, candle.close].map(|price| price.to_string());
+        let digits =
+            |candle: &Candle| [candle.open, candle.high, candle.low, candle.close].map(|price| price.to_string());
         assert_eq!(digits(candle).as_slice(), &fields[1..5], "{line}");
         assert_eq!(candle.volume.unwrap().to_string(), fields[5], "{line}");
         assert_eq!(candle.trades.unwrap().to_string(), fields[6], "{line}");

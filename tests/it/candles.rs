@@ -1,15 +1,17 @@
 //! Candles: against what venues published, against a naive implementation, across restarts and kills.
 
+mod deck;
 mod oracle;
+mod polars;
 mod random;
+mod rules;
 mod venues;
 
 use std::collections::BTreeMap;
 
-use tapedeck::candles::{Anchor, Maker, Past, Recipe, Selection, candle_of};
-use tapedeck_market::{
-    Body, Candle, CandleInput, Event, Flags, Price, Quote, Record, Size, SmolStr, Trade, UnixNanos,
-};
+use tapedeck::candles::{Anchor, Maker, Recipe, Selection, candle_of};
+use tapedeck::derive::Past;
+use tapedeck_market::{Body, Candle, CandleInput, Event, Flags, Price, Quote, Record, Size, SmolStr, Trade, UnixNanos};
 
 pub(crate) const SECOND: i64 = 1_000_000_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
