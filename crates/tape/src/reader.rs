@@ -34,6 +34,9 @@ pub enum Start {
     /// At the last whole checkpoint, or at the oldest record if there is none. Where a checkpoint is damaged, an earlier one
     /// serves, and what was recorded since is read again.
     Checkpoint,
+    /// At the first record of the segment that holds this seq, with the state that the segment begins with at hand, if it
+    /// begins with one: for whoever needs to know what was known at that seq. Later if it is gone.
+    Segment(u64),
     /// Behind the last durable record.
     End,
 }
@@ -282,6 +285,10 @@ impl Reader {
                     seq_end = file.header.first_seq;
                     Ok(whole)
                 })?;
+                self.held = self.find()?;
+            }
+            Start::Segment(seq) => {
+                self.enter_first(|_, file| Ok(file.header.first_seq <= seq.max(1)))?;
                 self.held = self.find()?;
             }
             Start::End => {
