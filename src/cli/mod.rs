@@ -4,6 +4,7 @@
 //! and hands over to the library. Results go to standard output, and only they; logs and errors go
 //! to standard error. Every verb that lists something has `--json`.
 
+mod bus;
 mod candles;
 mod check;
 mod config;
@@ -13,15 +14,18 @@ mod doctor;
 pub mod exit;
 mod gaps;
 mod init;
+mod keys;
 mod kinds;
 mod manual;
 pub mod out;
+mod ports;
 mod reading;
 mod replay;
 mod run;
 mod simulate;
 mod status;
 mod tail;
+mod tap;
 mod tape;
 
 use std::io::Write as _;
@@ -98,6 +102,9 @@ enum Verb {
     Candles(candles::Args),
     Cursors(cursors::Args),
     Tape(tape::Args),
+    Ports(ports::Args),
+    Keys(keys::Args),
+    Tap(tap::Args),
     Simulate(simulate::Args),
     Kinds(kinds::Args),
     Config(config::Args),
@@ -105,6 +112,8 @@ enum Verb {
     Completions(manual::Completions),
     Man(manual::Man),
     Version(manual::Version),
+    #[command(hide = true)]
+    Bus(bus::Args),
 }
 
 /// The whole program. Returns the exit code.
@@ -146,6 +155,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Candles(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
+        Verb::Ports(args) => args.run(global, &mut out),
+        Verb::Keys(args) => args.run(global, &mut out),
+        Verb::Tap(args) => args.run(global, &mut out),
+        Verb::Bus(args) => args.run(global),
         Verb::Simulate(args) => args.run(global),
         Verb::Kinds(args) => args.run(&mut out),
         Verb::Config(args) => args.run(global, &mut out),

@@ -107,6 +107,9 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
     {
         problems.push(tree.value_problem(&["candles", key], message));
     }
+    if let Some(bus) = &config.bus {
+        check_bus(bus, tree, notes, problems);
+    }
     if let Listen::At(addr) = config.http.listen
         && !addr.ip().is_loopback()
     {
@@ -125,6 +128,18 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
             let help = "listen on 127.0.0.1, or say `insecure = true` in [http] if you trust everybody on that network";
             problems.push(tree.value_problem(&["http", "listen"], message).help(help));
         }
+    }
+}
+
+fn check_bus(bus: &super::Bus, tree: &Tree, notes: &mut Vec<Note>, problems: &mut Vec<Problem>) {
+    for (below, message, help) in crate::bus::registry::problems(bus) {
+        let path: Vec<&str> = std::iter::once("bus").chain(below.iter().map(String::as_str)).collect();
+        problems.push(tree.value_problem(&path, message).help(help));
+    }
+    if !bus.listen.is_loopback() && bus.insecure {
+        let text =
+            format!("[bus] listens on {} without keys or encryption: anybody who reaches it can read", bus.listen);
+        notes.push(Note { warn: true, text });
     }
 }
 

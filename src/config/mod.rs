@@ -23,7 +23,7 @@ pub mod tree;
 mod types;
 pub mod units;
 
-pub use bus::Bus;
+pub use bus::{Bus, BusTopic, Decimals, Form};
 pub use candles::{Candles, Globs, Input};
 pub use load::{DEFAULT_FILE, Inputs, Loaded, Note, Place, SecretText, load, parse_text, resolve};
 pub use problem::{Problem, Problems};
