@@ -48,10 +48,7 @@ impl Child {
     /// # Errors
     /// The system does not say where the program lies, or the config is no JSON.
     pub fn of_this_program(args: &[&str], config: &impl Serialize) -> anyhow::Result<Child> {
-        // By the descriptor: the file may have been replaced by a newer version meanwhile.
-        let by_proc = PathBuf::from("/proc/self/exe");
-        let program =
-            if by_proc.exists() { by_proc } else { std::env::current_exe().context("finding this program")? };
+        let program = this_program()?;
         let config = serde_json::to_value(config).context("writing the child's config")?;
         Ok(Child { program, args: args.iter().map(OsString::from).collect(), config })
     }
@@ -125,6 +122,16 @@ impl Child {
     }
 }
 
+/// This very program.
+///
+/// # Errors
+/// The system does not say where it lies.
+pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
+    // By the descriptor: the file may have been replaced by a newer version meanwhile.
+    let by_proc = PathBuf::from("/proc/self/exe");
+    if by_proc.exists() { Ok(by_proc) } else { std::env::current_exe().context("finding this program") }
+}
+
 fn describe(status: std::process::ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
@@ -135,7 +142,7 @@ fn describe(status: std::process::ExitStatus) -> String {
 }
 
 /// Hands over each line until the end, the longest of them cut.
-async fn lines(mut from: impl AsyncBufRead + Unpin, mut each: impl FnMut(&[u8])) {
+pub(crate) async fn lines(mut from: impl AsyncBufRead + Unpin, mut each: impl FnMut(&[u8])) {
     let mut line = Vec::new();
     loop {
         line.clear();

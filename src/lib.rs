@@ -12,6 +12,7 @@ pub mod control;
 pub mod deck;
 pub mod derive;
 pub mod describe;
+pub mod feed;
 pub mod http;
 pub mod inlet;
 pub mod intake;

@@ -12,6 +12,7 @@ mod cursors;
 mod demo;
 mod doctor;
 pub mod exit;
+mod feed;
 mod gaps;
 mod init;
 mod keys;
@@ -109,6 +110,7 @@ enum Verb {
     Kinds(kinds::Args),
     Config(config::Args),
     Doctor(doctor::Args),
+    Feed(feed::Args),
     Completions(manual::Completions),
     Man(manual::Man),
     Version(manual::Version),
@@ -163,6 +165,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Kinds(args) => args.run(&mut out),
         Verb::Config(args) => args.run(global, &mut out),
         Verb::Doctor(args) => args.run(global, &mut out),
+        Verb::Feed(args) => args.run(),
         Verb::Completions(args) => args.run(&mut out),
         Verb::Man(args) => args.run(&mut out),
         Verb::Version(args) => args.run(&mut out),

@@ -11,6 +11,7 @@ pub mod file;
 pub mod http;
 pub mod kraken;
 pub mod liveness;
+pub mod zmq;
 
 /// A connection to a venue.
 ///
@@ -80,4 +81,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kraken::KIND];
+pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kraken::KIND, zmq::KIND];

@@ -19,3 +19,4 @@ mod logs;
 mod points;
 mod replay;
 mod support;
+mod zmq_source;
