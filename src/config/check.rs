@@ -109,6 +109,7 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
     }
     if let Some(bus) = &config.bus {
         check_bus(bus, tree, notes, problems);
+        refuse_own_bus(config, bus, tree, problems);
     }
     if let Listen::At(addr) = config.http.listen
         && !addr.ip().is_loopback()
@@ -127,6 +128,23 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
             let message = format!("{addr} can be reached by others, and there is neither encryption nor a password");
             let help = "listen on 127.0.0.1, or say `insecure = true` in [http] if you trust everybody on that network";
             problems.push(tree.value_problem(&["http", "listen"], message).help(help));
+        }
+    }
+}
+
+/// A source that would record what this deck publishes, which the deck would publish again.
+fn refuse_own_bus(config: &Config, bus: &super::Bus, tree: &Tree, problems: &mut Vec<Problem>) {
+    let layout = crate::bus::registry::layout(bus);
+    for source in config.sources.iter().filter(|source| source.kind == "zmq") {
+        let connect = source.table.get("connect").and_then(Value::as_array).into_iter().flatten();
+        for address in connect.filter_map(Value::as_str) {
+            let Some((host, port)) = crate::sources::zmq::config::host_and_port(address) else { continue };
+            let ip: Option<std::net::IpAddr> = host.parse().ok();
+            let here = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback() || ip == bus.listen);
+            let Some(topics) = layout.get(&port).filter(|_| here) else { continue };
+            let message = format!("{address} is the bus of this very deck ({})", topics.join(", "));
+            let help = "take it out, or move the bus out of the way of another publisher: `[bus] port_offset`";
+            problems.push(tree.value_problem(&["source", &source.name, "connect"], message).help(help));
         }
     }
 }

@@ -252,3 +252,22 @@ fn check_says_who_answers_and_who_does_not() {
     let (passed, said) = check();
     assert!(passed && said.contains("1 publishers answer"), "{said}");
 }
+
+#[test]
+fn a_source_that_would_hear_the_decks_own_bus_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("tapedeck.toml");
+    let said = |offset: u16, port: u16| {
+        let tape = home.path().join("tape");
+        let text = format!("[tape]\ndir = {tape:?}\n[bus]\nport_offset = {offset}\n{}", config(port, ""));
+        std::fs::write(&path, text).unwrap();
+        let out = tapedeck().args(["config", "show", "-c"]).arg(&path).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+    };
+    for (offset, port) in [(0, 5558), (0, 5572), (1_000, 6_562)] {
+        let (code, said) = said(offset, port);
+        assert!(code == Some(2) && said.contains("is the bus of this very deck"), "{code:?} {said}");
+    }
+    let (code, said) = said(1_000, 5_558);
+    assert_eq!(code, Some(0), "{said}");
+}
