@@ -1,14 +1,24 @@
 //! Segments are made ahead: writing into bytes that exist already halves every durable write.
 //!
-//! One file, `ahead`, waits zero-filled and synced, and becomes the next segment by a rename. A segment that retention
-//! sets free becomes `ahead` instead, when none is waiting: its old bytes are no records of the new
-//! segment, because segment id and position are part of each checksum.
+//! ```text
+//! retention lets a segment go ─► ahead-<id> ─┐
+//! the log's thread fills zeros ─► ahead ─────┴─► the next segment, by a rename
+//! ```
+//!
+//! - A segment that was set free is used first: its bytes exist, and nothing has to be written. They are no records of the new
+//!   segment, because segment id and position are part of each checksum. While one is at hand, no zeros are written.
+//! - What is filled grows with the tape, from a few megabytes to the full size: a tape that records little costs little, and a
+//!   new one does not begin with a second of zeros.
+//! - Filling keeps step with the segment that is being written, and is done when that is half full. Each piece is synced
+//!   before the next, so that a sync of the writer finds one piece in its way at most.
+//! - A writer that needs the next segment before it is done takes what is filled by then.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, is_full};
 use crate::folder;
@@ -24,13 +34,32 @@ pub enum Allocation {
     Inline,
 }
 
+/// The file that is filled with zeros.
 pub(crate) const AHEAD_NAME: &str = "ahead";
-/// Zeros are written in slices of this size …
-const SLICE_BYTES: usize = 1024 * 1024;
-/// … with this rest between them: about 200 MB/s at most, twice what the tape is asked to take.
-const SLICE_REST: Duration = Duration::from_millis(3);
+/// Before the name of a segment that was set free.
+const SPARE_PREFIX: &str = "ahead-";
+/// Segments set free that are kept for use; more than these are removed.
+const SPARES: usize = 2;
+/// Zeros are written in pieces of this size: the longest that a sync of the writer may have to wait for …
+const PIECE_BYTES: usize = 256 * 1024;
+/// … or of this one, when the writer waits anyway, or soon will.
+const HURRIED_PIECE_BYTES: usize = 1024 * 1024;
+/// Between two pieces, when filling is behind the writer.
+const SHORT_REST: Duration = Duration::from_millis(2);
+/// Between two pieces, when it is not.
+const LONG_REST: Duration = Duration::from_millis(100);
+/// How often a rest looks whether the writer has come further.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A segment that must be made at once, because none is ahead, is small: opening a tape must not take long.
 const HURRIED_BYTES: u64 = 1024 * 1024;
+/// The first one that is filled ahead; each further one is four times as large, up to the size of a segment.
+const FIRST_BYTES: u64 = 4 * 1024 * 1024;
+const GROWTH: u64 = 4;
+
+/// Whether a file of the tape's folder is one that can become a segment.
+pub(crate) fn is_ahead(name: &str) -> bool {
+    name == AHEAD_NAME || name.starts_with(SPARE_PREFIX)
+}
 
 /// A file that can become a segment.
 #[derive(Debug)]
@@ -55,46 +84,59 @@ struct Shared {
     segment_bytes: u64,
     state: Mutex<State>,
     changed: Condvar,
+    /// How far the segment that is being written is used, and its size, in bytes.
+    used: AtomicU64,
+    capacity: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ahead: Ahead,
-    /// Size of the next file to make: the full one, unless the disk was full.
+    /// Those set free come before the one that was filled.
+    ready: Vec<Spare>,
+    fill: Fill,
+    /// The writer waits for a file of so many bytes.
+    claimed: Option<u64>,
+    /// Size of the next file to make.
     next_bytes: u64,
     stop: bool,
     /// Why the last filling failed; told once.
     failure: Option<io::Error>,
 }
 
+#[derive(Debug)]
+struct Spare {
+    name: String,
+    bytes: u64,
+    recycled: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Ahead {
+enum Fill {
     #[default]
     None,
     Wanted,
-    Filling,
-    Ready {
-        bytes: u64,
-        recycled: bool,
+    /// So many bytes are zeros, and synced.
+    Under {
+        way: u64,
     },
 }
 
 impl Allocator {
-    /// Takes over a file that an earlier life left ahead, whatever is in it.
+    /// Takes over the files that an earlier life left ahead, whatever is in them.
     pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, segment_bytes: u64, mode: Allocation) -> Self {
-        let path = dir.join(AHEAD_NAME);
-        let left = storage.open_read(&path).and_then(|file| file.len_bytes()).unwrap_or(0);
-        let ahead = if left >= HURRIED_BYTES.min(segment_bytes) {
-            Ahead::Ready { bytes: left, recycled: true }
-        } else {
-            Ahead::None
+        let ready = left_ahead(&*storage, dir, HURRIED_BYTES.min(segment_bytes / 2));
+        let next_bytes = match mode {
+            Allocation::Inline => segment_bytes,
+            Allocation::Background => segment_bytes.min(FIRST_BYTES),
         };
         let shared = Arc::new(Shared {
             storage,
             dir: dir.to_path_buf(),
             segment_bytes,
-            state: Mutex::new(State { ahead, next_bytes: segment_bytes, ..State::default() }),
+            state: Mutex::new(State { ready, next_bytes, ..State::default() }),
             changed: Condvar::new(),
+            used: AtomicU64::new(0),
+            capacity: AtomicU64::new(1),
         });
         let worker = match mode {
             Allocation::Inline => None,
@@ -113,20 +155,9 @@ impl Allocator {
     /// [`Error::Full`] when there is neither a file ahead nor space for one.
     pub(crate) fn take(&self, path: &Path, need: u64) -> Result<Blank, Error> {
         let shared = &self.shared;
-        let ready = {
-            let mut state = shared.lock();
-            match state.ahead {
-                Ahead::Ready { bytes, recycled } if bytes >= need => {
-                    state.ahead = Ahead::None;
-                    Some((bytes, recycled))
-                }
-                _ => None,
-            }
-        };
-        if let Some((bytes, recycled)) = ready {
-            let ahead = shared.dir.join(AHEAD_NAME);
-            let renamed = shared.storage.rename(&ahead, path).and_then(|()| shared.storage.open(path, false));
-            if let Ok(file) = renamed {
+        if let Some(Spare { name, bytes, recycled }) = shared.claim(need) {
+            let renamed = shared.storage.rename(&shared.dir.join(name), path);
+            if let Ok(file) = renamed.and_then(|()| shared.storage.open(path, false)) {
                 return Ok(Blank { file, bytes, recycled });
             }
             // Whatever became of it, a fresh file is as good.
@@ -155,11 +186,11 @@ impl Allocator {
     /// Asks for the next file, now that the last one is in use.
     pub(crate) fn refill(&self) {
         let mut state = self.shared.lock();
-        if state.ahead != Ahead::None {
+        if !state.ready.is_empty() || state.fill != Fill::None {
             return;
         }
         if self.worker.is_some() {
-            state.ahead = Ahead::Wanted;
+            state.fill = Fill::Wanted;
             self.shared.changed.notify_all();
         } else if self.mode == Allocation::Inline {
             drop(state);
@@ -167,19 +198,35 @@ impl Allocator {
         }
     }
 
-    /// Takes a file that is no longer needed as the next one, or removes it. The folder is not synced.
+    /// How far the segment that is being written is used: filling keeps step with it.
+    pub(crate) fn keep_step(&self, used: u64, capacity: u64) {
+        self.shared.used.store(used, Ordering::Relaxed);
+        self.shared.capacity.store(capacity.max(1), Ordering::Relaxed);
+    }
+
+    /// Keeps the file of a segment that is no longer needed as one to come, or removes it. The folder is not synced.
     pub(crate) fn give_back(&self, path: &Path) -> io::Result<()> {
         let shared = &self.shared;
         let bytes = shared.storage.open_read(path)?.len_bytes()?;
         let mut state = shared.lock();
+        let spares = state.ready.iter().filter(|spare| spare.recycled).count();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
         // Sealed segments are cut to their end, a little below their size.
-        if state.ahead == Ahead::None && bytes >= shared.segment_bytes / 2 {
-            shared.storage.rename(path, &shared.dir.join(AHEAD_NAME))?;
-            state.ahead = Ahead::Ready { bytes, recycled: true };
+        if let Some(stem) = stem.filter(|_| spares < SPARES && bytes >= shared.segment_bytes / 2) {
+            let name = format!("{SPARE_PREFIX}{stem}");
+            shared.storage.rename(path, &shared.dir.join(&name))?;
+            state.ready.insert(spares, Spare { name, bytes, recycled: true });
             return Ok(());
         }
         drop(state);
         shared.storage.remove(path)
+    }
+
+    /// Bytes of the files that are ahead by now.
+    pub(crate) fn bytes(&self) -> u64 {
+        let state = self.shared.lock();
+        let under_way = if let Fill::Under { way } = state.fill { way } else { 0 };
+        state.ready.iter().map(|spare| spare.bytes).sum::<u64>() + under_way
     }
 
     /// Why no file could be made ahead, if that happened since the last call.
@@ -191,7 +238,7 @@ impl Allocator {
     #[cfg(test)]
     pub(crate) fn settle(&self) {
         let mut state = self.shared.lock();
-        while matches!(state.ahead, Ahead::Wanted | Ahead::Filling) {
+        while state.fill != Fill::None {
             state = self.shared.changed.wait(state).unwrap();
         }
     }
@@ -207,82 +254,178 @@ impl Drop for Allocator {
     }
 }
 
+/// Files that lie ahead, if they are of any use.
+fn left_ahead(storage: &dyn Storage, dir: &Path, least: u64) -> Vec<Spare> {
+    let mut names = storage.list(dir).unwrap_or_default();
+    names.retain(|name| is_ahead(name));
+    // The one that may be all zeros comes last.
+    names.sort_unstable_by_key(|name| name == AHEAD_NAME);
+    let spare = |name: String| {
+        let path = dir.join(&name);
+        let bytes = storage.open_read(&path).and_then(|file| file.len_bytes()).unwrap_or(0);
+        if bytes < least && name != AHEAD_NAME {
+            // Nobody else would.
+            let _ = storage.remove(&path);
+        }
+        (bytes >= least).then_some(Spare { name, bytes, recycled: true })
+    };
+    names.into_iter().filter_map(spare).collect()
+}
+
+/// What a rest between two pieces ended with.
+enum Rested {
+    Go,
+    /// The writer takes what is there.
+    Enough,
+    Stop,
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The smallest file worth having.
+    fn least(&self) -> u64 {
+        self.segment_bytes.min(HURRIED_BYTES)
+    }
+
+    /// A file of at least `need` bytes; one that is being filled is waited for as long as it takes to be that.
+    fn claim(&self, need: u64) -> Option<Spare> {
+        let mut state = self.lock();
+        loop {
+            if let Some(at) = state.ready.iter().position(|spare| spare.bytes >= need) {
+                state.claimed = None;
+                let spare = state.ready.remove(at);
+                // A tape that was written for long goes on with full segments.
+                state.next_bytes = state.next_bytes.max(spare.bytes.min(self.segment_bytes));
+                return Some(spare);
+            }
+            if state.fill == Fill::None {
+                state.claimed = None;
+                return None;
+            }
+            state.claimed = Some(need);
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn work(&self) {
         loop {
             let mut state = self.lock();
-            while state.ahead != Ahead::Wanted && !state.stop {
+            while state.fill != Fill::Wanted && !state.stop {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.stop {
                 return;
             }
-            state.ahead = Ahead::Filling;
+            state.fill = Fill::Under { way: 0 };
             drop(state);
             self.make();
         }
     }
 
-    /// Makes `ahead`, all of it or nothing.
+    /// Makes `ahead`.
     fn make(&self) {
         let path = self.dir.join(AHEAD_NAME);
-        let mut state = self.lock();
-        let paced = state.ahead == Ahead::Filling;
-        let mut bytes = state.next_bytes;
+        let state = self.lock();
+        let paced = state.fill != Fill::None;
+        let goal = state.next_bytes;
         drop(state);
-        let mut made = self.make_file(&path, bytes, paced);
-        let least = self.segment_bytes.min(HURRIED_BYTES);
-        if made.as_ref().is_err_and(is_full) && bytes > least {
+        let mut made = self.make_file(&path, goal, paced);
+        let mut grown = goal.saturating_mul(GROWTH);
+        if made.as_ref().is_err_and(is_full) && goal > self.least() {
             // Nearly full: a small segment ahead is one that others' files still fit beside.
-            bytes = least;
-            made = self.make_file(&path, bytes, paced);
+            made = self.make_file(&path, self.least(), paced);
+            grown = self.least().saturating_mul(2);
         }
-        state = self.lock();
+        let mut state = self.lock();
+        state.fill = Fill::None;
         match made {
-            Ok(()) => {
-                state.ahead = Ahead::Ready { bytes, recycled: false };
-                state.next_bytes = bytes.saturating_mul(2).min(self.segment_bytes);
+            Ok(bytes) => {
+                state.ready.push(Spare { name: AHEAD_NAME.to_owned(), bytes, recycled: false });
+                state.next_bytes = grown.min(self.segment_bytes);
             }
             Err(error) => {
                 let _ = self.storage.remove(&path);
-                state.ahead = Ahead::None;
-                state.next_bytes = least;
+                state.next_bytes = self.least();
                 state.failure = Some(error);
             }
         }
         self.changed.notify_all();
     }
 
-    fn make_file(&self, path: &Path, bytes: u64, paced: bool) -> io::Result<()> {
+    fn make_file(&self, path: &Path, bytes: u64, paced: bool) -> io::Result<u64> {
         let file = self.storage.open(path, true)?;
         file.set_len(0)?;
         self.fill(&*file, bytes, paced)
     }
 
-    /// Fills a new file with zeros and syncs it. Paced, each slice is synced before the next, and the thread's stop is obeyed.
-    fn fill(&self, file: &dyn StorageFile, bytes: u64, paced: bool) -> io::Result<()> {
-        let zeros = vec![0; SLICE_BYTES.min(usize::try_from(bytes).unwrap_or(SLICE_BYTES))];
-        let mut at = 0;
-        while at < bytes {
-            let slice = zeros.len().min(usize::try_from(bytes - at).unwrap_or(usize::MAX));
-            folder::write_all(file, &zeros[..slice], at)?;
-            at += slice as u64;
+    /// Fills a new file with zeros and syncs it; returns how many there are. Paced, the writer's pace and its claim are obeyed,
+    /// and the thread's stop.
+    fn fill(&self, file: &dyn StorageFile, bytes: u64, paced: bool) -> io::Result<u64> {
+        let zeros = vec![0; HURRIED_PIECE_BYTES.min(usize::try_from(bytes).unwrap_or(HURRIED_PIECE_BYTES))];
+        let mut filled = 0;
+        while filled < bytes {
+            let most = if paced && !self.is_late() { PIECE_BYTES } else { HURRIED_PIECE_BYTES };
+            let piece = most.min(zeros.len()).min(usize::try_from(bytes - filled).unwrap_or(usize::MAX));
+            folder::write_all(file, &zeros[..piece], filled)?;
+            filled += piece as u64;
             if paced {
                 file.sync_data()?;
-                let state = self.lock();
-                let (state, _) = self
-                    .changed
-                    .wait_timeout_while(state, SLICE_REST, |state| !state.stop)
-                    .unwrap_or_else(PoisonError::into_inner);
-                if state.stop {
-                    return Err(io::ErrorKind::Interrupted.into());
+                match self.rest(filled, bytes) {
+                    Rested::Go => {}
+                    Rested::Enough => return Ok(filled),
+                    // The next life takes it up, if it is worth it.
+                    Rested::Stop if filled >= self.least() => return Ok(filled),
+                    Rested::Stop => return Err(io::ErrorKind::Interrupted.into()),
                 }
             }
         }
-        file.sync_data()
+        if !paced {
+            file.sync_data()?;
+        }
+        Ok(filled)
+    }
+
+    /// Whether the writer waits, or will before the file is done at leisure.
+    fn is_late(&self) -> bool {
+        let half = self.capacity.load(Ordering::Relaxed) / 2;
+        self.used.load(Ordering::Relaxed) > half || self.lock().claimed.is_some()
+    }
+
+    /// Lets the writer's syncs pass before the next piece.
+    fn rest(&self, filled: u64, goal: u64) -> Rested {
+        let began = Instant::now();
+        let mut state = self.lock();
+        state.fill = Fill::Under { way: filled };
+        loop {
+            if state.stop {
+                return Rested::Stop;
+            }
+            if let Some(need) = state.claimed {
+                return if filled >= need.max(self.least()) { Rested::Enough } else { Rested::Go };
+            }
+            let (used, capacity) = (self.used.load(Ordering::Relaxed), self.capacity.load(Ordering::Relaxed));
+            let done = filled as f64 / goal as f64;
+            let wanted = 2.0 * used as f64 / capacity as f64;
+            let rest = if !state.ready.is_empty() {
+                // A segment was set free meanwhile: zeros are not needed now.
+                Duration::MAX
+            } else if wanted > 1.0 {
+                Duration::ZERO
+            } else if wanted > done {
+                SHORT_REST
+            } else {
+                LONG_REST
+            };
+            let left = rest.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Rested::Go;
+            }
+            let look = if state.ready.is_empty() { left.min(LOOK_EVERY) } else { left.min(Duration::from_secs(3600)) };
+            state = self.changed.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }

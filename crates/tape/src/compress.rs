@@ -17,7 +17,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -162,7 +161,6 @@ struct Shared {
     changed: Condvar,
     /// Held while a segment changes its form or goes: one that is being removed must not come back compressed.
     excluded: Mutex<()>,
-    packed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +169,8 @@ struct State {
     below: Option<u64>,
     stop: bool,
     failures: Vec<(u64, Error)>,
+    /// Segments compressed since somebody asked, and the bytes that each takes now.
+    packed: Vec<(u64, u64)>,
 }
 
 /// Failures that are kept until somebody asks.
@@ -185,7 +185,6 @@ impl Packer {
             state: Mutex::default(),
             changed: Condvar::new(),
             excluded: Mutex::new(()),
-            packed: AtomicU64::new(0),
         });
         let thread = background.then(|| {
             let shared = Arc::clone(&shared);
@@ -209,9 +208,9 @@ impl Packer {
         self.shared.excluded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Segments compressed so far.
-    pub(crate) fn packed(&self) -> u64 {
-        self.shared.packed.load(Ordering::Acquire)
+    /// Segments compressed since the last call, and the bytes that each takes now.
+    pub(crate) fn take_packed(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.shared.lock().packed)
     }
 
     pub(crate) fn take_failures(&self) -> Vec<(u64, Error)> {
@@ -279,7 +278,7 @@ impl Shared {
         let packed = storage
             .open(&unfinished, true)
             .and_then(|to| write_packed(&*from.bytes, from.len_bytes, id, &*to, || self.lock().stop))
-            .and_then(|()| {
+            .and_then(|bytes| {
                 let _guard = self.excluded.lock().unwrap_or_else(PoisonError::into_inner);
                 // Removed meanwhile: then it stays removed.
                 storage.open_read(&raw)?;
@@ -287,7 +286,7 @@ impl Shared {
                 storage.sync_dir(&self.dir)?;
                 // Not recycled: readers that have it open go on in it.
                 storage.remove(&raw)?;
-                self.packed.fetch_add(1, Ordering::Release);
+                self.lock().packed.push((id, bytes));
                 storage.sync_dir(&self.dir)
             });
         packed.map_err(|error| {
@@ -297,13 +296,14 @@ impl Shared {
     }
 }
 
+/// Returns the length of the file.
 fn write_packed(
     from: &dyn StorageFile,
     len_bytes: u64,
     id: u64,
     to: &dyn StorageFile,
     stopped: impl Fn() -> bool,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     to.set_len(0)?;
     let count = len_bytes.div_ceil(BLOCK_BYTES as u64);
     let mut table = Vec::with_capacity(TABLE_HEAD_BYTES + 8 * count as usize + 4);
@@ -336,5 +336,6 @@ fn write_packed(
     folder::write_all(to, &table, 0)?;
     folder::write_all(to, &table, at)?;
     folder::write_all(to, &table_bytes.to_le_bytes(), at + table_bytes)?;
-    to.sync_data()
+    to.sync_data()?;
+    Ok(at + table_bytes + 8)
 }

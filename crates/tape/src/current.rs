@@ -22,6 +22,9 @@ pub(crate) struct Current {
     pub capacity: u64,
     /// Position behind the last byte that is synced.
     pub synced: u64,
+    pub first_seq: u64,
+    /// When it was begun, ns since the epoch.
+    pub created_ns: i64,
     /// Its first record stands behind the user's state. One that took over may begin with records of the one before it.
     pub stated: bool,
 }
@@ -90,7 +93,8 @@ impl Maker {
             return Err(Error::io("beginning", &path)(error));
         }
         self.allocator.refill();
-        Ok(Current { id, file, capacity: bytes, synced: DATA_START, stated: false })
+        let (first_seq, created_ns) = (header.first_seq, header.created_ns);
+        Ok(Current { id, file, capacity: bytes, synced: DATA_START, first_seq, created_ns, stated: false })
     }
 }
 

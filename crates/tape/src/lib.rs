@@ -27,7 +27,7 @@ pub use cursor::{Cursor, MAX_STATE_BYTES, cursors};
 pub use error::Error;
 pub use log::{Entry, Log, Mode, Note, Opening, Options, TornTail, UnknownMode};
 pub use reader::{Item, RawRecord, Reader, Start};
-pub use retain::{Retained, Retention};
+pub use retain::{Extent, Retained, Retention};
 pub use scan::Hole;
 pub use segment::{FORMAT_VERSION, MAX_PAYLOAD_BYTES, RecordKind};
 pub use tail::{Durable, Tail, Woken};

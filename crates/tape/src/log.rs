@@ -27,11 +27,11 @@ use crate::current::{Current, Last, Maker};
 use crate::error::Error;
 use crate::folder;
 use crate::recover::recover;
-use crate::retain::Shelf;
+use crate::retain::{Retention, Shelf, make_room};
 use crate::scan::Hole;
 use crate::segment::{self, Check, DATA_START, Head, MAX_PAYLOAD_BYTES, RecordKind};
 use crate::storage::{Flaw, Storage};
-use crate::tail::{Durable, Hint, Tail};
+use crate::tail::{Durable, Hint, Place, Tail};
 use crate::wake::Bell;
 
 /// One append may take this much: a burst of a venue, not a file.
@@ -44,6 +44,8 @@ const SEGMENT_BYTES_MIN: u64 = 16 * 1024;
 const FRAMES_KEPT_BYTES: usize = 4 * 1024 * 1024;
 /// In `os` mode readers are behind by this much at most.
 const OS_SYNC_EVERY: Duration = Duration::from_millis(100);
+/// A large state comes back the less often: it takes one part in so many of the tape at most.
+const CHECKPOINT_SHARE: u64 = 16;
 
 /// When an append counts as recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +103,9 @@ pub struct Options {
     pub allocation: Allocation,
     /// Compress segments when they are sealed. Default off.
     pub compress: bool,
+    /// The user's state is asked for again when so many bytes were appended behind it: what must be read back after a crash
+    /// is bounded by this. Default 4 MiB.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for Options {
@@ -110,6 +115,7 @@ impl Default for Options {
             segment_bytes: 64 * 1024 * 1024,
             allocation: Allocation::default(),
             compress: false,
+            checkpoint_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -159,6 +165,8 @@ pub enum Note {
     NothingAhead { error: io::Error },
     /// Readers of other processes look at the tape from time to time instead of being woken.
     NoSocket { error: io::Error },
+    /// The disk was full when the tape was opened: the oldest segment was given up for a new one.
+    DroppedOldest,
     /// A sealed segment could not be compressed; it stays as it is.
     NotCompressed { segment: u64, error: Error },
 }
@@ -180,6 +188,10 @@ pub struct Log {
     last: Last,
     durable: Last,
     pub(crate) checkpoint_due: bool,
+    /// The last checkpoint appended, and the bytes of it and of what was appended behind it.
+    checkpoint: Option<Place>,
+    checkpoint_bytes: u64,
+    since_checkpoint: u64,
     /// The newest segment that durably begins with the user's state; 0 = none was written since the tape was opened.
     pub(crate) stated: u64,
     /// The current segment must be left before anything else is written.
@@ -220,7 +232,30 @@ impl Log {
     /// [`Error::Locked`] when another writer holds it, [`Error::NewerFormat`], [`Error::Full`] when there is no room for a
     /// segment, [`Error::Io`].
     pub fn open(storage: Arc<dyn Storage>, dir: &Path, options: Options) -> Result<(Log, Opening), Error> {
-        let (recovered, opening) = recover(&*storage, dir)?;
+        Log::open_by(storage, dir, options, None)
+    }
+
+    /// As [`Log::open`]; on a full disk the oldest segments go until there is room for a new one, unless a required reader still
+    /// needs them.
+    ///
+    /// # Errors
+    /// As [`Log::open`]. [`Error::Full`]: there is none that may go.
+    pub fn open_dropping_oldest(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        options: Options,
+        policy: &Retention,
+    ) -> Result<(Log, Opening), Error> {
+        Log::open_by(storage, dir, options, Some(policy))
+    }
+
+    fn open_by(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        options: Options,
+        dropping: Option<&Retention>,
+    ) -> Result<(Log, Opening), Error> {
+        let (recovered, mut opening) = recover(&*storage, dir)?;
         let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let allocator = Allocator::new(Arc::clone(&storage), dir, segment_bytes, options.allocation);
         let mut maker = Maker {
@@ -233,7 +268,19 @@ impl Log {
         };
         let mut notes = Vec::from_iter(recovered.note);
         let last = Last { seq: opening.last_seq, ts_recv: opening.last_ts_recv };
-        let segment = maker.begin(last, 0, &mut notes)?;
+        let check = Check::of(&*storage);
+        let segment = loop {
+            match (maker.begin(last, 0, &mut notes), dropping) {
+                (Err(Error::Full { .. }), Some(policy)) if make_room(&maker, policy, check)? => {
+                    notes.push(Note::DroppedOldest);
+                }
+                (begun, _) => break begun?,
+            }
+        };
+        if notes.iter().any(|note| matches!(note, Note::DroppedOldest)) {
+            let first = folder::open_next(&*storage, dir, 0, check)?;
+            opening.first_seq = first.map_or(opening.first_seq, |first| first.header.first_seq);
+        }
         if let Some(empty) = recovered.empty {
             // Only now: its header was the last that knew the seq to go on with.
             let _ = storage.remove(&empty);
@@ -244,7 +291,7 @@ impl Log {
             packer,
             shelf: Shelf::default(),
             hint: Hint::create(&*storage, dir)?,
-            check: Check::of(&*storage),
+            check,
             storage,
             dir: dir.to_path_buf(),
             options,
@@ -255,6 +302,9 @@ impl Log {
             last,
             durable: last,
             checkpoint_due: true,
+            checkpoint: recovered.checkpoint,
+            checkpoint_bytes: 0,
+            since_checkpoint: 0,
             stated: 0,
             takeover: None,
             full_stop: false,
@@ -279,7 +329,8 @@ impl Log {
     /// Appends records that belong together: after a crash all of them are there, or none. Returns the seq of the first.
     /// They count as recorded after [`Log::commit`].
     ///
-    /// `checkpoint` is asked for the user's state, as it is before these records, when they are the first of a segment.
+    /// `checkpoint` is asked for the user's state, as it is before these records, when they are the first of a segment, and from
+    /// time to time.
     ///
     /// # Errors
     /// In each case nothing was appended. [`Error::Full`] and [`Error::Io`]: the same append may be tried again.
@@ -296,7 +347,8 @@ impl Log {
         if self.takeover.is_some() {
             self.take_over()?;
         }
-        let mut state = if self.checkpoint_due { checkpoint() } else { Vec::new() };
+        let due = self.checkpoint_due || self.since_checkpoint >= self.checkpoint_distance();
+        let mut state = if due { checkpoint() } else { Vec::new() };
         let mut need = bytes + frames_bytes(state.iter().map(Vec::as_slice))?;
         if !self.fits(need) {
             self.sync()?;
@@ -309,11 +361,17 @@ impl Log {
                 self.roll(need)?;
             }
         }
-        let start = self.frames.len();
+        let (start, known) = (self.frames.len(), (self.checkpoint, self.checkpoint_bytes, self.since_checkpoint));
         let ts_recv = entries[0].ts_recv;
         if self.end() == DATA_START {
             self.segment.stated = true;
         }
+        if !state.is_empty() {
+            self.checkpoint = Some(Place { segment: self.segment.id, position: self.end(), seq: first_seq });
+            self.checkpoint_bytes = need - bytes;
+        }
+        // A user without a state is not asked for it all the time.
+        self.since_checkpoint = if due || !state.is_empty() { need } else { self.since_checkpoint + need };
         for payload in &state {
             self.push(RecordKind::Checkpoint, first_seq, ts_recv, true, payload);
         }
@@ -321,7 +379,7 @@ impl Log {
             self.last = Last { seq: self.last.seq + 1, ts_recv: Some(entry.ts_recv) };
             self.push(RecordKind::Event, self.last.seq, entry.ts_recv, nth != last, entry.payload);
         }
-        let due = std::mem::replace(&mut self.checkpoint_due, false);
+        let was_due = std::mem::replace(&mut self.checkpoint_due, false);
         if self.options.mode == Mode::Os || self.frames.len() - self.written >= WRITE_BYTES {
             let written = self.write_out().or_else(|failure| {
                 self.takeover = Some(failure);
@@ -331,7 +389,8 @@ impl Log {
                 self.frames.truncate(start);
                 self.written = self.written.min(start);
                 self.last = before;
-                self.checkpoint_due = due;
+                self.checkpoint_due = was_due;
+                (self.checkpoint, self.checkpoint_bytes, self.since_checkpoint) = known;
                 return Err(error);
             }
         }
@@ -372,6 +431,11 @@ impl Log {
             self.confirm();
         }
         Ok(self.durable.seq)
+    }
+
+    /// Asks for the user's state with the next append: what follows is read back quickly.
+    pub fn checkpoint_next(&mut self) {
+        self.checkpoint_due = true;
     }
 
     /// The seq that the next record gets.
@@ -435,6 +499,10 @@ impl Log {
         Ok(())
     }
 
+    fn checkpoint_distance(&self) -> u64 {
+        self.options.checkpoint_bytes.max(self.checkpoint_bytes.saturating_mul(CHECKPOINT_SHARE))
+    }
+
     fn end(&self) -> u64 {
         self.segment.synced + self.frames.len() as u64
     }
@@ -488,7 +556,8 @@ impl Log {
             seq: self.durable.seq,
         };
         self.hint.write(self.maker.tape_id, self.options.mode, durable);
-        self.tail.advance(durable);
+        self.maker.allocator.keep_step(self.segment.synced, self.segment.capacity);
+        self.tail.advance(durable, self.checkpoint);
         if let Some(bell) = &self.bell {
             bell.ring();
         }
@@ -497,10 +566,16 @@ impl Log {
     /// Goes on in a new segment with room for `need` bytes. Everything appended is synced.
     fn roll(&mut self, need: u64) -> Result<(), Error> {
         self.full_stop = true;
+        let told = self.notes.len();
         let next = self.maker.begin(self.last, need, &mut self.notes)?;
         self.full_stop = false;
         let sealed = std::mem::replace(&mut self.segment, next);
         self.seal(&sealed);
+        self.shelf.push(sealed.id, sealed.synced);
+        if self.notes.len() > told {
+            // A file that failed may still be there.
+            self.shelf.forget();
+        }
         self.checkpoint_due = true;
         self.publish();
         self.compress_sealed();
@@ -540,10 +615,19 @@ impl Log {
         while let Some(head) = Head::parse(rest) {
             let (frame, behind) = rest.split_at(head.frame_bytes() as usize);
             let payload = &frame[segment::HEAD_BYTES..][..head.len as usize];
+            if head.kind == RecordKind::Checkpoint
+                && let Some(checkpoint) = self.checkpoint.filter(|checkpoint| checkpoint.seq == head.seq)
+                && checkpoint.segment != self.segment.id
+            {
+                let (segment, position) = (self.segment.id, self.end());
+                self.checkpoint = Some(Place { segment, position, ..checkpoint });
+            }
             self.push(head.kind, head.seq, head.ts_recv, head.more, payload);
             rest = behind;
         }
         let _ = failed.file.set_len(failed.synced);
+        // More than one file may have been left behind.
+        self.shelf.forget();
         self.checkpoint_due = true;
         if let Err(failure) = self.write_out().and_then(|()| self.sync_file()) {
             let path = self.dir.join(segment::file_name(self.segment.id));

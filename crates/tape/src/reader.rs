@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::folder::{self, SegmentFile};
 use crate::log::Mode;
 use crate::recover::LOCK_NAME;
-use crate::scan::{Frame, Hole, Step, Walk, begins_with_checkpoint, scan_last};
+use crate::scan::{Frame, Hole, Step, Walk, is_checkpoint_at, last_checkpoint, scan_last};
 use crate::segment::{Check, RecordKind};
 use crate::storage::Storage;
-use crate::tail::{Durable, Hint, Hinted, Tail, Woken};
+use crate::tail::{Durable, Hint, Hinted, Place, Tail, Woken};
 use crate::wake::{Ear, Heard};
 
 /// How often a reader looks when nobody can wake it: there is no writer, or no socket.
@@ -89,6 +89,7 @@ enum Feed {
     /// No writer lives: what is there is all there is. The hint is kept to see that one has been here.
     Quiet {
         seen: Option<Durable>,
+        checkpoint: Option<Place>,
     },
 }
 
@@ -104,7 +105,7 @@ impl Reader {
     /// # Errors
     /// [`Error::NoTape`], [`Error::NewerFormat`], [`Error::Io`].
     pub fn open(storage: Arc<dyn Storage>, dir: &Path, start: Start) -> Result<Reader, Error> {
-        let mut reader = Reader::new(storage, dir, Feed::Quiet { seen: None });
+        let mut reader = Reader::new(storage, dir, Feed::Quiet { seen: None, checkpoint: None });
         let first = match folder::open_next(&*reader.storage, dir, 0, reader.check) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
             answer => answer?,
@@ -211,7 +212,7 @@ impl Reader {
                     }
                     std::thread::sleep(left.min(LOOK_EVERY));
                 }
-                Feed::Quiet { seen } => {
+                Feed::Quiet { seen, .. } => {
                     let seen = *seen;
                     if self.find_writer()? {
                         continue;
@@ -263,10 +264,10 @@ impl Reader {
 
     fn start(&mut self, start: Start) -> Result<(), Error> {
         match start {
-            Start::Begin => self.enter_first(|_, _| Ok(false))?,
+            Start::Begin => self.enter_oldest()?,
             Start::Seq(seq) => {
                 let seq = seq.max(1);
-                self.enter_first(|_, file| Ok(file.header.first_seq <= seq))?;
+                self.enter_holding(seq)?;
                 self.next_seq = seq;
             }
             Start::Time(from_ts) => {
@@ -277,15 +278,29 @@ impl Reader {
                 self.from_ts = Some(from_ts);
             }
             Start::Checkpoint => {
+                let place = self.checkpoint_place()?;
                 // Newest first: each one's seqs end where the one looked at before it begins.
                 let (durable, mut seq_end) = (self.known, u64::MAX);
+                let mut found = place;
                 self.enter_first(|check, file| {
+                    if let Some(place) = place {
+                        return Ok(file.id == place.segment);
+                    }
                     let end = if file.id == durable.segment { durable.position } else { file.len_bytes };
-                    let whole = begins_with_checkpoint(file, end, seq_end, check);
+                    found = last_checkpoint(file, end, seq_end, check);
                     seq_end = file.header.first_seq;
-                    Ok(whole)
+                    Ok(found.is_some())
                 })?;
+                let entered = self.walk.as_mut().zip(found).filter(|(walk, place)| walk.segment() == place.segment);
+                if let Some((walk, place)) = entered {
+                    walk.skip_to(place.position, place.seq - 1);
+                    self.next_seq = place.seq;
+                }
                 self.held = self.find()?;
+                if found.is_none() {
+                    // What was passed on the way is not known to be whole.
+                    self.checkpoint.clear();
+                }
             }
             Start::Segment(seq) => {
                 self.enter_first(|_, file| Ok(file.header.first_seq <= seq.max(1)))?;
@@ -299,6 +314,65 @@ impl Reader {
                 }
                 self.next_seq = tail.seq + 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Where the last checkpoint stands, if that is known without reading the tape for it, and it is whole.
+    fn checkpoint_place(&self) -> Result<Option<Place>, Error> {
+        let known = match &self.feed {
+            Feed::Local(tail) => tail.checkpoint(),
+            Feed::Quiet { checkpoint, .. } => *checkpoint,
+            Feed::Remote { .. } => None,
+        };
+        let Some(place) = known.filter(|place| place.segment <= self.known.segment) else { return Ok(None) };
+        let file = folder::open(&*self.storage, &self.dir, place.segment, self.check)?;
+        Ok(file.filter(|file| is_checkpoint_at(file, place, file.len_bytes, self.check)).map(|_| place))
+    }
+
+    /// Enters the oldest readable segment.
+    fn enter_oldest(&mut self) -> Result<(), Error> {
+        let next = folder::open_next(&*self.storage, &self.dir, 0, self.check)?;
+        if let Some(file) = next.filter(|file| file.id <= self.known.segment) {
+            self.next_seq = file.header.first_seq;
+            self.enter(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Enters the last readable segment that begins with `seq` or before it, or else the first one there is. First seqs rise with
+    /// the ids, so that few segments are opened to find it.
+    fn enter_holding(&mut self, seq: u64) -> Result<(), Error> {
+        let mut ids = folder::list(&*self.storage, &self.dir)?;
+        ids.retain(|id| *id <= self.known.segment);
+        let (mut from, mut to) = (0, ids.len());
+        let (mut held_by, mut oldest) = (None, None);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            // The next one that can be read stands for those before it.
+            let mut at = middle;
+            let file = loop {
+                let Some(id) = ids[..to].get(at) else { break None };
+                match folder::open(&*self.storage, &self.dir, *id, self.check)? {
+                    Some(file) => break Some(file),
+                    None => at += 1,
+                }
+            };
+            match file {
+                Some(file) if file.header.first_seq <= seq => {
+                    from = at + 1;
+                    held_by = Some(file);
+                }
+                Some(file) => {
+                    to = middle;
+                    oldest = Some(file);
+                }
+                None => to = middle,
+            }
+        }
+        if let Some(file) = held_by.or(oldest) {
+            self.next_seq = file.header.first_seq;
+            self.enter(&file)?;
         }
         Ok(())
     }
@@ -349,7 +423,7 @@ impl Reader {
             let Some(walk) = &mut self.walk else {
                 // The tape had no readable segment when this reader was opened.
                 self.refresh();
-                self.enter_first(|_, _| Ok(false))?;
+                self.enter_oldest()?;
                 if self.walk.is_none() {
                     return Ok(None);
                 }
@@ -508,14 +582,15 @@ impl Reader {
     /// Without a writer the records say where the end is. They are synced before they are believed, so that what a reader has
     /// seen survives a power cut.
     fn look_without_writer(&mut self) -> Result<(), Error> {
-        self.feed = Feed::Quiet { seen: None };
+        self.feed = Feed::Quiet { seen: None, checkpoint: None };
         let seen = self.read_hint();
-        self.feed = Feed::Quiet { seen };
+        self.feed = Feed::Quiet { seen, checkpoint: None };
         let ids = folder::list(&*self.storage, &self.dir)?;
         for id in ids.into_iter().rev() {
             let Some(file) = folder::open(&*self.storage, &self.dir, id, self.check)? else { continue };
             file.bytes.sync_data().map_err(Error::io("syncing", &file.path))?;
             let scan = scan_last(&file, self.check);
+            self.feed = Feed::Quiet { seen, checkpoint: scan.checkpoint };
             let found = Durable {
                 incarnation: file.header.incarnation,
                 segment: file.id,

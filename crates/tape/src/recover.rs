@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::alloc::AHEAD_NAME;
+use crate::alloc::{AHEAD_NAME, is_ahead};
 use crate::error::Error;
 use crate::folder::{self, SegmentFile};
 use crate::log::{Note, Opening, TornTail};
 use crate::scan::{Hole, LastScan, scan_last};
 use crate::segment::{self, Check, DATA_START, Header, HeaderRead};
 use crate::storage::{Storage, StorageFile};
-use crate::tail::Hint;
+use crate::tail::{Hint, Place};
 
 pub(crate) const LOCK_NAME: &str = "lock";
 pub(crate) const QUARANTINE_NAME: &str = "quarantine";
@@ -41,6 +41,8 @@ pub(crate) struct Recovered {
     /// The last segment, when it holds no record: to be removed when the next one stands.
     pub empty: Option<PathBuf>,
     pub note: Option<Note>,
+    /// The last whole checkpoint, if it is in the last segment in use.
+    pub checkpoint: Option<Place>,
 }
 
 /// Puts a tape in order for a new writer.
@@ -77,7 +79,7 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
             last_ts_recv: None,
             new: true,
         };
-        return Ok((Recovered { lock, next_id, empty: None, note: None }, opening));
+        return Ok((Recovered { lock, next_id, empty: None, note: None, checkpoint: None }, opening));
     };
 
     let mut scan = scan_last(&last, check);
@@ -104,7 +106,8 @@ pub(crate) fn recover(storage: &dyn Storage, dir: &Path) -> Result<(Recovered, O
         last_ts_recv,
         new: false,
     };
-    Ok((Recovered { lock, next_id, empty: empty.then_some(last.path), note }, opening))
+    let (empty, checkpoint) = (empty.then_some(last.path), scan.checkpoint);
+    Ok((Recovered { lock, next_id, empty, note, checkpoint }, opening))
 }
 
 fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Send + Sync>, Error> {
@@ -142,16 +145,19 @@ fn remove_unfinished(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The id in the header of the file that is kept ahead. It may have been a segment whose name a power cut took back; under that
-/// id it would still pass for one.
+/// The highest id in the headers of the files that are kept ahead. One may have been a segment whose name a power cut took
+/// back; under that id it would still pass for one.
 fn id_ahead(storage: &dyn Storage, dir: &Path) -> Option<u64> {
-    let file = storage.open_read(&dir.join(AHEAD_NAME)).ok()?;
-    let mut start = [0; DATA_START as usize];
-    folder::read(&*file, &mut start, 0);
-    match Header::decode(&start) {
-        HeaderRead::Valid(header) => Some(header.segment),
-        _ => None,
-    }
+    let id = |name: &String| {
+        let file = storage.open_read(&dir.join(name)).ok()?;
+        let mut start = [0; DATA_START as usize];
+        folder::read(&*file, &mut start, 0);
+        match Header::decode(&start) {
+            HeaderRead::Valid(header) => Some(header.segment),
+            _ => None,
+        }
+    };
+    storage.list(dir).ok()?.iter().filter(|name| is_ahead(name)).filter_map(id).max()
 }
 
 /// A file named like a segment that never became one: it waits for the next one to begin. If it holds anything that is not

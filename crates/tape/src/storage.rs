@@ -18,6 +18,8 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
     /// Names of the plain files in a folder, unordered.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// The same with the length of each, in bytes, in one call. A file that goes meanwhile is left out.
+    fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
     /// Creates a folder and its missing parents. Unlike a file's, a folder's name needs no [`Storage::sync_dir`]:
     /// it survives a power cut once this returns `Ok`.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
@@ -97,6 +99,20 @@ impl Storage for Disk {
             }
         }
         Ok(names)
+    }
+
+    fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let mut sizes = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+                && let Ok(about) = entry.metadata()
+            {
+                sizes.push((name, about.len()));
+            }
+        }
+        Ok(sizes)
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -218,6 +234,9 @@ mod tests {
         let mut names = Disk.list(dir.path()).unwrap();
         names.sort();
         assert_eq!(names, ["b", "c"]);
+        let mut sizes = Disk.sizes(dir.path()).unwrap();
+        sizes.sort();
+        assert_eq!(sizes, [("b".to_owned(), 0), ("c".to_owned(), 0)]);
         Disk.remove(&dir.path().join("b")).unwrap();
         assert_eq!(Disk.list(dir.path()).unwrap(), ["c"]);
     }

@@ -34,6 +34,14 @@ pub struct Durable {
     pub seq: u64,
 }
 
+/// Where the user's state stands on the tape: the first record of a checkpoint, and the seq of the record behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub segment: u64,
+    pub position: u64,
+    pub seq: u64,
+}
+
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
@@ -57,6 +65,7 @@ pub struct Tail {
 #[derive(Default)]
 struct State {
     durable: Durable,
+    checkpoint: Option<Place>,
     closed: bool,
 }
 
@@ -103,8 +112,15 @@ impl Tail {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(watcher);
     }
 
-    pub(crate) fn advance(&self, durable: Durable) {
-        self.lock().durable = durable;
+    /// The last durable checkpoint that the writer knows of. A reader that believes it looks all the same.
+    pub(crate) fn checkpoint(&self) -> Option<Place> {
+        self.lock().checkpoint
+    }
+
+    pub(crate) fn advance(&self, durable: Durable, checkpoint: Option<Place>) {
+        let mut state = self.lock();
+        (state.durable, state.checkpoint) = (durable, checkpoint);
+        drop(state);
         self.advanced.notify_all();
         for watcher in self.watchers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             watcher(durable.seq);

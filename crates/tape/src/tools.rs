@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::alloc::AHEAD_NAME;
+use crate::alloc::is_ahead;
 use crate::error::Error;
 use crate::folder::{self, SegmentFile};
 use crate::log::Mode;
@@ -29,7 +29,7 @@ pub struct Info {
     pub last_seq: u64,
     /// Records that can be read.
     pub records: u64,
-    /// Bytes on disk of all segments, and of the file kept ahead.
+    /// Bytes on disk of all segments, and of the files kept ahead.
     pub bytes: u64,
     pub segments: Vec<SegmentInfo>,
     pub holes: Vec<Hole>,
@@ -133,7 +133,7 @@ pub fn info(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Info, Error> {
         first_seq: 1,
         last_seq: reader.durable_seq(),
         records: 0,
-        bytes: size(&**storage, &dir.join(AHEAD_NAME)),
+        bytes: 0,
         segments: Vec::new(),
         holes: Vec::new(),
         mode: reader.writer_mode(),
@@ -183,6 +183,9 @@ pub fn info(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Info, Error> {
     })?;
     missing.reach(reader.durable_seq() + 1);
     info.holes = missing.holes;
+    for name in storage.list(dir).unwrap_or_default().iter().filter(|name| is_ahead(name)) {
+        info.bytes += size(&**storage, &dir.join(name));
+    }
     let folder = dir.join(QUARANTINE_NAME);
     for name in storage.list(&folder).unwrap_or_default() {
         let path = folder.join(name);

@@ -291,6 +291,15 @@ impl Storage for Model {
         Ok(names)
     }
 
+    fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let mut state = self.state();
+        let turn = state.begin(Call::List)?;
+        let names = &state.dirs.get(dir).ok_or(ErrorKind::NotFound)?.names;
+        let sizes = names.iter().map(|(name, inode)| (name.clone(), state.inodes[inode].len())).collect();
+        state.end(turn)?;
+        Ok(sizes)
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
         let turn = state.begin(Call::CreateDir)?;

@@ -349,3 +349,96 @@ fn the_next_segment_is_made_in_the_background() {
         "what lay ahead is used"
     );
 }
+
+/// Appends records of a kilobyte, each with its own state before it where one is asked for.
+fn stated(log: &mut Log, count: u64) {
+    for _ in 0..count {
+        let seq = log.next_seq();
+        let text = format!("{seq:0>1000}");
+        let mut state = || vec![format!("state before {seq}").into_bytes(), b"and more".to_vec()];
+        log.append(&[Entry { ts_recv: 1, payload: text.as_bytes() }], &mut state).unwrap();
+    }
+    log.commit().unwrap();
+}
+
+#[test]
+fn the_state_comes_again_every_so_many_bytes_and_readers_begin_there() {
+    let mut bench = Bench::new();
+    bench.options = Options { segment_bytes: 1024 * 1024, checkpoint_bytes: 20_000, ..bench.options };
+    let (mut log, _) = bench.open();
+    stated(&mut log, 500);
+    let begin = |mut reader: Reader| {
+        let state = reader.checkpoint().to_vec();
+        let Some(Item::Record(first)) = reader.next().unwrap() else { panic!("no record behind the checkpoint") };
+        let first = first.seq;
+        assert_eq!(state, [format!("state before {first}").into_bytes(), b"and more".to_vec()]);
+        assert_eq!(drain(&mut reader).len() as u64, 500 - first);
+        first
+    };
+    let here =
+        |log: &Log| Reader::open_with(Arc::clone(&bench.storage), &bench.dir, Start::Checkpoint, log.tail()).unwrap();
+    let first = begin(here(&log));
+    assert!(first > 480, "{first}");
+    // After a kill: for a process that only looks, for the one that records again, and when that one is killed at once.
+    drop(log);
+    assert_eq!(begin(bench.reader(Start::Checkpoint)), first);
+    let (log, _) = bench.open();
+    assert_eq!(begin(here(&log)), first);
+    drop(log);
+    let (log, _) = bench.open();
+    assert_eq!(begin(here(&log)), first);
+    drop(log);
+    // A damaged one sends them to the one before it, not to the beginning.
+    let bytes = std::fs::read(bench.segment_path(1)).unwrap();
+    let wanted = format!("state before {first}").into_bytes();
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).unwrap();
+    flip(&bench.segment_path(1), at as u64);
+    let before = begin(bench.reader(Start::Checkpoint));
+    assert!(before < first && before > 460, "{before}");
+}
+
+#[test]
+fn a_user_that_asks_for_it_finds_the_state_before_the_next_record() {
+    let bench = Bench::new();
+    let (mut log, _) = bench.open();
+    stated(&mut log, 20);
+    log.checkpoint_next();
+    stated(&mut log, 1);
+    log.close().unwrap();
+    let mut reader = bench.reader(Start::Checkpoint);
+    assert_eq!(reader.checkpoint()[0], b"state before 21");
+    assert_eq!(drain(&mut reader).len(), 1);
+}
+
+#[test]
+fn any_seq_is_found_over_damaged_and_missing_segments_and_few_are_opened_for_it() {
+    let model = Model::new(1);
+    let mut bench = Bench::new();
+    bench.storage = Arc::new(model.clone());
+    bench.dir = "/tape".into();
+    bench.options.segment_bytes = 16 * 1024;
+    let (mut log, _) = bench.open();
+    stated(&mut log, 400);
+    assert!(log.segment.id > 25, "{}", log.segment.id);
+    let path = |id| bench.dir.join(crate::segment::file_name(id));
+    model.remove(&path(5)).unwrap();
+    for at in [20, 532] {
+        model.flip(&path(9), at, 1).unwrap();
+    }
+    let whole = bench.read(Start::Begin);
+    for seq in 1..=400 {
+        let got = bench.read(Start::Seq(seq));
+        let expected = whole.iter().filter_map(|got| match got {
+            Got::Record(at, _) => (*at >= seq).then(|| got.clone()),
+            Got::Hole(from, to) => (*to >= seq).then(|| Got::Hole(seq.max(*from), *to)),
+        });
+        assert_eq!(got, expected.collect::<Vec<_>>(), "from {seq}");
+    }
+    let calls = |start| {
+        let before = model.count(Call::OpenRead);
+        drop(bench.reader(start));
+        model.count(Call::OpenRead) - before
+    };
+    assert!(calls(Start::Begin) < 10, "{}", calls(Start::Begin));
+    assert!(calls(Start::Seq(1)) < 16, "{}", calls(Start::Seq(1)));
+}

@@ -133,7 +133,8 @@ fn what_a_takeover_needs_of_the_segment_before_it_stays() {
     state(&mut log, "unused");
     model.fail(Fault { call: Some(Call::Sync), nth: 1, failure: Failure::Eio, for_ever: false });
     log.commit().unwrap();
-    // The segment that took over begins with a record; its checkpoint comes behind that.
+    // The segment that took over begins with a record; its checkpoint comes behind that. Readers begin there; should it be
+    // damaged, they need the one before.
     state(&mut log, "in the middle");
     log.commit().unwrap();
     assert_eq!(log.retain(&everything, 0).unwrap().segments, 0);
@@ -141,12 +142,12 @@ fn what_a_takeover_needs_of_the_segment_before_it_stays() {
         let storage = Arc::clone(&bench.storage);
         Reader::open_with(storage, &bench.dir, Start::Checkpoint, log.tail()).unwrap().checkpoint().to_vec()
     };
-    assert_eq!(checkpoint(&log), [b"first".to_vec()]);
+    assert_eq!(checkpoint(&log), [b"in the middle".to_vec()]);
     // Nor does a later opening take it for one.
     drop(log);
     let (mut log, _) = bench.open();
     assert_eq!(log.retain(&everything, 0).unwrap().segments, 0);
-    assert_eq!(checkpoint(&log), [b"first".to_vec()]);
+    assert_eq!(checkpoint(&log), [b"in the middle".to_vec()]);
     state(&mut log, "whole");
     log.commit().unwrap();
     assert_eq!(log.retain(&everything, 0).unwrap().segments, 2);
@@ -232,4 +233,136 @@ fn a_dump_gives_places_damage_and_holes() {
     })
     .unwrap();
     assert_eq!(lines, ["1 at 1024", "damage 1064..1104", "hole 2..=2", "3 at 1104"]);
+}
+
+/// A record of the length of `text`, behind a checkpoint where one is wanted.
+fn stated(log: &mut Log) {
+    let text = text(log.next_seq());
+    log.append(&[Entry { ts_recv: 1, payload: text.as_bytes() }], &mut || vec![b"state".to_vec()]).unwrap();
+    log.commit().unwrap();
+}
+
+fn named(bench: &Bench, start: &str) -> Vec<String> {
+    let mut names = bench.storage.list(&bench.dir).unwrap();
+    names.retain(|name| name.starts_with(start));
+    names
+}
+
+#[test]
+fn segments_that_were_set_free_are_written_before_any_zeros_are() {
+    let (model, bench) = modelled();
+    let (mut log, _) = bench.open();
+    for _ in 0..600 {
+        stated(&mut log);
+    }
+    let everything = Retention { keep_bytes: Some(0), ..Retention::default() };
+    let retained = log.retain(&everything, 0).unwrap();
+    assert!(retained.segments > 5, "{retained:?}");
+    assert_eq!(named(&bench, "ahead-").len(), 2, "two are kept, the others removed");
+    for left in [1, 0] {
+        let (id, writes) = (log.segment.id, model.count(Call::Write));
+        while log.segment.id == id {
+            stated(&mut log);
+        }
+        assert_eq!(named(&bench, "ahead-").len(), left);
+        let header =
+            crate::folder::open(&*bench.storage, &bench.dir, log.segment.id, log.check).unwrap().unwrap().header;
+        assert!(header.recycled);
+        let appended = log.next_seq();
+        assert!(model.count(Call::Write) - writes < 2 * appended, "{appended}");
+    }
+    let first = retained.first_seq;
+    assert_eq!(bench.read(Start::Begin), all(first, log.durable_seq()));
+    // A crash leaves them to be used by the next life.
+    assert_eq!(log.retain(&everything, 0).unwrap().segments, 2);
+    drop(log);
+    let (log, _) = bench.open();
+    assert_eq!(named(&bench, "ahead-").len(), 1);
+    assert!(log.segment.capacity < 64 * 1024, "it was cut to its end: {}", log.segment.capacity);
+}
+
+fn modelled() -> (Model, Bench) {
+    let (model, mut bench) = (Model::new(1), Bench::new());
+    bench.storage = Arc::new(model.clone());
+    bench.dir = "/tape".into();
+    (model, bench)
+}
+
+#[test]
+fn a_new_tape_has_little_ahead_and_a_fast_one_takes_what_is_filled() {
+    let mut bench = Bench::new();
+    bench.options = Options { allocation: Allocation::Background, ..Options::default() };
+    let (mut log, _) = bench.open();
+    log.maker.allocator.settle();
+    assert_eq!(log.extent().unwrap().bytes, 5 * 1024 * 1024, "one megabyte to write to, four ahead");
+    let big = "x".repeat(256 * 1024);
+    for _ in 0..160 {
+        append(&mut log, &[&big]);
+        log.commit().unwrap();
+    }
+    assert!(log.take_notes().is_empty());
+    assert!(log.segment.id < 40, "one megabyte at a time: {}", log.segment.id);
+    assert_eq!(bench.read(Start::Begin).len(), 160);
+}
+
+#[test]
+fn the_extent_is_what_the_tools_count_and_costs_no_call() {
+    let (model, bench) = modelled();
+    let (mut log, _) = bench.open();
+    for _ in 0..200 {
+        stated(&mut log);
+    }
+    log.extent().unwrap();
+    let everything = Retention { keep_bytes: Some(200 * 1024), ..Retention::default() };
+    for _ in 0..200 {
+        stated(&mut log);
+    }
+    log.retain(&everything, 0).unwrap();
+    let calls = model.calls();
+    let extent = log.extent().unwrap();
+    log.retain(&everything, 0).unwrap();
+    assert_eq!(model.calls() - calls, 0);
+    let info = tools::info(&bench.storage, &bench.dir).unwrap();
+    assert_eq!((extent.first_seq, extent.segments, extent.bytes), (info.first_seq, info.segments.len(), info.bytes));
+}
+
+#[test]
+fn a_tape_that_cannot_be_opened_for_a_full_disk_gives_up_its_oldest_when_told_to() {
+    let (model, bench) = modelled();
+    let (mut log, _) = bench.open();
+    for _ in 0..300 {
+        stated(&mut log);
+    }
+    drop(log);
+    model.remove(&bench.dir.join("ahead")).unwrap();
+    model.set_capacity(Some(model.used()));
+    let open = |required: &[&str]| {
+        let required = required.iter().map(|name| (*name).to_owned()).collect();
+        let policy = Retention { required, ..Retention::default() };
+        Log::open_dropping_oldest(Arc::clone(&bench.storage), &bench.dir, bench.options.clone(), &policy)
+    };
+    let refused = Log::open(Arc::clone(&bench.storage), &bench.dir, bench.options.clone());
+    assert!(matches!(refused, Err(crate::Error::Full { .. })), "{refused:?}");
+    let refused = open(&["slow"]);
+    assert!(matches!(refused, Err(crate::Error::Full { .. })), "{refused:?}");
+    assert_eq!(bench.read(Start::Begin), all(1, 300), "nothing went");
+    let (mut log, opening) = open(&[]).unwrap();
+    assert!(opening.first_seq > 1 && opening.first_seq < 100, "{opening:?}");
+    assert_eq!(opening.last_seq, 300);
+    assert!(log.take_notes().iter().any(|note| matches!(note, crate::Note::DroppedOldest)));
+    // And so it goes on: each segment for the oldest.
+    let mut dropped = 0;
+    for seq in 301..=500_u64 {
+        let payload = text(seq);
+        let entry = [Entry { ts_recv: 1, payload: payload.as_bytes() }];
+        while let Err(error) = log.append(&entry, &mut || vec![b"state".to_vec()]) {
+            assert!(matches!(error, crate::Error::Full { .. }), "{error}");
+            assert_eq!(log.drop_oldest(&Retention::default()).unwrap().segments, 1);
+            dropped += 1;
+        }
+        log.commit().unwrap();
+    }
+    assert!(dropped > 1, "{dropped}");
+    let first = log.extent().unwrap().first_seq;
+    assert_eq!(bench.read(Start::Begin), all(first, 500));
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Allocation, Error, Item, Log, Options, Reader, Start, Woken};
+use tapedeck_tape::{Allocation, Error, Item, Log, Options, Reader, Retention, Start, Woken};
 
 use crate::rig::{self, Made, chain};
 
@@ -212,6 +212,49 @@ fn a_disk_that_is_really_full_stops_the_log_and_space_starts_it_again_without_a_
     assert_eq!(last_seq, durable + 1);
     let mut reader = Reader::open_with(Arc::new(Disk), &dir, Start::Begin, log.tail()).unwrap();
     for seq in 1..=last_seq {
+        match reader.next().unwrap() {
+            Some(Item::Record(record)) if record.seq == seq => {
+                assert!(record.payload == Made::new(seq, 10_000).payload(), "seq {seq}");
+            }
+            other => panic!("{other:?} came instead of {seq}"),
+        }
+    }
+}
+
+#[test]
+fn on_a_disk_that_is_really_full_the_oldest_segments_make_room_while_recording_and_at_the_opening() {
+    let root = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(root.path(), 4 * 1024 * 1024) else { return };
+    let dir = root.path().join("tape");
+    let policy = Retention::default();
+    let (mut log, _) = open(&dir, 512 * 1024).unwrap();
+    let append = |log: &mut Log, seq: u64| {
+        let mut dropped = 0;
+        while let Err(error) = rig::append(log, &[Made::new(seq, 10_000)]) {
+            assert!(matches!(error, Error::Full { .. }), "{}", chain(&error));
+            dropped += log.drop_oldest(&policy).unwrap().segments;
+        }
+        assert_eq!(log.commit().unwrap(), seq);
+        dropped
+    };
+    let dropped: u64 = (1..=1_000).map(|seq| append(&mut log, seq)).sum();
+    assert!(dropped > 5, "ten megabytes on four: {dropped} segments went");
+    log.close().unwrap();
+    for entry in fs::read_dir(&dir).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ahead") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let mut ballast = fs::File::create(root.path().join("ballast")).unwrap();
+    while ballast.write_all(&[1; 4096]).is_ok() {}
+    assert!(matches!(open(&dir, 512 * 1024), Err(Error::Full { .. })));
+    let (mut log, opening) = Log::open_dropping_oldest(Arc::new(Disk), &dir, options(512 * 1024), &policy).unwrap();
+    assert_eq!(opening.last_seq, 1_000);
+    for seq in 1_001..=1_100 {
+        append(&mut log, seq);
+    }
+    let mut reader = Reader::open_with(Arc::new(Disk), &dir, Start::Begin, log.tail()).unwrap();
+    for seq in log.extent().unwrap().first_seq..=1_100 {
         match reader.next().unwrap() {
             Some(Item::Record(record)) if record.seq == seq => {
                 assert!(record.payload == Made::new(seq, 10_000).payload(), "seq {seq}");

@@ -102,6 +102,7 @@ impl Story {
             segment_bytes: (16 * 1024) << rng.below(3),
             allocation: Allocation::Inline,
             compress: rng.one_in(4),
+            checkpoint_bytes: 512 << rng.below(8),
         };
         let mut rig = Rig::new(model, options);
         if flaws.contains(&Flaw::UnlinkBeforeCursorSync) {

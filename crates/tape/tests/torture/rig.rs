@@ -261,7 +261,29 @@ impl Rig {
         }
         let mut reader = Reader::open_with(self.storage(), &dir(), Start::Begin, log.tail())
             .map_err(|error| format!("reading was refused: {}", chain(&error)))?;
-        self.check_whole(&mut reader, last)
+        self.check_whole(&mut reader, last)?;
+        self.check_checkpoint(log)
+    }
+
+    /// A reader that starts at the last checkpoint is given a whole one, and goes on exactly behind it.
+    fn check_checkpoint(&self, log: &Log) -> Verdict {
+        let mut reader = Reader::open_with(self.storage(), &dir(), Start::Checkpoint, log.tail())
+            .map_err(|error| format!("reading from the checkpoint was refused: {}", chain(&error)))?;
+        let state = reader.checkpoint().to_vec();
+        let seq = reader.seq();
+        ensure!(
+            state.is_empty() || state == state_before(seq),
+            "the checkpoint {:?} stands before {seq}",
+            state.iter().map(|part| String::from_utf8_lossy(part)).collect::<Vec<_>>()
+        );
+        let first = match reader.next().map_err(|error| format!("reading failed: {}", chain(&error)))? {
+            Some(Item::Record(record)) => record.seq,
+            Some(Item::Hole(hole)) if state.is_empty() => hole.from_seq,
+            Some(Item::Hole(hole)) => return Err(format!("a checkpoint before {seq} stands before {hole:?}")),
+            None => seq,
+        };
+        ensure!(first == seq, "reading from the checkpoint before {seq} begins with {first}");
+        Ok(())
     }
 
     /// Reads everything, checks that it is whole up to `last`, and takes it as seen.
@@ -387,7 +409,13 @@ pub(crate) fn append(log: &mut Log, records: &[Made]) -> Result<u64, Error> {
     let payloads: Vec<Vec<u8>> = records.iter().map(|made| made.payload()).collect();
     let entries: Vec<Entry<'_>> =
         records.iter().zip(&payloads).map(|(made, payload)| Entry { ts_recv: made.ts_recv(), payload }).collect();
-    log.append(&entries, &mut || vec![b"state before these".to_vec()])
+    let state = state_before(log.next_seq());
+    log.append(&entries, &mut || state.to_vec())
+}
+
+/// What a checkpoint before this seq holds: two records, so that it may be whole in part.
+fn state_before(seq: u64) -> [Vec<u8>; 2] {
+    [seq.to_le_bytes().to_vec(), format!("state before {seq}").into_bytes()]
 }
 
 /// The sink's cursor, opened for its pump.
