@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tapedeck_market::{SmolStr, TapeEvent, TapeNote, UnixNanos};
-use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Log, Opening};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::{self, Request, Response};
 use crate::http;
 use crate::intake::{Intake, QUEUE_FRAMES};
-use crate::recorder::{Recorder, Restored, Settings, Summary, Watches};
+use crate::recorder::{OnFull, Recorder, Restored, Settings, Summary, Watches};
 use crate::service::Stage;
 use crate::status;
 use crate::supervise::{self, Restarts};
@@ -256,10 +255,13 @@ fn is_full(error: &anyhow::Error) -> bool {
 
 /// Opens the tape, reads back what the recorder must know, and writes what happened since.
 fn open(plan: &Plan) -> anyhow::Result<(Recorder, Watches, Opening)> {
-    let storage = Arc::new(Disk);
+    let storage = plan.storage.clone();
     std::fs::create_dir_all(&plan.dir).with_context(|| format!("making the folder {}", plan.dir.display()))?;
-    let (log, opening) = Log::open(storage.clone(), &plan.dir, plan.options.clone())
-        .with_context(|| format!("opening the tape in {}", plan.dir.display()))?;
+    let opened = match plan.on_full {
+        OnFull::DropOldest => Log::open_dropping_oldest(storage, &plan.dir, plan.options.clone(), &plan.retention),
+        OnFull::Stop | OnFull::Shed => Log::open(storage, &plan.dir, plan.options.clone()),
+    };
+    let (log, opening) = opened.with_context(|| format!("opening the tape in {}", plan.dir.display()))?;
     let mut restored = Restored::default();
     if opening.last_seq > 0 {
         restored.read_back(&plan.dir, log.tail())?;
@@ -407,7 +409,7 @@ fn status_of(
     let services = services.list();
     Arc::new(move || {
         let view = watches.view.borrow().clone();
-        let mut status = crate::status::of_tape(&dir);
+        let mut status = status::of_view(&dir, &view, *watches.durable.borrow());
         status.running = true;
         status.version = env!("CARGO_PKG_VERSION").into();
         status.pid = std::process::id();
@@ -416,10 +418,6 @@ fn status_of(
         status.uptime_s = uptime.as_secs();
         status.tape.id = tape_id.to_string();
         status.tape.mode = mode.into();
-        status.tape.durable_seq = *watches.durable.borrow();
-        status.tape.last_seq = status.tape.durable_seq;
-        status.tape.full = view.full;
-        status.tape.shedding = view.shedding;
         status.set_pace(view.bytes, uptime);
         status.rate = view.rate;
         status.latency = view.latency;

@@ -30,7 +30,13 @@ pub async fn run(dir: &Path, status: StatusOf, durable: watch::Receiver<u64>, st
     let mut events = Events::default();
     loop {
         let now = status();
-        events.follow(dir, *durable.borrow());
+        let (dir, durable) = (dir.to_owned(), *durable.borrow());
+        let followed = tokio::task::spawn_blocking(move || {
+            events.follow(&dir, durable);
+            events
+        });
+        // A panic in there costs the list of the last events, once.
+        events = followed.await.unwrap_or_default();
         pin(&picture(&now, &events.last));
         tokio::select! {
             () = tokio::time::sleep(REDRAW) => {}

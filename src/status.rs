@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tapedeck_market::{SmolStr, UnixNanos};
 use tapedeck_tape::storage::{Disk, Storage};
-use tapedeck_tape::{Item, Reader as TapeReader, Start};
+use tapedeck_tape::{Reader as TapeReader, Start};
 
 use crate::recorder::{Restored, View};
 
@@ -155,6 +155,12 @@ pub struct Reader {
     pub lag_records: u64,
 }
 
+impl Reader {
+    fn at(name: &str, seq: u64, last_seq: u64) -> Self {
+        Reader { name: name.to_owned(), seq, lag_records: last_seq.saturating_sub(seq) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Clock {
     /// Wall clock minus monotonic clock since start.
@@ -188,30 +194,53 @@ impl Status {
     }
 }
 
-/// What can be told of a tape from its folder, with or without a deck.
+/// What a running deck knows of its tape. Nothing is read for it: the recorder looks once a second.
+#[must_use]
+pub fn of_view(dir: &Path, view: &View, durable_seq: u64) -> Status {
+    let tape = Tape {
+        dir: dir.display().to_string(),
+        first_seq: view.extent.first_seq,
+        last_seq: durable_seq,
+        durable_seq,
+        bytes: view.extent.bytes,
+        segments: view.extent.segments,
+        disk_free_bytes: view.disk_free_bytes,
+        full: view.full,
+        shedding: view.shedding,
+        ..Tape::default()
+    };
+    let readers = view.readers.iter().map(|(name, seq)| Reader::at(name, *seq, durable_seq)).collect();
+    Status { tape, readers, ..Status::default() }
+}
+
+/// What can be told of a tape from its folder, with or without a deck. It costs the same however many segments there are.
 #[must_use]
 pub fn of_tape(dir: &Path) -> Status {
+    of_tape_on(&(Arc::new(Disk) as Arc<dyn Storage>), dir)
+}
+
+fn of_tape_on(storage: &Arc<dyn Storage>, dir: &Path) -> Status {
     let mut status = Status { tape: Tape { dir: dir.display().to_string(), ..Tape::default() }, ..Status::default() };
-    (status.tape.segments, status.tape.bytes) = segments(dir);
-    if let Ok(mut reader) = TapeReader::open(Arc::new(Disk), dir, Start::Begin)
-        && let Ok(Some(Item::Record(record))) = reader.next()
-    {
-        status.tape.first_seq = record.seq;
+    (status.tape.segments, status.tape.bytes) = segments(&**storage, dir);
+    if let Ok(reader) = TapeReader::open(Arc::clone(storage), dir, Start::Begin) {
+        let (first_seq, last_seq) = (reader.seq(), reader.durable_seq());
+        (status.tape.last_seq, status.tape.durable_seq) = (last_seq, last_seq);
+        if first_seq <= last_seq {
+            status.tape.first_seq = first_seq;
+        }
     }
-    if let Ok(reader) = TapeReader::open(Arc::new(Disk), dir, Start::End) {
-        status.tape.last_seq = reader.seq().saturating_sub(1);
-    }
-    status.tape.durable_seq = status.tape.last_seq;
-    if let Ok(disk) = rustix::fs::statvfs(dir) {
-        status.tape.disk_free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-    }
+    status.tape.disk_free_bytes = disk_free_bytes(dir).unwrap_or(0);
     let last_seq = status.tape.last_seq;
-    let cursors = tapedeck_tape::cursors::list(&Disk, dir).unwrap_or_default();
-    status.readers = cursors
-        .into_iter()
-        .map(|cursor| Reader { name: cursor.name, seq: cursor.seq, lag_records: last_seq.saturating_sub(cursor.seq) })
-        .collect();
+    let cursors = tapedeck_tape::cursors::list(&**storage, dir).unwrap_or_default();
+    status.readers = cursors.into_iter().map(|cursor| Reader::at(&cursor.name, cursor.seq, last_seq)).collect();
     status
+}
+
+/// Free space where a folder lies, for this user; `None`: it cannot be told.
+#[must_use]
+pub fn disk_free_bytes(dir: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// What can be told of a tape on which nobody records: the last segment is read for it.
@@ -236,16 +265,46 @@ pub fn rss_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// Number of the tape's segments, and size of all its files: theirs, and the one kept ahead.
-fn segments(dir: &Path) -> (usize, u64) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return (0, 0) };
-    entries.flatten().fold((0, 0), |(count, bytes), entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+/// Number of the tape's segments, and size of all its files: theirs, and those kept ahead.
+fn segments(storage: &dyn Storage, dir: &Path) -> (usize, u64) {
+    let files = storage.sizes(dir).unwrap_or_default();
+    files.into_iter().fold((0, 0), |(count, bytes), (name, len)| {
         let segment = name.ends_with(".seg") || name.ends_with(".zst");
-        if !segment && name != "ahead" {
-            return (count, bytes);
-        }
-        (count + usize::from(segment), bytes + entry.metadata().map_or(0, |meta| meta.len()))
+        let ahead = name == "ahead" || name.starts_with("ahead-");
+        if segment || ahead { (count + usize::from(segment), bytes + len) } else { (count, bytes) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tapedeck_tape::model::Model;
+    use tapedeck_tape::{Allocation, Entry, Log, Options};
+
+    use super::*;
+
+    /// The calls of the storage that a status takes on a tape of so many segments, or more.
+    fn calls(segments: usize) -> u64 {
+        let (model, dir) = (Model::new(1), Path::new("/tape"));
+        let storage: Arc<dyn Storage> = Arc::new(model.clone());
+        let options = Options { segment_bytes: 16 * 1024, allocation: Allocation::Inline, ..Options::default() };
+        let (mut log, _) = Log::open(Arc::clone(&storage), dir, options).unwrap();
+        let payload = [7; 15_000];
+        for _ in 0..segments {
+            log.append(&[Entry { ts_recv: 1, payload: &payload }], &mut Vec::new).unwrap();
+            log.commit().unwrap();
+        }
+        drop(log);
+        let before = model.calls();
+        let status = of_tape_on(&storage, dir);
+        assert!(status.tape.segments >= segments, "{status:?}");
+        assert_eq!((status.tape.first_seq, status.tape.last_seq), (1, segments as u64));
+        model.calls() - before
+    }
+
+    #[test]
+    fn a_status_costs_the_same_on_a_tape_of_two_thousand_segments() {
+        let few = calls(20);
+        assert_eq!(calls(2_000), few);
+        assert!(few < 40, "{few} calls");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tapedeck_market::SmolStr;
+use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Mode, Options, Retention};
 
 use super::{ServicePlan, SourcePlan};
@@ -23,6 +24,8 @@ const SHED_BELOW_SEGMENTS: u64 = 4;
 pub struct Plan {
     /// Folder of the tape.
     pub dir: PathBuf,
+    /// The disk that it lies on; tests bring their own.
+    pub storage: Arc<dyn Storage>,
     pub options: Options,
     pub retention: Retention,
     pub on_full: OnFull,
@@ -79,6 +82,7 @@ impl Plan {
         let required = required.map(|kind| kind.name.to_owned()).collect();
         Plan {
             dir: tape.dir.clone(),
+            storage: Arc::new(Disk),
             shed_below: options.segment_bytes.saturating_mul(SHED_BELOW_SEGMENTS),
             options,
             retention: Retention { keep_age: tape.keep.age, keep_bytes: tape.keep.bytes, required },

@@ -10,13 +10,14 @@
 mod clock;
 mod ledger;
 mod pulse;
+mod restored;
 mod seen;
 mod space;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,8 +28,7 @@ use hdrhistogram::Histogram;
 use tapedeck_market::{
     Body, Event, Flags, Gap, GapCause, GapState, Raw, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire,
 };
-use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Entry, Item, Log, MAX_PAYLOAD_BYTES, Mode, Note, Reader, Retention, Start, Tail};
+use tapedeck_tape::{Entry, Extent, Log, MAX_PAYLOAD_BYTES, Mode, Note, Retention, Tail};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::Intake;
@@ -36,6 +36,7 @@ use crate::status::Quantiles;
 use clock::ClockWatch;
 pub use ledger::{GapTotals, GapsBySource};
 pub use pulse::Pulse;
+pub use restored::Restored;
 pub use state::LedgerCounts;
 use state::{SHED_CHANNELS, SHED_FIRST, State, open_gap, subscription_status};
 pub(crate) use state::{SUBSCRIPTION, detail};
@@ -46,8 +47,9 @@ const WINDOW: Duration = Duration::from_micros(500);
 const GROUP_BYTES: usize = 64 * 1024;
 /// How often clock, disk and retention are looked after.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
-/// How often retention looks for segments to drop.
-const RETAIN_EVERY: Duration = Duration::from_secs(15);
+/// How often retention looks for segments to drop: as often as the rest, because what it sets free is what is written next,
+/// and a look that finds nothing costs nothing.
+const RETAIN_EVERY: Duration = MAINTAIN_EVERY;
 /// A ledger that changes is shown at once, but not more often than this.
 const VIEW_AT_MOST: Duration = Duration::from_millis(100);
 /// So much of an event that is too large for the tape is kept.
@@ -123,6 +125,11 @@ pub struct View {
     /// Wall clock against monotonic clock since start.
     pub clock_offset_ns: i64,
     pub clock_steps: u64,
+    /// What lies in the folder.
+    pub extent: Extent,
+    pub disk_free_bytes: u64,
+    /// Names of the readers, and the seq that each is done with.
+    pub readers: Vec<(SmolStr, u64)>,
 }
 
 /// What the rest of the program sees of the recorder.
@@ -205,11 +212,11 @@ impl Recorder {
         let histogram = || Histogram::new_with_bounds(1, 600_000_000, 2).context("making a histogram");
         let tape = log.tail();
         let pulse = Arc::new(Pulse::start());
-        let recorder = Recorder {
+        let mut recorder = Recorder {
             pulse: Arc::clone(&pulse),
             first_seq: log.next_seq(),
             log,
-            state: state.0,
+            state: state.into_state(),
             settings,
             clock: ClockWatch::start(),
             publish: Publish { view, durable, full },
@@ -232,6 +239,9 @@ impl Recorder {
             latency: histogram()?,
             sync: histogram()?,
         };
+        recorder.view.durable_seq = recorder.log.durable_seq();
+        recorder.look_at_folder();
+        recorder.publish_view();
         Ok((recorder, Watches { view: view_out, durable: durable_out, full: full_out, tape, pulse }))
     }
 
@@ -317,6 +327,8 @@ impl Recorder {
     }
 
     fn finish(mut self) -> anyhow::Result<Summary> {
+        // The last record stands behind a checkpoint: whoever reads the tape back has nothing to read.
+        self.log.checkpoint_next();
         self.note(TapeNote {
             what: TapeEvent::Stop,
             from_seq: None,
@@ -614,6 +626,7 @@ impl Recorder {
         if !repaired.is_empty() {
             self.append(repaired, None)?;
         }
+        self.look_at_folder();
         self.shed_or_not()?;
         if self.last_retain.elapsed() >= RETAIN_EVERY {
             self.last_retain = Instant::now();
@@ -649,71 +662,6 @@ impl Recorder {
     }
 }
 
-/// What was read back from the tape before recording goes on.
-#[derive(Debug, Default)]
-pub struct Restored(State);
-
-impl Restored {
-    /// Reads the last segment that has records: its checkpoint, then all behind it.
-    ///
-    /// # Errors
-    /// The tape cannot be read.
-    pub fn read_back(&mut self, dir: &Path, tail: Arc<Tail>) -> anyhow::Result<()> {
-        let reader =
-            Reader::open_with(Arc::new(Disk), dir, Start::Checkpoint, tail).context("reading the tape back")?;
-        self.read(reader)
-    }
-
-    /// The same of a tape on which nobody records.
-    ///
-    /// # Errors
-    /// The tape cannot be read, or there is none.
-    pub fn of_tape(dir: &Path) -> anyhow::Result<Self> {
-        let reader = Reader::open(Arc::new(Disk), dir, Start::Checkpoint).context("reading the tape back")?;
-        let mut restored = Restored::default();
-        restored.read(reader)?;
-        Ok(restored)
-    }
-
-    fn read(&mut self, mut reader: Reader) -> anyhow::Result<()> {
-        for payload in reader.checkpoint() {
-            self.apply(payload);
-        }
-        while let Some(item) = reader.next().context("reading the tape back")? {
-            if let Item::Record(record) = item {
-                self.apply(record.payload);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over one payload of the tape: of a checkpoint or of a record. What cannot be decoded
-    /// is a record of a later version, and no state of ours.
-    fn apply(&mut self, payload: &[u8]) {
-        if let Ok(event) = wire::decode(payload) {
-            self.0.apply(&event, payload);
-        }
-    }
-
-    /// Receive time of the last record, if there is any.
-    #[must_use]
-    pub fn last_recv(&self) -> Option<UnixNanos> {
-        self.0.last_recv()
-    }
-
-    /// The highest trade id of each symbol of a source.
-    #[must_use]
-    pub fn last_trade_ids(&self, source: &str) -> HashMap<SmolStr, u64> {
-        self.0.resume(source).last_trades.into_iter().map(|(symbol, (id, _))| (symbol, id)).collect()
-    }
-
-    /// Gaps that are open, of all sources.
-    #[must_use]
-    pub fn gaps_open(&self) -> usize {
-        self.0.counts().values().map(|counts| counts.gaps_open).sum()
-    }
-}
-
 fn quantiles(histogram: &Histogram<u64>) -> Quantiles {
     Quantiles {
         count: histogram.len(),
@@ -738,6 +686,10 @@ fn tape_note(note: Note) -> Option<TapeNote> {
         }
         Note::NoSocket { error } => {
             tracing::warn!(error = %error, "readers of other processes look at the tape from time to time");
+            None
+        }
+        Note::DroppedOldest => {
+            tracing::warn!("disk full, oldest segment removed to open the tape");
             None
         }
         Note::NotCompressed { segment, error } => {

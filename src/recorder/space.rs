@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tapedeck_market::{GapCause, SmolStr, TapeEvent, TapeNote, UnixNanos};
+use tapedeck_tape::storage::Disk;
 
 use super::state::SHED_CHANNELS;
 use super::{OnFull, Recorder};
+use crate::status;
 
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(500);
@@ -41,9 +43,26 @@ impl Recorder {
         }
         // What is older than it must be kept makes room first.
         self.retain();
+        self.look_at_folder();
+        self.publish_view();
         std::thread::sleep(FULL_RETRY);
         self.pulse.beat();
         Ok(())
+    }
+
+    /// What the view says of the folder. Nothing of it is worth more than a word when it fails: it is looked at again in a second.
+    pub(super) fn look_at_folder(&mut self) {
+        match self.log.extent() {
+            Ok(extent) => self.view.extent = extent,
+            Err(error) => tracing::debug!(error = format!("{:#}", anyhow::Error::new(error)), "measuring the tape"),
+        }
+        let dir = &self.settings.dir;
+        if let Some(free) = status::disk_free_bytes(dir) {
+            self.view.disk_free_bytes = free;
+        }
+        if let Ok(cursors) = tapedeck_tape::cursors::list(&Disk, dir) {
+            self.view.readers = cursors.into_iter().map(|cursor| (cursor.name.into(), cursor.seq)).collect();
+        }
     }
 
     /// Lets old segments go. A failure costs space, nothing else: it is tried again.
@@ -109,8 +128,7 @@ impl Recorder {
         if self.settings.on_full != OnFull::Shed {
             return Ok(());
         }
-        let Ok(disk) = rustix::fs::statvfs(&self.settings.dir) else { return Ok(()) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = self.view.disk_free_bytes;
         let low = self.settings.shed_below;
         if !self.view.shedding && free < low {
             self.view.shedding = true;

@@ -339,6 +339,8 @@ impl State {
     pub(crate) fn checkpoint(&self, now: UnixNanos) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         for (name, source) in &self.sources {
+            // That somebody asks for the state is nothing that was received.
+            let heard = source.last_recv.unwrap_or(now);
             out.extend(source.positions.values().map(|(_, encoded)| encoded.clone()));
             let mut symbols: Vec<_> = source.symbols.iter().collect();
             symbols.sort_unstable_by_key(|(symbol, _)| *symbol);
@@ -353,7 +355,7 @@ impl State {
                     origin: None,
                     body,
                 };
-                state.checkpoint(&event, now, &mut out);
+                state.checkpoint(&event, heard, &mut out);
             }
         }
         for (venue, symbols) in &self.seen {
@@ -364,7 +366,7 @@ impl State {
                     venue: venue.clone(),
                     symbol: symbol.clone(),
                     ts_event: None,
-                    ts_recv: now,
+                    ts_recv: self.last_recv.unwrap_or(now),
                     flags: Flags::SNAPSHOT,
                     origin: None,
                     body: Body::Status(status),
@@ -381,7 +383,8 @@ impl State {
 
     fn source_mut(&mut self, event: &Event) -> &mut SourceState {
         if !self.sources.contains_key(&event.source) {
-            let fresh = SourceState { venue: event.venue.clone(), ..SourceState::default() };
+            let (venue, last_recv) = (event.venue.clone(), Some(event.ts_recv));
+            let fresh = SourceState { venue, last_recv, ..SourceState::default() };
             self.sources.insert(event.source.clone(), fresh);
         }
         self.sources.entry(event.source.clone()).or_default()
@@ -440,12 +443,12 @@ impl SymbolState {
     fn checkpoint(
         &self,
         event: &dyn Fn(Option<UnixNanos>, UnixNanos, Body) -> Event,
-        now: UnixNanos,
+        heard: UnixNanos,
         out: &mut Vec<Vec<u8>>,
     ) {
         for (channel, sub) in &self.channels {
             if sub.live {
-                out.push(encode(&event(None, now, subscription_status("live", channel))));
+                out.push(encode(&event(None, heard, subscription_status("live", channel))));
             }
             if let Some(gap) = &sub.gap {
                 out.push(encode(&event(None, gap.from, Body::Gap(Box::new(gap.clone())))));

@@ -4,35 +4,48 @@ use std::io;
 use std::path::Path;
 
 use tapedeck_market::{BookUpdate, Level, Price, Record, Size, Trade};
+use tapedeck_tape::model::{Call, Failure, Fault, Model};
 use tapedeck_tape::storage::{Disk, Storage, StorageFile};
-use tapedeck_tape::{Item, Options, Reader, Start};
+use tapedeck_tape::{Allocation, Item, Options, Reader, Start};
 
 use super::*;
 
 /// A recorder that is fed by hand.
 struct Fed {
     dir: tempfile::TempDir,
+    storage: Arc<dyn Storage>,
+    /// What the recorder read back at its start.
+    read_back: u64,
     recorder: Recorder,
 }
 
 impl Fed {
     fn new() -> Self {
-        Fed::on(tempfile::tempdir().unwrap())
+        Fed::on(tempfile::tempdir().unwrap(), Arc::new(Disk), Options::default())
+    }
+
+    /// On a disk that fails when it is told to, with segments of 32 KiB.
+    fn on_model() -> (Self, Model) {
+        let model = Model::new(1);
+        let options = Options { segment_bytes: 32 * 1024, allocation: Allocation::Inline, ..Options::default() };
+        (Fed::on(tempfile::tempdir().unwrap(), Arc::new(model.clone()), options), model)
     }
 
     /// As a process that starts on that folder does.
-    fn on(dir: tempfile::TempDir) -> Self {
-        let (log, opening) = Log::open(Arc::new(Disk), dir.path(), Options::default()).unwrap();
+    fn on(dir: tempfile::TempDir, storage: Arc<dyn Storage>, options: Options) -> Self {
+        let (log, opening) = Log::open(Arc::clone(&storage), dir.path(), options).unwrap();
         let mut restored = Restored::default();
         if opening.last_seq > 0 {
-            restored.read_back(dir.path(), log.tail()).unwrap();
+            let start = Start::Checkpoint;
+            restored.read(Reader::open_with(Arc::clone(&storage), dir.path(), start, log.tail()).unwrap()).unwrap();
         }
+        let read_back = restored.payloads_read();
         let settings = Settings::of(dir.path());
         let last = restored.last_recv();
         let (mut recorder, _) = Recorder::new(log, restored, settings).unwrap();
         recorder.open_down_gaps(&HashSet::from([SmolStr::new("k")]), last).unwrap();
         recorder.commit().unwrap();
-        Fed { dir, recorder }
+        Fed { dir, storage, read_back, recorder }
     }
 
     fn take(mut self, messages: impl IntoIterator<Item = Intake>) -> Self {
@@ -44,14 +57,14 @@ impl Fed {
     }
 
     fn events(&self) -> Vec<Record> {
-        read(self.dir.path())
+        read_on(&self.storage, self.dir.path())
     }
 
     /// As a SIGKILL would, then a new process.
     fn killed(self) -> Self {
-        let Fed { dir, recorder } = self;
+        let Fed { dir, storage, recorder, .. } = self;
         drop(recorder);
-        Fed::on(dir)
+        Fed::on(dir, storage, Options::default())
     }
 
     /// `open cause` and `closed cause` of every gap record, with symbol and channel.
@@ -67,7 +80,11 @@ impl Fed {
 }
 
 fn read(dir: &Path) -> Vec<Record> {
-    let mut reader = Reader::open(Arc::new(Disk), dir, Start::Begin).unwrap();
+    read_on(&(Arc::new(Disk) as Arc<dyn Storage>), dir)
+}
+
+fn read_on(storage: &Arc<dyn Storage>, dir: &Path) -> Vec<Record> {
+    let mut reader = Reader::open(Arc::clone(storage), dir, Start::Begin).unwrap();
     let mut records = Vec::new();
     while let Some(item) = reader.next().unwrap() {
         match item {
@@ -485,7 +502,7 @@ async fn whoever_waits_for_durability_is_told_after_the_sync() {
 
 #[test]
 fn a_recorder_ends_with_its_senders_and_says_what_it_did() {
-    let Fed { dir, recorder } = Fed::new();
+    let Fed { dir, recorder, .. } = Fed::new();
     let (sender, intake) = mpsc::channel(16);
     let thread = std::thread::spawn(move || recorder.run(intake));
     for id in 1..=1000 {
@@ -500,4 +517,123 @@ fn a_recorder_ends_with_its_senders_and_says_what_it_did() {
     let notes =
         records.iter().filter(|record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Stop));
     assert_eq!(notes.count(), 1);
+}
+
+#[test]
+fn after_an_ordered_stop_there_is_nothing_to_read_back_and_after_a_kill_little() {
+    let flood = |fed: Fed| {
+        let many = (1..=60_000).map(|id| frame(vec![trade("A", id)]));
+        fed.take([live("A", "trade", 1)]).take(many)
+    };
+    let Fed { dir, storage, recorder, .. } = flood(Fed::new());
+    recorder.finish().unwrap();
+    let fed = Fed::on(dir, storage, Options::default());
+    assert!(fed.read_back < 10, "{} payloads", fed.read_back);
+    assert_eq!(fed.gaps(), ["open down A trade"]);
+    assert_eq!(fed.recorder.state.resume("k").last_trades.get("A").map(|(id, _)| *id), Some(60_000));
+    let fed = flood(Fed::new()).killed();
+    assert!(fed.read_back > 0 && fed.read_back < 50_000, "{} of more than 60,000 payloads", fed.read_back);
+    assert_eq!(fed.recorder.state.resume("k").last_trades.get("A").map(|(id, _)| *id), Some(60_000));
+}
+
+#[test]
+fn a_sync_that_fails_loses_nothing_and_is_on_the_tape() {
+    let (fed, model) = Fed::on_model();
+    let fed = fed.take([live("A", "trade", 1), frame(vec![trade("A", 1)])]);
+    model.fail(Fault { call: Some(Call::Sync), nth: 1, failure: Failure::Eio, for_ever: false });
+    let (done, mut told) = oneshot::channel();
+    let fed = fed.take([Intake::Events { events: vec![trade("A", 2)], durable: Some(done) }]);
+    assert_eq!(model.strikes(), 1);
+    let seq = told.try_recv().unwrap();
+    let events = fed.events();
+    assert_eq!(ids(&events), ["1", "2"]);
+    assert!(events.iter().any(|record| record.seq == seq && matches!(record.event.body, Body::Trade(_))));
+    let fed = fed.take([frame(vec![trade("A", 3)])]);
+    let noted = |record: &Record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Poisoned);
+    assert_eq!(fed.events().iter().filter(|record| noted(record)).count(), 1);
+    // What was said to be durable survives a power cut, and ids are not forgotten with the segment that failed.
+    for seed in 0..20 {
+        let storage: Arc<dyn Storage> = Arc::new(model.crash(seed));
+        assert_eq!(ids(&read_on(&storage, fed.dir.path())), ["1", "2", "3"], "seed {seed}");
+    }
+    assert_eq!(ids(&fed.killed().take([frame(vec![trade("A", 2), trade("A", 4)])]).events()), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_second_failure_ends_the_recording_says_so_and_confirms_nothing() {
+    let (fed, model) = Fed::on_model();
+    let Fed { recorder, dir, .. } = fed.take([live("A", "trade", 1), frame(vec![trade("A", 1)])]);
+    let (sender, intake) = mpsc::channel(16);
+    model.fail(Fault { call: Some(Call::Sync), nth: 1, failure: Failure::Eio, for_ever: true });
+    let (done, mut told) = oneshot::channel();
+    sender.try_send(Intake::Events { events: vec![trade("A", 2)], durable: Some(done) }).unwrap();
+    let ended = std::thread::spawn(move || recorder.run(intake)).join().unwrap();
+    let said = format!("{:#}", ended.unwrap_err());
+    assert!(said.contains("recording has stopped") && said.contains("syncing"), "{said}");
+    assert!(told.try_recv().is_err(), "nobody was told that it is durable");
+    assert!(sender.is_closed(), "and the deck sees it");
+    let storage: Arc<dyn Storage> = Arc::new(model.crash(1));
+    assert_eq!(ids(&read_on(&storage, dir.path()))[..1], ["1"]);
+}
+
+#[test]
+fn with_drop_oldest_a_full_disk_costs_the_oldest_segments_and_no_pause() {
+    let (mut fed, model) = Fed::on_model();
+    fed.recorder.settings.on_full = OnFull::DropOldest;
+    model.set_capacity(Some(200 * 1024));
+    let mut fed = fed.take([live("A", "trade", 1)]);
+    for id in 1..=4_000 {
+        fed = fed.take([frame(vec![trade("A", id)])]);
+    }
+    let fed = fed.take([Intake::Maintain]);
+    let view = fed.recorder.publish.view.borrow().clone();
+    assert!(view.extent.first_seq > 500, "{view:?}");
+    assert!(!view.full, "{view:?}");
+    let events = fed.events();
+    assert_eq!(events.first().map(|record| record.seq), Some(view.extent.first_seq));
+    assert_eq!(ids(&events).last(), Some(&"4000"));
+    assert!(fed.gaps().is_empty(), "nothing was missed");
+    // A reader that is required comes first: then recording waits, as by `stop`.
+    let mut fed = fed;
+    fed.recorder.settings.retention.required = vec!["slow".into()];
+    fed.recorder.settings.give_up.store(true, std::sync::atomic::Ordering::Relaxed);
+    let full = (4_001..=8_000).find_map(|id| fed.recorder.take(frame(vec![trade("A", id)])).err());
+    assert!(full.is_some_and(|error| error.to_string().contains("the disk is full")));
+}
+
+#[test]
+fn the_view_tells_of_the_folder_from_the_beginning() {
+    let fed = Fed::new();
+    let view = fed.recorder.publish.view.borrow().clone();
+    assert_eq!((view.extent.first_seq, view.extent.segments), (1, 1));
+    assert!(view.extent.bytes > 0 && view.disk_free_bytes > 0, "{view:?}");
+    let tape_id = fed.recorder.log.tape_id();
+    let mut cursor = tapedeck_tape::Cursor::open(&Disk, fed.dir.path(), "influx", tape_id, 0).unwrap();
+    cursor.commit(0, b"").unwrap();
+    let fed = fed.take([frame(vec![trade("A", 1)]), Intake::Maintain]);
+    let view = fed.recorder.publish.view.borrow().clone();
+    let status = crate::status::of_view(fed.dir.path(), &view, 1);
+    assert_eq!((status.tape.last_seq, status.readers.len()), (1, 1));
+    assert_eq!((status.readers[0].name.as_str(), status.readers[0].lag_records), ("influx", 1));
+}
+
+#[test]
+fn a_checkpoint_is_nothing_that_was_received_and_moves_no_gap() {
+    let fed = Fed::new().take([live("A", "trade", 1), live("B", "trade", 2), frame(vec![trade("A", 7)])]);
+    let Fed { dir, storage, mut recorder, .. } = fed;
+    recorder.log.checkpoint_next();
+    let other = Event { source: "other".into(), ..trade("A", 8) };
+    recorder.take(frame(vec![other])).unwrap();
+    recorder.commit().unwrap();
+    drop(recorder);
+    let fed = Fed::on(dir, storage, Options::default());
+    let from: Vec<_> = fed
+        .events()
+        .into_iter()
+        .filter_map(|record| match record.event.body {
+            Body::Gap(gap) => Some(gap.from),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(from, [at(7), at(7)]);
 }

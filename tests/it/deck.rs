@@ -1,9 +1,18 @@
 //! The whole deck as a process: started, stopped, reloaded, starved of disk, cut off from its venue.
 
-use std::time::Duration;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tapedeck::config::parse_text;
+use tapedeck::control::{self, Request};
+use tapedeck::deck::{self, Plan, RunOptions};
+use tapedeck::status::Status;
 use tapedeck_market::{Body, Gap, GapCause, GapState, TapeEvent, UnixNanos};
+use tapedeck_tape::storage::{Disk, Storage, StorageFile};
 use tapedeck_testkit::kraken::{FakeKraken, Fault, Handle};
 
 use crate::support::{Deck, gaps, records, tapedeck, until};
@@ -179,6 +188,141 @@ async fn a_disk_that_is_full_at_start_is_waited_for() {
         deck.stop();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_drop_oldest_a_full_disk_is_no_reason_to_stop_nor_not_to_start() {
+    let home = tempfile::tempdir().unwrap();
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(5_000).start().await.unwrap();
+    let Some(small) = SmallDisk::mount(&home.path().join("small"), "size=12m") else { return };
+    let config =
+        format!("[tape]\nsegment = \"1 MiB\"\non_full = \"drop_oldest\"\n\n[log]\ndir = \"off\"\n\n{}", source(&venue));
+    let (path, home) = (small.0.clone(), home.path().to_owned());
+    blocking(move || {
+        std::fs::create_dir(path.join("tape")).unwrap();
+        std::os::unix::fs::symlink(path.join("tape"), home.join("tape")).unwrap();
+        let deck = Deck::start(&home, &config);
+        let status = deck.until("segments that went", |status| status.tape.first_seq > 1_000);
+        assert!(!status.tape.full, "{status:#?}");
+        deck.stop();
+        for entry in std::fs::read_dir(path.join("tape")).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("ahead") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        fill(&path.join("filler"));
+        let deck = Deck::start(&home, &config);
+        deck.until("a live source", |now| {
+            now.tape.first_seq > status.tape.first_seq && now.sources.first().is_some_and(|source| source.live > 0)
+        });
+        deck.stop();
+    })
+    .await;
+}
+
+/// The real disk, on which one sync of the recorder's thread panics when it is told to.
+#[derive(Clone, Debug, Default)]
+struct PanicsOnce(Arc<AtomicBool>);
+
+#[derive(Debug)]
+struct PanicsOnceFile(Arc<dyn StorageFile>, PanicsOnce);
+
+impl PanicsOnce {
+    fn wrap(&self, file: io::Result<Arc<dyn StorageFile>>) -> io::Result<Arc<dyn StorageFile>> {
+        file.map(|file| Arc::new(PanicsOnceFile(file, self.clone())) as Arc<dyn StorageFile>)
+    }
+}
+
+impl Storage for PanicsOnce {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn StorageFile>> {
+        self.wrap(Disk.open(path, create))
+    }
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        self.wrap(Disk.open_read(path))
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list(dir)
+    }
+    fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        Disk.sizes(dir)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir_all(dir)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        Disk.lock(path)
+    }
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+impl StorageFile for PanicsOnceFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at(buf, at)
+    }
+    fn write_at(&self, buf: &[u8], at: u64) -> io::Result<usize> {
+        self.0.write_at(buf, at)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        let recording = std::thread::current().name() == Some("recorder");
+        assert!(!(recording && self.1.0.swap(false, Ordering::SeqCst)), "told to");
+        self.0.sync_data()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.0.len_bytes()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorder_that_panics_is_begun_anew_and_its_pause_is_in_the_ledger() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let dir = home.path().join("tape");
+    let text = format!("[tape]\ndir = {:?}\n\n[http]\nlisten = \"off\"\n\n{}", dir.to_str().unwrap(), source(&venue));
+    let disk = PanicsOnce::default();
+    let mut plan = Plan::unchecked(&parse_text(&text).unwrap(), &[]);
+    plan.storage = Arc::new(disk.clone());
+    let running = tokio::spawn(deck::run(plan, RunOptions::default()));
+    let status = || async {
+        let answer = control::ask(&dir, &Request::Status).await.ok().flatten();
+        answer.and_then(|value| serde_json::from_value::<Status>(value).ok()).unwrap_or_default()
+    };
+    let live = |status: &Status, not: &str| {
+        status.started != not && status.events > 50 && status.sources.first().is_some_and(|source| source.live == 7)
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !live(&status().await, "") {
+        assert!(Instant::now() < deadline, "{:#?}", status().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let first_life = status().await.started;
+    disk.0.store(true, Ordering::SeqCst);
+    while !live(&status().await, &first_life) {
+        assert!(Instant::now() < deadline, "{:#?}", status().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    control::ask(&dir, &Request::Stop).await.unwrap();
+    running.await.unwrap().unwrap();
+    let all = records(&dir);
+    let openings = all
+        .iter()
+        .filter(|record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Incarnation));
+    assert_eq!(openings.count(), 2);
+    let down: Vec<_> = gaps(&all).into_iter().filter(|(_, gap)| gap.cause == GapCause::Down).collect();
+    let of = |state| down.iter().filter(|(_, gap)| gap.state == state).count();
+    assert_eq!((of(GapState::Open), of(GapState::Closed)), (7, 7), "{down:#?}");
 }
 
 /// A tmpfs of its own.

@@ -18,8 +18,11 @@ pub trait Storage: fmt::Debug + Send + Sync {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
     /// Names of the plain files in a folder, unordered.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// The same with the length of each, in bytes, in one call. A file that goes meanwhile is left out.
-    fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
+    /// The same with the length of each, in bytes. A file that goes meanwhile is left out.
+    fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let len = |name: &String| self.open_read(&dir.join(name)).and_then(|file| file.len_bytes()).ok();
+        Ok(self.list(dir)?.into_iter().filter_map(|name| len(&name).map(|len| (name, len))).collect())
+    }
     /// Creates a folder and its missing parents. Unlike a file's, a folder's name needs no [`Storage::sync_dir`]:
     /// it survives a power cut once this returns `Ok`.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
