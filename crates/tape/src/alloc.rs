@@ -11,7 +11,9 @@
 //!   new one does not begin with a second of zeros.
 //! - Filling keeps step with the segment that is being written, and is done when that is half full. Each piece is synced
 //!   before the next, so that a sync of the writer finds one piece in its way at most.
-//! - A writer that needs the next segment before it is done takes what is filled by then.
+//! - A writer that needs the next segment before it is done takes what is filled by then, and fills the rest itself, some
+//!   megabytes at a time, with a sync that it makes anyway: one that grows by each append pays for each. While the writer is as fast
+//!   as that, the thread rests: the disk has other things to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,8 @@ pub enum Allocation {
     Background,
     /// The writer itself, when it begins a segment: for tests, in which everything has an order.
     Inline,
+    /// Nobody: files grow as they are written. What a writer meets that is faster than the filling.
+    None,
 }
 
 /// The file that is filled with zeros.
@@ -52,9 +56,14 @@ const LONG_REST: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A segment that must be made at once, because none is ahead, is small: opening a tape must not take long.
 const HURRIED_BYTES: u64 = 1024 * 1024;
+/// From so many bytes a second on, over the time of a look, zeros would cost the writer more than they save.
+const FAST_BYTES_PER_S: f64 = 200e6;
 /// The first one that is filled ahead; each further one is four times as large, up to the size of a segment.
 const FIRST_BYTES: u64 = 4 * 1024 * 1024;
 const GROWTH: u64 = 4;
+
+/// By so much a writer that is faster than the filling fills at once.
+const GROWTH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Whether a file of the tape's folder is one that can become a segment.
 pub(crate) fn is_ahead(name: &str) -> bool {
@@ -66,8 +75,26 @@ pub(crate) fn is_ahead(name: &str) -> bool {
 pub(crate) struct Blank {
     pub file: Arc<dyn StorageFile>,
     pub bytes: u64,
+    /// So many of them exist on disk.
+    pub filled: u64,
     /// Not known to be zeros.
     pub recycled: bool,
+}
+
+/// Makes bytes of a file exist behind `end`, for the next sync to keep; returns up to where. Should it fail, the appends
+/// themselves will make the file grow, or say that they cannot.
+pub(crate) fn grow(file: &dyn StorageFile, end: u64, capacity: u64) -> u64 {
+    let to = capacity.min(end + GROWTH_BYTES);
+    let zeros = vec![0; HURRIED_PIECE_BYTES.min(usize::try_from(to.saturating_sub(end)).unwrap_or(0))];
+    let mut at = end;
+    while at < to {
+        let piece = zeros.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
+        if folder::write_all(file, &zeros[..piece], at).is_err() {
+            return capacity;
+        }
+        at += piece as u64;
+    }
+    to
 }
 
 #[derive(Debug)]
@@ -87,6 +114,8 @@ struct Shared {
     /// How far the segment that is being written is used, and its size, in bytes.
     used: AtomicU64,
     capacity: AtomicU64,
+    /// All that was written to segments so far, in bytes.
+    written: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +137,8 @@ struct Spare {
     name: String,
     bytes: u64,
     recycled: bool,
+    /// Taken before it was done: it will grow.
+    unfinished: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,7 +157,7 @@ impl Allocator {
     pub(crate) fn new(storage: Arc<dyn Storage>, dir: &Path, segment_bytes: u64, mode: Allocation) -> Self {
         let ready = left_ahead(&*storage, dir, HURRIED_BYTES.min(segment_bytes / 2));
         let next_bytes = match mode {
-            Allocation::Inline => segment_bytes,
+            Allocation::Inline | Allocation::None => segment_bytes,
             Allocation::Background => segment_bytes.min(FIRST_BYTES),
         };
         let shared = Arc::new(Shared {
@@ -137,9 +168,10 @@ impl Allocator {
             changed: Condvar::new(),
             used: AtomicU64::new(0),
             capacity: AtomicU64::new(1),
+            written: AtomicU64::new(0),
         });
         let worker = match mode {
-            Allocation::Inline => None,
+            Allocation::Inline | Allocation::None => None,
             Allocation::Background => {
                 let shared = Arc::clone(&shared);
                 // Without the thread each segment is made when it is needed: slower, and right.
@@ -155,24 +187,29 @@ impl Allocator {
     /// [`Error::Full`] when there is neither a file ahead nor space for one.
     pub(crate) fn take(&self, path: &Path, need: u64) -> Result<Blank, Error> {
         let shared = &self.shared;
-        if let Some(Spare { name, bytes, recycled }) = shared.claim(need) {
+        if let Some(Spare { name, bytes, recycled, unfinished }) = shared.claim(need) {
             let renamed = shared.storage.rename(&shared.dir.join(name), path);
             if let Ok(file) = renamed.and_then(|()| shared.storage.open(path, false)) {
-                return Ok(Blank { file, bytes, recycled });
+                let filled = bytes;
+                let bytes = if unfinished { shared.segment_bytes.max(need) } else { bytes };
+                return Ok(Blank { file, bytes, filled, recycled: recycled || unfinished });
             }
             // Whatever became of it, a fresh file is as good.
             let _ = shared.storage.remove(path);
         }
         let bytes = match self.mode {
-            Allocation::Inline => shared.segment_bytes.max(need),
+            Allocation::Inline | Allocation::None => shared.segment_bytes.max(need),
             Allocation::Background => shared.segment_bytes.min(HURRIED_BYTES).max(need),
         };
         let made = shared.storage.open(path, true).and_then(|file| {
-            shared.fill(&*file, bytes, false)?;
+            if self.mode != Allocation::None {
+                shared.fill(&*file, bytes, false)?;
+            }
             Ok(file)
         });
         match made {
-            Ok(file) => Ok(Blank { file, bytes, recycled: false }),
+            Ok(file) if self.mode == Allocation::None => Ok(Blank { file, bytes, filled: 0, recycled: true }),
+            Ok(file) => Ok(Blank { file, bytes, filled: bytes, recycled: false }),
             Err(error) => {
                 let _ = shared.storage.remove(path);
                 if is_full(&error) {
@@ -200,7 +237,8 @@ impl Allocator {
 
     /// How far the segment that is being written is used: filling keeps step with it.
     pub(crate) fn keep_step(&self, used: u64, capacity: u64) {
-        self.shared.used.store(used, Ordering::Relaxed);
+        let before = self.shared.used.swap(used, Ordering::Relaxed);
+        self.shared.written.fetch_add(used.checked_sub(before).unwrap_or(used), Ordering::Relaxed);
         self.shared.capacity.store(capacity.max(1), Ordering::Relaxed);
     }
 
@@ -215,7 +253,7 @@ impl Allocator {
         if let Some(stem) = stem.filter(|_| spares < SPARES && bytes >= shared.segment_bytes / 2) {
             let name = format!("{SPARE_PREFIX}{stem}");
             shared.storage.rename(path, &shared.dir.join(&name))?;
-            state.ready.insert(spares, Spare { name, bytes, recycled: true });
+            state.ready.insert(spares, Spare { name, bytes, recycled: true, unfinished: false });
             return Ok(());
         }
         drop(state);
@@ -267,7 +305,7 @@ fn left_ahead(storage: &dyn Storage, dir: &Path, least: u64) -> Vec<Spare> {
             // Nobody else would.
             let _ = storage.remove(&path);
         }
-        (bytes >= least).then_some(Spare { name, bytes, recycled: true })
+        (bytes >= least).then_some(Spare { name, bytes, recycled: true, unfinished: false })
     };
     names.into_iter().filter_map(spare).collect()
 }
@@ -276,8 +314,25 @@ fn left_ahead(storage: &dyn Storage, dir: &Path, least: u64) -> Vec<Spare> {
 enum Rested {
     Go,
     /// The writer takes what is there.
-    Enough,
+    Taken,
     Stop,
+}
+
+/// How fast the writer is.
+struct Speed {
+    at: Instant,
+    written: u64,
+    fast: bool,
+}
+
+impl Speed {
+    fn look(&mut self, written: u64) {
+        let since = self.at.elapsed();
+        if since >= LOOK_EVERY / 2 {
+            self.fast = (written - self.written) as f64 > FAST_BYTES_PER_S * since.as_secs_f64();
+            (self.at, self.written) = (Instant::now(), written);
+        }
+    }
 }
 
 impl Shared {
@@ -290,11 +345,11 @@ impl Shared {
         self.segment_bytes.min(HURRIED_BYTES)
     }
 
-    /// A file of at least `need` bytes; one that is being filled is waited for as long as it takes to be that.
+    /// A file for at least `need` bytes. One that is being filled is taken as it is: a piece that is under way is waited for.
     fn claim(&self, need: u64) -> Option<Spare> {
         let mut state = self.lock();
         loop {
-            if let Some(at) = state.ready.iter().position(|spare| spare.bytes >= need) {
+            if let Some(at) = state.ready.iter().position(|spare| spare.bytes >= need || spare.unfinished) {
                 state.claimed = None;
                 let spare = state.ready.remove(at);
                 // A tape that was written for long goes on with full segments.
@@ -344,7 +399,8 @@ impl Shared {
         state.fill = Fill::None;
         match made {
             Ok(bytes) => {
-                state.ready.push(Spare { name: AHEAD_NAME.to_owned(), bytes, recycled: false });
+                let unfinished = state.claimed.is_some();
+                state.ready.push(Spare { name: AHEAD_NAME.to_owned(), bytes, recycled: false, unfinished });
                 state.next_bytes = grown.min(self.segment_bytes);
             }
             Err(error) => {
@@ -367,20 +423,23 @@ impl Shared {
     fn fill(&self, file: &dyn StorageFile, bytes: u64, paced: bool) -> io::Result<u64> {
         let zeros = vec![0; HURRIED_PIECE_BYTES.min(usize::try_from(bytes).unwrap_or(HURRIED_PIECE_BYTES))];
         let mut filled = 0;
+        let mut speed = Speed { at: Instant::now(), written: self.written.load(Ordering::Relaxed), fast: false };
         while filled < bytes {
+            if paced {
+                match self.rest(filled, bytes, &mut speed) {
+                    Rested::Go => {}
+                    Rested::Taken => return Ok(filled),
+                    // The next life takes it up, if it is worth it.
+                    Rested::Stop if filled >= self.least() => return Ok(filled),
+                    Rested::Stop => return Err(io::ErrorKind::Interrupted.into()),
+                }
+            }
             let most = if paced && !self.is_late() { PIECE_BYTES } else { HURRIED_PIECE_BYTES };
             let piece = most.min(zeros.len()).min(usize::try_from(bytes - filled).unwrap_or(usize::MAX));
             folder::write_all(file, &zeros[..piece], filled)?;
             filled += piece as u64;
             if paced {
                 file.sync_data()?;
-                match self.rest(filled, bytes) {
-                    Rested::Go => {}
-                    Rested::Enough => return Ok(filled),
-                    // The next life takes it up, if it is worth it.
-                    Rested::Stop if filled >= self.least() => return Ok(filled),
-                    Rested::Stop => return Err(io::ErrorKind::Interrupted.into()),
-                }
             }
         }
         if !paced {
@@ -389,14 +448,13 @@ impl Shared {
         Ok(filled)
     }
 
-    /// Whether the writer waits, or will before the file is done at leisure.
+    /// Whether the writer will come before the file is done at leisure.
     fn is_late(&self) -> bool {
-        let half = self.capacity.load(Ordering::Relaxed) / 2;
-        self.used.load(Ordering::Relaxed) > half || self.lock().claimed.is_some()
+        self.used.load(Ordering::Relaxed) > self.capacity.load(Ordering::Relaxed) / 2
     }
 
     /// Lets the writer's syncs pass before the next piece.
-    fn rest(&self, filled: u64, goal: u64) -> Rested {
+    fn rest(&self, filled: u64, goal: u64, speed: &mut Speed) -> Rested {
         let began = Instant::now();
         let mut state = self.lock();
         state.fill = Fill::Under { way: filled };
@@ -404,15 +462,18 @@ impl Shared {
             if state.stop {
                 return Rested::Stop;
             }
-            if let Some(need) = state.claimed {
-                return if filled >= need.max(self.least()) { Rested::Enough } else { Rested::Go };
+            if state.claimed.is_some() {
+                return Rested::Taken;
             }
+            speed.look(self.written.load(Ordering::Relaxed));
             let (used, capacity) = (self.used.load(Ordering::Relaxed), self.capacity.load(Ordering::Relaxed));
             let done = filled as f64 / goal as f64;
             let wanted = 2.0 * used as f64 / capacity as f64;
             let rest = if !state.ready.is_empty() {
                 // A segment was set free meanwhile: zeros are not needed now.
                 Duration::MAX
+            } else if speed.fast {
+                began.elapsed() + LOOK_EVERY
             } else if wanted > 1.0 {
                 Duration::ZERO
             } else if wanted > done {

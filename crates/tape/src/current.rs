@@ -20,6 +20,8 @@ pub(crate) struct Current {
     pub file: Arc<dyn StorageFile>,
     /// Size of the file, in bytes.
     pub capacity: u64,
+    /// So many bytes of it exist on disk.
+    pub filled: u64,
     /// Position behind the last byte that is synced.
     pub synced: u64,
     pub first_seq: u64,
@@ -71,7 +73,7 @@ impl Maker {
         // Used once, whatever happens: bytes of a failed attempt can then never be taken for records.
         self.next_id += 1;
         let path = self.dir.join(segment::file_name(id));
-        let Blank { file, bytes, recycled } = self.allocator.take(&path, DATA_START + need)?;
+        let Blank { file, bytes, filled, recycled } = self.allocator.take(&path, DATA_START + need)?;
         let header = Header {
             tape_id: self.tape_id,
             segment: id,
@@ -94,7 +96,7 @@ impl Maker {
         }
         self.allocator.refill();
         let (first_seq, created_ns) = (header.first_seq, header.created_ns);
-        Ok(Current { id, file, capacity: bytes, synced: DATA_START, first_seq, created_ns, stated: false })
+        Ok(Current { id, file, capacity: bytes, filled, synced: DATA_START, first_seq, created_ns, stated: false })
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::alloc::{Allocation, Allocator};
+use crate::alloc::{Allocation, Allocator, grow};
 use crate::compress::Packer;
 use crate::current::{Current, Last, Maker};
 use crate::error::Error;
@@ -523,6 +523,10 @@ impl Log {
         folder::write_all(&*self.segment.file, &self.frames[self.written..], at)
             .map_err(|error| Failure { action: "writing", error })?;
         self.written = self.frames.len();
+        let (end, segment) = (self.end(), &mut self.segment);
+        if end > segment.filled {
+            segment.filled = grow(&*segment.file, end, segment.capacity);
+        }
         Ok(())
     }
 

@@ -301,7 +301,7 @@ fn a_new_tape_has_little_ahead_and_a_fast_one_takes_what_is_filled() {
         log.commit().unwrap();
     }
     assert!(log.take_notes().is_empty());
-    assert!(log.segment.id < 40, "one megabyte at a time: {}", log.segment.id);
+    assert!(log.segment.id < 20, "one megabyte at a time: {}", log.segment.id);
     assert_eq!(bench.read(Start::Begin).len(), 160);
 }
 

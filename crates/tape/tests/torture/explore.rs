@@ -100,7 +100,7 @@ impl Story {
         let options = Options {
             mode: [Mode::Group, Mode::Each, Mode::Os][rng.below(3) as usize],
             segment_bytes: (16 * 1024) << rng.below(3),
-            allocation: Allocation::Inline,
+            allocation: if rng.one_in(4) { Allocation::None } else { Allocation::Inline },
             compress: rng.one_in(4),
             checkpoint_bytes: 512 << rng.below(8),
         };
