@@ -8,6 +8,7 @@
 //! together, and a clock that was set back on the day costs no wait. A target that is slower than the pace holds it up, and
 //! the player then catches up; nothing is left out.
 
+pub mod bus;
 pub mod pace;
 pub mod playback;
 pub mod player;

@@ -5,7 +5,7 @@ mod progress;
 mod stdout;
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -19,21 +19,24 @@ use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::Out;
 use crate::cli::reading::{self, Filter, From, Where};
+use crate::config::Bus;
+use crate::replay::bus::ToBus;
 use crate::replay::venue::Venue;
 use crate::replay::{Playback, Player, Progress, Range, Speed, Summary};
 
 /// Commands that a person may be ahead of the replay.
 const COMMANDS: usize = 16;
 /// Where the venue listens when nothing else is said.
-const VENUE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+const VENUE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
 
 const EXAMPLES: &str = "\
 Examples:
   tapedeck replay --from 10m --speed 10                    the last ten minutes in one, as JSON lines
   tapedeck replay --from 2026-07-19 --to 2026-07-20 --speed max --kind trade
+  tapedeck replay --to bus --listen 127.0.0.2 --from 1h    the bus again, beside that of a running deck
   tapedeck replay --to venue --listen 127.0.0.1:8090       a Kraken whose market is the tape
 
-and record from it, or point any client of Kraken's WebSocket v2 at it:
+and record from that, or point any client of Kraken's WebSocket v2 at it:
   tapedeck run --set source.again.kind=kraken --set source.again.pairs=BTC/USD \\
       --set source.again.url=ws://127.0.0.1:8090/v2 --set tape.dir=./again
 
@@ -49,8 +52,8 @@ pub(in crate::cli) struct Args {
     /// End before this: a time, or how long ago; or with this record, a seq. Without it: what is there now
     #[arg(long, value_name = "PLACE")]
     until: Option<From>,
-    /// Where to play to: `stdout` (JSON lines) or `venue` (a Kraken on a local port); or, as --until, where to end. May be
-    /// given twice, once for each
+    /// Where to play to: `stdout` (JSON lines), `bus` (the topics and ports of [bus], each message marked) or `venue` (a
+    /// Kraken on a local port); or, as --until, where to end. May be given twice, once for each
     #[arg(long, value_name = "TARGET|PLACE", num_args = 1)]
     to: Vec<To>,
     /// Where to play to, as --to
@@ -59,9 +62,9 @@ pub(in crate::cli) struct Args {
     /// How many times as fast as recorded, or `max`
     #[arg(long, value_name = "N|max", default_value = "1")]
     speed: Speed,
-    /// Address of the venue
+    /// Address and port of the venue; address of the bus, whose ports are those of [bus]
     #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
+    listen: Option<Listen>,
     #[command(flatten)]
     filter: Filter,
     /// Only these kinds: trade, quote, ticker, book, candle, gap, status …
@@ -75,7 +78,25 @@ pub(in crate::cli) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Goal {
     Stdout,
+    Bus,
     Venue,
+}
+
+/// An address, with or without a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listen {
+    Ip(IpAddr),
+    Port(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ip = text.parse().map(Listen::Ip);
+        ip.or_else(|_| text.parse().map(Listen::Port))
+            .map_err(|_| "write 127.0.0.1:8090, or 127.0.0.2 for a bus".to_owned())
+    }
 }
 
 /// The word of the issue means both: a goal, or the end of the range.
@@ -92,7 +113,7 @@ impl FromStr for To {
         if let Ok(goal) = <Goal as clap::ValueEnum>::from_str(text, false) {
             return Ok(To::Goal(goal));
         }
-        let goals = "`stdout`, `venue`";
+        let goals = "`stdout`, `bus`, `venue`";
         text.parse().map(To::Place).map_err(|error: String| format!("neither a target ({goals}) nor a place: {error}"))
     }
 }
@@ -103,7 +124,11 @@ impl Args {
         let dir = self.place.dir(global)?;
         let (goal, until) = self.read()?;
         if self.listen.is_some() && goal == Goal::Stdout {
-            return Err(End::Usage("--listen is for --to venue".to_owned()).into());
+            return Err(End::Usage("--listen is for --to venue and --to bus".to_owned()).into());
+        }
+        if goal == Goal::Bus && matches!(self.listen, Some(Listen::Port(_))) {
+            let said = "a bus has the ports of [bus] (`port_offset` moves them): --listen takes its address alone";
+            return Err(End::Usage(said.to_owned()).into());
         }
         let range = range(self.from, until);
         let (filter, kinds) = (self.filter.clone(), self.kind.clone());
@@ -111,7 +136,8 @@ impl Args {
             (kinds.is_empty() || kinds.contains(&event.body.kind())) && filter.wants(&event.source, &event.symbol)
         };
         let playback = Playback::open(&dir, range, Box::new(wanted))?;
-        tell(&super::block_on(self.play(&dir, playback, goal, out))?);
+        let bus = global.load()?.config.bus.unwrap_or_default();
+        tell(&super::block_on(self.play(&dir, playback, goal, &bus, out))?);
         Ok(())
     }
 
@@ -133,7 +159,14 @@ impl Args {
         Ok((goal.unwrap_or(Goal::Stdout), until))
     }
 
-    async fn play(&self, dir: &Path, playback: Playback, goal: Goal, out: &mut Out) -> anyhow::Result<Summary> {
+    async fn play(
+        &self,
+        dir: &Path,
+        playback: Playback,
+        goal: Goal,
+        bus: &Bus,
+        out: &mut Out,
+    ) -> anyhow::Result<Summary> {
         let stop = CancellationToken::new();
         let stopping = stop_on_signals(stop.clone())?;
         let (commands, asked) = mpsc::channel(COMMANDS);
@@ -143,8 +176,27 @@ impl Args {
         let player = Player::new(playback, self.speed, asked, stop.clone(), &mut show);
         let played = match goal {
             Goal::Stdout => player.run(&mut stdout::Lines(out)).await,
+            Goal::Bus => {
+                let listen = self.listen.map(|listen| match listen {
+                    Listen::Ip(ip) => ip,
+                    Listen::Port(addr) => addr.ip(),
+                });
+                let mut to_bus = ToBus::listen(dir, bus, listen)?;
+                eprintln!(
+                    "tapedeck: all topics are on {}, and each on its own port; waiting for a subscriber",
+                    to_bus.everything()
+                );
+                let played = player.run(&mut to_bus).await;
+                to_bus.end()?;
+                played
+            }
             Goal::Venue => {
-                let mut venue = Venue::listen(self.listen.unwrap_or(VENUE)).await?;
+                let listen = match self.listen {
+                    Some(Listen::Ip(ip)) => SocketAddr::new(ip, VENUE.port()),
+                    Some(Listen::Port(addr)) => addr,
+                    None => VENUE,
+                };
+                let mut venue = Venue::listen(listen).await?;
                 eprintln!("tapedeck: a Kraken made of {} waits for a client on {}", dir.display(), venue.url());
                 let played = player.run(&mut venue).await;
                 if venue.passed_over() > 0 {
@@ -220,6 +272,7 @@ mod tests {
         for (line, goal, until) in [
             ("", Goal::Stdout, None),
             ("--to venue", Goal::Venue, None),
+            ("--to bus --listen 127.0.0.2", Goal::Bus, None),
             ("--to 2026-07-19T12:00:00Z", Goal::Stdout, Some(noon)),
             ("--to 2026-07-19T12:00 --to venue", Goal::Venue, Some(noon)),
             ("--to venue --until 2026-07-19T12:00", Goal::Venue, Some(noon)),
