@@ -75,13 +75,13 @@ impl fmt::Display for Reject {
     }
 }
 
+/// An event as (venue, symbol, time, body).
+pub type Tried = (SmolStr, SmolStr, Option<UnixNanos>, Body);
+
 /// Reads one message as a source of this config would: for the fuzzer, and whoever wants to try a config.
-/// Events as (venue, symbol, time, body), and the reasons of what was refused.
+/// Events, and the reasons of what was refused.
 #[must_use]
-pub fn try_message(
-    config: &Config,
-    frames: &[&[u8]],
-) -> (Vec<(SmolStr, SmolStr, Option<UnixNanos>, Body)>, Vec<&'static str>) {
+pub fn try_message(config: &Config, frames: &[&[u8]]) -> (Vec<Tried>, Vec<&'static str>) {
     let decoded = decode::Decoder::new(config.clone(), None).decode(frames);
     let events = decoded.events.into_iter().map(|(made, _)| (made.venue, made.symbol, made.ts_event, made.body));
     (events.collect(), decoded.rejects.into_iter().map(|reject| reject.reason).collect())
