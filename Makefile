@@ -5,21 +5,23 @@ CARGO ?= cargo
 # `make torture N=2000`: cycles of the kill test.
 N ?= 2000
 
-.PHONY: help demo build test check fmt clippy doc deny bench fuzz torture
+.PHONY: help demo build store test check fmt clippy doc deny bench fuzz torture
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts "$$(printf '\t')"
 
 demo: ## Record a simulated Kraken and watch it: no configuration, no network
 	$(CARGO) build --release --bin tapedeck
-	"$(CARGO_TARGET_DIR)/release/tapedeck" demo
+	@scripts/demo
 
 build: ## The program, optimised
 	$(CARGO) build --release --bin tapedeck
 
+store: ## The program beside it, for archive and SQL (takes a while: a whole query engine)
+	$(CARGO) build --release -p tapedeck-store
+
 test: ## All tests; recordings are found by $$TAPEDECK_FIXTURES
-	$(CARGO) test
-	$(CARGO) test -p tapedeck-archive
+	$(CARGO) test --workspace --exclude tapedeck-benches
 
 check: fmt clippy test doc deny ## What CI runs
 

@@ -25,4 +25,5 @@ pub mod screen;
 pub mod service;
 pub mod sources;
 pub mod status;
+pub mod store;
 pub mod supervise;

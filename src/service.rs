@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::intake::Outlet;
 
 /// Every kind of service there is.
-pub const SERVICES: &[ServiceKind] = &[crate::candles::KIND, crate::bus::KIND];
+pub const SERVICES: &[ServiceKind] = &[crate::candles::KIND, crate::bus::KIND, crate::store::KIND];
 
 /// A reader of the tape that runs while the deck does.
 #[async_trait]

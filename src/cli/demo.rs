@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tapedeck_testkit::kraken::FakeKraken;
 
+use crate::bus::registry;
 use crate::cli::Global;
 use crate::cli::out::Out;
 use crate::config::units::Interval;
-use crate::config::{Inputs, resolve};
+use crate::config::{Config, Inputs, Listen, resolve};
 use crate::deck::{self, Plan, RunOptions};
 use crate::recorder::Restored;
 
@@ -72,6 +73,7 @@ impl Args {
             let _logs = global.start_logs(&loaded)?;
             logged = true;
             tracing::info!(venue = venue.ws_url(), dir = %self.dir.display(), "recording a simulated Kraken, Ctrl-C stops");
+            self.say_where(&loaded.config);
             let options = RunOptions {
                 run_for: self.run_for.map(|time| time.0),
                 reload: None,
@@ -85,7 +87,33 @@ impl Args {
         let dir = self.dir.display();
         out.line(format!("look at it: tapedeck tail --from begin --dir {dir}"))?;
         out.line(format!("its candles: tapedeck candles BTC/USD 10s --dir {dir}"))?;
+        if crate::store::find().is_some() {
+            out.line(format!("ask in SQL: tapedeck query --dir {dir} \"select * from trades limit 10\""))?;
+        }
         out.line(format!("what is missing, and why: tapedeck gaps --dir {dir}"))
+    }
+
+    /// What serves the tape while the demo runs, as lines to copy.
+    fn say_where(&self, config: &Config) {
+        let dir = self.dir.display();
+        if let Some(bus) = &config.bus {
+            let port = |topic| registry::ports_of(bus, topic).first().copied().unwrap_or(registry::EVERYTHING);
+            tracing::info!(
+                "bus: kraken_tick on {}:{}, kr_depth on {}, all topics on {}; the list: tapedeck ports; try: tapedeck tap kraken_tick",
+                bus.listen,
+                port("kraken_tick"),
+                port("kr_depth"),
+                registry::moved(bus, registry::EVERYTHING),
+            );
+        }
+        if let Some(Listen::At(addr)) = config.store.as_ref().map(|store| store.sql_listen) {
+            tracing::info!(
+                "SQL: PGPASSWORD=$(cat {dir}/sql.password) psql -h {} -p {} -U tapedeck tapedeck",
+                addr.ip(),
+                addr.port()
+            );
+            tracing::info!("SQL: tapedeck query --dir {dir} \"select symbol, count(*) from trades group by symbol\"");
+        }
     }
 
     /// Where the market stopped the last time: while nobody simulates it, nothing is traded.
@@ -107,6 +135,8 @@ impl Args {
             "http.listen=off".to_owned(),
             // The first is over before anybody looks away.
             "candles.intervals=[\"1s\", \"10s\", \"1m\"]".to_owned(),
+            "bus.listen=\"127.0.0.1\"".to_owned(),
+            "store.sql_listen=\"127.0.0.1:5433\"".to_owned(),
             format!("source.{SOURCE}.kind=kraken"),
             format!("source.{SOURCE}.url={ws_url:?}"),
             format!("source.{SOURCE}.rest_url={rest_url:?}"),

@@ -4,6 +4,7 @@
 //! and hands over to the library. Results go to standard output, and only they; logs and errors go
 //! to standard error. Every verb that lists something has `--json`.
 
+mod book;
 mod bus;
 mod candles;
 mod check;
@@ -12,6 +13,7 @@ mod cursors;
 mod demo;
 mod doctor;
 pub mod exit;
+mod export;
 mod feed;
 mod gaps;
 mod init;
@@ -20,6 +22,7 @@ mod kinds;
 mod manual;
 pub mod out;
 mod ports;
+mod query;
 mod reading;
 mod replay;
 mod run;
@@ -55,7 +58,8 @@ Examples:
   tapedeck check                      is everything right, and does every venue answer?
   tapedeck run                        record, until Ctrl-C
   tapedeck tail                       see what arrives
-  tapedeck gaps                       see what is missing";
+  tapedeck gaps                       see what is missing
+  tapedeck query \"select …\"           ask in SQL";
 
 /// The flight recorder for live markets.
 ///
@@ -101,6 +105,9 @@ enum Verb {
     Replay(replay::Args),
     Gaps(gaps::Args),
     Candles(candles::Args),
+    Book(book::Args),
+    Query(query::Args),
+    Export(export::Args),
     Cursors(cursors::Args),
     Tape(tape::Args),
     Ports(ports::Args),
@@ -155,6 +162,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Replay(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),
         Verb::Candles(args) => args.run(global, &mut out),
+        Verb::Book(args) => args.run(global, &mut out),
+        Verb::Query(args) => args.run(global, &mut out),
+        Verb::Export(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
         Verb::Ports(args) => args.run(global, &mut out),

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::load::{Note, source_names};
 use super::problem::Problem;
 use super::secret::looks_secret;
+use super::store::Store;
 use super::tree::Tree;
 use super::types::{Config, Listen, SourceTable};
 use super::units::ByteSize;
@@ -110,6 +111,9 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
     if let Some(bus) = &config.bus {
         check_bus(bus, tree, notes, problems);
         refuse_own_bus(config, bus, tree, problems);
+    }
+    if let Some((key, problem)) = config.store.as_ref().and_then(Store::problem) {
+        problems.push(tree.value_problem(&["store", key], problem));
     }
     if let Listen::At(addr) = config.http.listen
         && !addr.ip().is_loopback()

@@ -29,5 +29,5 @@ pub use load::{DEFAULT_FILE, Inputs, Loaded, Note, Place, SecretText, load, pars
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use show::{Shown, show};
-pub use store::Store;
+pub use store::{KEPT, KeepDays, Store};
 pub use types::{Config, Deck, Http, Keep, Listen, Log, LogFormat, Mode, OnFull, Sections, SourceTable, Tape};

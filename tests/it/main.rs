@@ -18,5 +18,6 @@ mod kraken;
 mod logs;
 mod points;
 mod replay;
+mod store;
 mod support;
 mod zmq_source;

@@ -1,0 +1,25 @@
+//! SQL over the archive and the tape: the engine, and the PostgreSQL wire protocol over it.
+//!
+//! ```text
+//! archive (Parquet) ─┐
+//!                    ├─► snapshot ─► table ─► engine ─► pg (127.0.0.1:5433) · query · export
+//! tape (tail) ───────┘
+//! ```
+//!
+//! A program of its own, `tapedeck-store`, because an engine of this size and a query of any size must never
+//! slow, bloat or kill the recorder. It reads; it can change nothing.
+
+pub mod archive;
+pub mod engine;
+pub mod functions;
+pub mod guard;
+pub mod limits;
+pub mod opened;
+pub mod output;
+pub mod password;
+pub mod pg;
+pub mod query;
+pub mod serve;
+pub mod snapshot;
+pub mod table;
+mod yielding;

@@ -1,0 +1,48 @@
+//! Rows for the wire, made as they are sent.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::LogicalPlan;
+use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch};
+use futures_util::Stream;
+use pgwire::api::portal::Format;
+use pgwire::api::results::{FieldInfo, QueryResponse};
+use pgwire::error::PgWireResult;
+use pgwire::messages::data::DataRow;
+use pgwire::types::format::FormatOptions;
+
+use crate::engine::{Rows, Session, Until};
+
+type BatchRows = Box<dyn Iterator<Item = PgWireResult<DataRow>> + Send>;
+
+/// Runs a plan, and answers with its rows.
+pub(super) async fn respond(
+    session: &Session,
+    plan: LogicalPlan,
+    format: &Format,
+    options: FormatOptions,
+    until: Until,
+) -> PgWireResult<QueryResponse> {
+    let fields = Arc::new(arrow_schema_to_pg_fields(plan.schema().as_arrow(), format, Some(Arc::new(options)))?);
+    let rows = session.run(plan, until).await?;
+    Ok(QueryResponse::new(Arc::clone(&fields), stream(rows, fields)))
+}
+
+fn stream(rows: Rows, fields: Arc<Vec<FieldInfo>>) -> impl Stream<Item = PgWireResult<DataRow>> + Send {
+    let batch: BatchRows = Box::new(std::iter::empty());
+    futures_util::stream::unfold(Some((rows, batch, fields)), |state| async {
+        let (mut rows, mut batch, fields) = state?;
+        loop {
+            match batch.next() {
+                Some(Ok(row)) => return Some((Ok(row), Some((rows, batch, fields)))),
+                // After an error there is nothing more, and the query ends here.
+                Some(Err(error)) => return Some((Err(error), None)),
+                None => {}
+            }
+            match rows.next().await? {
+                Ok(next) => batch = Box::new(encode_recordbatch(Arc::clone(&fields), next)),
+                Err(error) => return Some((Err(error.into()), None)),
+            }
+        }
+    })
+}
