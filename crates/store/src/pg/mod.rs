@@ -2,8 +2,8 @@
 //!
 //! The library has a server of its own, which is not used: it knows no password and no read-only mode, does not
 //! end a query that runs, and keeps whole results in memory. What is here is the glue that mends that, one
-//! file each: who gets in ([`startup`]), what a statement may be ([`crate::guard`]), how it is answered
-//! ([`connection`], [`planner`], [`rows`], [`cursor`], [`setting`]), and how it ends ([`cancel`]).
+//! file each: who gets in (`startup`), what a statement may be (`crate::guard`), how it is answered
+//! (`connection`, `planner`, `rows`, `cursor`, `setting`), and how it ends (`cancel`).
 
 mod cancel;
 mod connection;
