@@ -1,14 +1,15 @@
 # What a user, a developer and CI call. Each target says what it needs; none needs anything installed by hand.
 
+export CARGO
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tapedeck/target
 CARGO ?= cargo
 # `make torture N=2000`: cycles of the kill test.
 N ?= 2000
 
-.PHONY: help demo build store test check fmt clippy doc deny bench fuzz torture
+.PHONY: help demo build store test test-all check fmt clippy doc deny bench fuzz torture
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts "$$(printf '\t')"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -ts "$$(printf '\t')"
 
 demo: ## Record a simulated Kraken and watch it: no configuration, no network
 	$(CARGO) build --release --bin tapedeck
@@ -20,8 +21,12 @@ build: ## The program, optimised
 store: ## The program beside it, for archive and SQL (takes a while: a whole query engine)
 	$(CARGO) build --release -p tapedeck-store
 
-test: ## All tests; recordings are found by $$TAPEDECK_FIXTURES
-	$(CARGO) test --workspace --exclude tapedeck-benches
+test: ## All tests; recordings are found by $$TAPEDECK_FIXTURES, real servers are installed where that can be
+	scripts/test
+
+test-all: ## And those against InfluxDB 2, which is built once (about 7 minutes) and kept in the home cache
+	scripts/servers install influxdb2
+	scripts/test
 
 check: fmt clippy test doc deny ## What CI runs
 
