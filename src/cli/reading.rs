@@ -11,6 +11,7 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Hole, RawRecord, Reader, Start};
 
 use crate::cli::Global;
+use crate::config::fits;
 use crate::config::suggest::nearest;
 use crate::config::units::parse_duration;
 
@@ -55,24 +56,10 @@ pub(super) struct Filter {
 
 impl Filter {
     pub(super) fn wants(&self, source: &str, symbol: &str) -> bool {
-        let any = |patterns: &[String], text: &str| patterns.is_empty() || patterns.iter().any(|p| matches(p, text));
+        let any =
+            |patterns: &[String], text: &str| patterns.is_empty() || patterns.iter().any(|pattern| fits(pattern, text));
         any(&self.source, source) && any(&self.symbol, symbol)
     }
-}
-
-/// Whether a text fits a pattern in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    // No `*` at all: the whole text must be it.
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
 }
 
 /// Reads `--kind`.
@@ -200,7 +187,7 @@ mod tests {
             ("BTC/USD", "BTC/USDT", false),
             ("", "x", false),
         ] {
-            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+            assert_eq!(super::fits(pattern, text), fits, "{pattern} {text}");
         }
     }
 

@@ -11,6 +11,7 @@
 mod bus;
 mod candles;
 mod check;
+mod globs;
 mod load;
 pub mod names;
 mod problem;
@@ -24,7 +25,8 @@ mod types;
 pub mod units;
 
 pub use bus::{Bus, BusTopic, Decimals, Form};
-pub use candles::{Candles, Globs, Input};
+pub use candles::{Candles, Input};
+pub use globs::{Globs, fits};
 pub use load::{DEFAULT_FILE, Inputs, Loaded, Note, Place, SecretText, load, parse_text, resolve};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
