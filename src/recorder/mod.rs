@@ -16,8 +16,9 @@ mod space;
 mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +29,7 @@ use hdrhistogram::Histogram;
 use tapedeck_market::{
     Body, Event, Flags, Gap, GapCause, GapState, Raw, SmolStr, TapeEvent, TapeNote, UnixNanos, is_absurd, wire,
 };
-use tapedeck_tape::{Entry, Extent, Log, MAX_PAYLOAD_BYTES, Mode, Note, Retention, Tail};
+use tapedeck_tape::{Entry, Log, MAX_PAYLOAD_BYTES, Mode, Note, Retention};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::intake::Intake;
@@ -40,6 +41,7 @@ pub use restored::Restored;
 pub use state::LedgerCounts;
 use state::{SHED_CHANNELS, SHED_FIRST, State, open_gap, subscription_status};
 pub(crate) use state::{SUBSCRIPTION, detail};
+pub use view::{Summary, View, Watches};
 
 /// Time between two syncs in mode `group`, at least: what a record waits for company, at most.
 const WINDOW: Duration = Duration::from_micros(500);
@@ -96,65 +98,6 @@ impl Settings {
             give_up: Arc::default(),
         }
     }
-}
-
-/// What the recorder shows of itself, once a second.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    pub durable_seq: u64,
-    /// Events appended by this process.
-    pub events: u64,
-    /// Bytes appended by this process, framing included.
-    pub bytes: u64,
-    /// Trades that were on the tape already.
-    pub duplicates: u64,
-    /// Events not recorded, by policy.
-    pub shed: u64,
-    /// Events a second, over the last second.
-    pub rate: f64,
-    pub sources: BTreeMap<SmolStr, LedgerCounts>,
-    /// Gaps noted by this process.
-    pub gaps: GapsBySource,
-    /// Receipt to durable, over the last seconds.
-    pub latency: Quantiles,
-    /// One sync.
-    pub sync: Quantiles,
-    /// The disk is full: nothing is recorded until there is space.
-    pub full: bool,
-    pub shedding: bool,
-    /// Wall clock against monotonic clock since start.
-    pub clock_offset_ns: i64,
-    pub clock_steps: u64,
-    /// What lies in the folder.
-    pub extent: Extent,
-    pub disk_free_bytes: u64,
-    /// Names of the readers, and the seq that each is done with.
-    pub readers: Vec<(SmolStr, u64)>,
-}
-
-/// What the rest of the program sees of the recorder.
-#[derive(Clone, Debug)]
-pub struct Watches {
-    pub view: watch::Receiver<Arc<View>>,
-    /// The last durable seq, after each sync.
-    pub durable: watch::Receiver<u64>,
-    /// Whether the disk is full.
-    pub full: watch::Receiver<bool>,
-    /// The durable end, for readers in this process.
-    pub tape: Arc<Tail>,
-    /// Whether its thread still turns.
-    pub pulse: Arc<Pulse>,
-}
-
-/// What was recorded, said at the end.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    pub first_seq: u64,
-    pub last_seq: u64,
-    pub events: u64,
-    pub bytes: u64,
-    pub duplicates: u64,
-    pub gaps_opened: u64,
 }
 
 /// The recorder, before its thread starts.
