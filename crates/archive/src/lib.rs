@@ -1,7 +1,6 @@
 //! The archive: a tape's records as Parquet files that polars, DuckDB and Spark read, and as Arrow batches while they are new.
 //!
 //! - [`schema`], [`Rows`], [`batch`], [`records`]: the tables, one a kind of event, and records as rows of them.
-//! - [`export`]: a selection of the tape as one file.
 //! - [`Archive`]: a reader of the tape that keeps the files and the newest rows; [`Snapshot`] is what a query reads.
 
 mod archive;
@@ -12,7 +11,6 @@ mod day;
 pub mod disk;
 mod error;
 mod exact;
-mod export;
 mod file;
 mod folder;
 mod house;
@@ -30,7 +28,6 @@ pub use archive::Archive;
 pub use archiver::{Archiver, Options};
 pub use day::{Day, NotADay};
 pub use error::Error;
-pub use export::{Exported, Format, Selection, UnknownFormat, export};
 pub use file::to_parquet;
 pub use house::{House, Tidied};
 pub use keep::{Keep, UnknownKeep};

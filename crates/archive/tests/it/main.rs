@@ -5,7 +5,6 @@
 mod crash;
 mod days;
 mod docs;
-mod export;
 mod follow;
 mod kill;
 #[path = "../../benches/market.rs"]
