@@ -1,10 +1,10 @@
 //! The bus with real clients: pyzmq and msgpack, as people's subscribers use them, against a deck and a fake venue.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -70,7 +70,14 @@ impl Bench {
 
     fn client(&self, args: &[&str]) -> Client {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/bus_client.py");
-        let mut child = Command::new(&self.python).arg(script).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(&self.python)
+            .arg(script)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
         let (to_test, lines) = std::sync::mpsc::channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -78,7 +85,7 @@ impl Bench {
                 let _ = to_test.send(serde_json::from_str(&line).unwrap());
             }
         });
-        Client { child, lines }
+        Client { child, stdin, lines }
     }
 
     /// What a request is answered: messages, and the end marker.
@@ -113,12 +120,17 @@ impl Bench {
 
 struct Client {
     child: Child,
+    stdin: Option<ChildStdin>,
     lines: std::sync::mpsc::Receiver<Value>,
 }
 
 impl Client {
     fn line(&self) -> Value {
         self.lines.recv_timeout(Duration::from_secs(90)).expect("the client says something")
+    }
+
+    fn go_on(&mut self) {
+        self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
     fn kill(mut self) {
@@ -278,6 +290,39 @@ async fn a_subscriber_that_was_killed_asks_for_what_it_missed_and_ends_with_none
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_loses_only_its_own_messages_and_can_ask_for_them() {
+    let venue = venue(2_000).await;
+    let Some(bench) = bench(&venue, "high_water = 5000\n") else { return };
+    blocking(move || {
+        let deck = bench.start();
+        publishes(&deck);
+        let (address, requests) = (bench.address(5558), bench.address(REQUESTS));
+        let mut slow = bench.client(&["slow", &address, &requests, "kraken_tick"]);
+        assert!(slow.line()["first"].as_u64().is_some());
+        let fast_file = bench.home.path().join("fast");
+        let fast = bench.client(&["keep", &address, &requests, "kraken_tick", fast_file.to_str().unwrap()]);
+        // More than the slow one's queue and the system's buffers hold.
+        let begun = figure(&deck, "bytes");
+        deck.until("a full queue", |status| {
+            status.services[0].detail["bytes"].as_u64().unwrap_or_default() > begun + 6_000_000
+        });
+        slow.go_on();
+        let end = slow.line();
+        assert!(end["missed"].as_u64().unwrap() > 0, "it missed some");
+        let seqs: Vec<u64> = end["seqs"].as_array().unwrap().iter().map(|seq| seq.as_u64().unwrap()).collect();
+        until("the fast reader", || (seqs_in(&fast_file).len() > 1_000).then_some(()));
+        fast.kill();
+        deck.stop();
+        let expected = bench.expected("kraken_tick");
+        let between = |first, last| expected.range(first..=last).map(|(seq, _)| *seq).collect::<Vec<u64>>();
+        assert_eq!(seqs, between(seqs[0], *seqs.last().unwrap()), "what it missed it got by asking");
+        let fast_seqs = seqs_in(&fast_file);
+        assert_eq!(fast_seqs, between(fast_seqs[0], *fast_seqs.last().unwrap()), "nobody else lost anything");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bus_that_is_killed_comes_back_and_its_subscribers_fill_the_hole() {
     let venue = venue(400).await;
     let Some(bench) = bench(&venue, "") else { return };
@@ -388,6 +433,44 @@ async fn one_that_joins_late_is_told_the_last_values_and_errors_are_said() {
             let payload = encoder.encode(&expected[&seq], "kraken_tick", Form::Map, Decimals::Float).payload;
             assert_eq!(message["payload"].as_str(), Some(hex(&payload).as_str()));
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_others_reach_needs_keys_and_lets_in_only_those_it_knows() {
+    let venue = venue(300).await;
+    let Some(bench) = bench(&venue, "listen = \"0.0.0.0\"\n") else { return };
+    blocking(move || {
+        let deck = bench.start();
+        until("the refusal", || deck.log().contains("there are no keys").then_some(()));
+        let keys = |args: &[&str]| -> Value {
+            let out = tapedeck().arg("keys").args(args).arg("--json").arg("--dir").arg(bench.tape()).output().unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            serde_json::from_slice(&out.stdout).unwrap()
+        };
+        let known = keys(&["new", "known"]);
+        let stranger = keys(&["new", "stranger"]);
+        let certificate = |made: &Value| made["clients"][0]["secret_file"].as_str().unwrap().to_owned();
+        let stranger_file = bench.home.path().join("stranger.key_secret");
+        std::fs::copy(certificate(&stranger), &stranger_file).unwrap();
+        assert_eq!(keys(&["drop", "stranger"])["clients"].as_array().unwrap().len(), 1);
+        publishes(&deck);
+        let server = known["server"].as_str().unwrap();
+        let address = bench.address(5558);
+        let refused = bench.client(&["curve", &address, "kraken_tick", server, stranger_file.to_str().unwrap()]);
+        assert_eq!(refused.line()["ready"], true);
+        let open = bench.client(&["subscribe", &address, "kraken_tick", "1"]);
+        assert_eq!(open.line()["ready"], true);
+        let welcome = bench.client(&["curve", &address, "kraken_tick", server, &certificate(&known)]);
+        assert_eq!(welcome.line()["ready"], true);
+        assert_eq!(welcome.line()["topic"], "kraken_tick");
+        deck.until("a refused client", |status| {
+            status.services[0].detail.get("refused_clients").and_then(Value::as_u64).is_some_and(|count| count > 0)
+        });
+        assert!(refused.lines.try_recv().is_err(), "a key that is not known hears nothing");
+        assert!(open.lines.try_recv().is_err(), "nor does one without a key");
+        deck.stop();
     })
     .await;
 }
