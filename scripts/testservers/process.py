@@ -190,9 +190,11 @@ def _stat(pid):
 
 
 def _start_time(pid):
-    """In ticks since the machine started. A zombie is gone: it only waits to be asked how it ended."""
+    """In ticks since the machine started. A zombie is gone: it only waits to be asked how it ended. Not yet, though, while
+    threads of it still end: until then its files and ports are taken."""
     stat = _stat(pid)
-    return None if not stat or stat[0] in "ZX" else int(stat[19])
+    gone = not stat or stat[0] in "ZX" and int(stat[17]) <= 1
+    return None if gone else int(stat[19])
 
 
 def _listening(port):

@@ -18,6 +18,7 @@ mod kraken;
 mod logs;
 mod points;
 mod replay;
+mod servers;
 mod store;
 mod support;
 mod zmq_source;

@@ -1,6 +1,6 @@
 //! A deck as a child process, and what tests ask of it.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -176,21 +176,47 @@ pub(crate) fn gaps(records: &[Record]) -> Vec<(String, Gap)> {
     records.iter().filter_map(gap).collect()
 }
 
-/// A Python with what `tests/python/requirements.txt` names. `None` where it cannot be had, which fails where nothing may
-/// be skipped; the test then says that it skipped.
+/// A Python with what `tests/python/requirements.txt` names. `None` where it cannot be had, and the test is named as skipped.
+#[track_caller]
 pub(crate) fn python() -> Option<PathBuf> {
-    static PYTHON: std::sync::OnceLock<Option<PathBuf>> = std::sync::OnceLock::new();
+    static PYTHON: std::sync::OnceLock<Result<PathBuf, String>> = std::sync::OnceLock::new();
     let find = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/venv");
-        let out = Command::new(script).output().ok()?;
-        let path = String::from_utf8(out.stdout).ok()?;
-        let found = out.status.success().then(|| PathBuf::from(path.trim()));
-        if found.is_none() {
-            let why = String::from_utf8_lossy(&out.stderr).into_owned();
-            assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "no Python for the tests: {why}");
-            eprintln!("skipped: no Python for the tests: {why}");
-        }
-        found
+        let out = Command::new(script).output().map_err(|error| error.to_string())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if out.status.success() { Ok(PathBuf::from(said(&out.stdout))) } else { Err(said(&out.stderr)) }
     };
-    PYTHON.get_or_init(find).clone()
+    match PYTHON.get_or_init(find) {
+        Ok(path) => Some(path.clone()),
+        Err(why) => {
+            skipped(&format!("no Python for the tests: {why}"));
+            None
+        }
+    }
+}
+
+/// Names the running test as skipped, which fails it where nothing may be: libtest itself knows only "ok".
+#[track_caller]
+pub(crate) fn skipped(why: &str) {
+    assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "skipped: {why}");
+    skipped_by_choice(why);
+}
+
+/// As `skipped`, for what only `make test-all` brings: it fails nowhere.
+#[track_caller]
+pub(crate) fn skipped_by_choice(why: &str) {
+    let thread = std::thread::current();
+    // With one test thread all tests run on the main one.
+    let test = match thread.name() {
+        Some(name) if name != "main" => name.to_owned(),
+        _ => std::panic::Location::caller().to_string(),
+    };
+    let line = format!("skipped: {test}: {why}\n");
+    // Not by `eprintln`, which libtest keeps to itself when the test is "ok".
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    // What scripts/test prints at the end.
+    if let Some(list) = std::env::var_os("TAPEDECK_SKIPPED") {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
+        file.unwrap().write_all(line.as_bytes()).unwrap();
+    }
 }
