@@ -4,7 +4,9 @@
 //! drifts together, so the ratio of a round is what holds; the median of the rounds is reported with
 //! its spread. A probe line comes first: when it is off, the run is worth nothing.
 
+pub mod bus;
 pub mod frames;
+pub mod recording;
 pub mod venue;
 
 use std::fmt::Write as _;
