@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p tapedeck-archive`, with `TAPEDECK_FIXTURES` set and a Python by `scripts/venv`; the recorded trades are what
 //! the market is drawn from (`market.rs`). Prints rows a second of both, their ratio, and what a trade costs on the tape, in a
-//! compressed segment, and in Parquet.
+//! compressed segment, and in Parquet. `--files DIR` writes an archive of so many trades instead, for who wants to ask it
+//! something: `DIR/archive` as old days lie there, and an empty tape beside it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -12,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use tapedeck_archive::disk::RealDisk;
-use tapedeck_archive::{Archiver, Keep, Options, Rows, Table, to_parquet};
+use tapedeck_archive::{Archiver, Day, Keep, Options, Rows, Table, to_parquet};
 use tapedeck_market::*;
 use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Allocation, Entry, Log};
 
 #[allow(dead_code, reason = "shared with a test that uses less of it")]
 mod market;
+
+use market::Market;
 
 /// Trades, unless `--trades N` says otherwise.
 const TRADES: usize = 1_000_000;
@@ -34,15 +37,46 @@ fn main() -> Result<(), Failure> {
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
-    let mut args = std::env::args().skip_while(|arg| arg != "--trades");
-    let count = args.nth(1).map_or(Ok(TRADES), |count| count.parse())?;
+    let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
+    let count = option("--trades").map_or(Ok(TRADES), |count| count.parse())?;
     let recording = market::recording().ok_or("TAPEDECK_FIXTURES is not set")?;
+    if let Some(dir) = option("--files") {
+        return files(Market::of(&recording, 140, START_NS, 7).take(count), Path::new(&dir));
+    }
     let events = market::trades(&recording, count, 140, START_NS, 7);
     let records: Vec<Record> = events.into_iter().zip(1..).map(|(event, seq)| Record { seq, event }).collect();
     let dir = tempfile::tempdir()?;
     beside_polars(&records, dir.path())?;
     on_the_tape(&records, dir.path())?;
     Ok(())
+}
+
+/// Files as past days are compacted to: of one day each, of as many rows as go into one.
+fn files(mut events: impl Iterator<Item = Event>, dir: &Path) -> Result<(), Failure> {
+    const FILE_ROWS: usize = 400_000;
+    Log::open(Arc::new(Disk), dir, tapedeck_tape::Options::default())?.0.close()?;
+    let (mut rows, mut batches, mut day) = (Rows::new(Table::Trades, TAPE), Vec::new(), Day(0));
+    let (mut from_seq, mut seq) = (1, 0);
+    loop {
+        let event = events.next();
+        let next_day = event.as_ref().map_or(Day(i32::MAX), |event| Day::of(event.ts_recv.0));
+        let held = batches.iter().map(RecordBatch::num_rows).sum::<usize>() + rows.len();
+        if held > 0 && (next_day != day || held >= FILE_ROWS) {
+            batches.push(rows.finish());
+            let folder = dir.join("archive/trades").join(format!("date={day}"));
+            std::fs::create_dir_all(&folder)?;
+            let bytes = to_parquet(Table::Trades, &batches, TAPE, (from_seq, seq))?;
+            std::fs::write(folder.join(format!("{TAPE}-{from_seq}-{seq}.parquet")), bytes)?;
+            batches.clear();
+            from_seq = seq + 1;
+        }
+        let Some(event) = event else { return Ok(()) };
+        (seq, day) = (seq + 1, next_day);
+        rows.push(&Record { seq, event });
+        if rows.len() >= 16_384 {
+            batches.push(rows.finish());
+        }
+    }
 }
 
 fn beside_polars(records: &[Record], dir: &Path) -> Result<(), Failure> {

@@ -39,25 +39,43 @@ pub(crate) fn recording() -> Option<PathBuf> {
 
 /// `count` trades, `per_s` of them a second from `start_ns` on; the same for the same seed.
 pub(crate) fn trades(path: &std::path::Path, count: usize, per_s: u64, start_ns: i64, seed: u64) -> Vec<Event> {
-    let mut pairs = pairs(path);
-    let mut random = Random(seed | 1);
-    let (mut events, mut at_us) = (Vec::with_capacity(count), start_ns / 1000);
-    while events.len() < count {
-        // The square puts most of the trades on few pairs.
-        let place = random.unit() * random.unit() * pairs.len() as f64;
-        let pair = &mut pairs[place as usize];
-        at_us += (-(1.0 - random.unit()).ln() * 1e6 / per_s as f64) as i64;
-        let delay_ns = 25_000_000 + (random.unit() * random.unit() * 35e6) as i64;
-        let (ts_event, ts_recv) = (UnixNanos(at_us * 1000), UnixNanos(at_us * 1000 + delay_ns));
-        // One order that meets several: the venue sends its trades in one frame.
-        loop {
-            events.push(pair.next(ts_event, ts_recv, &mut random));
-            if events.len() == count || !pair.recorded[pair.at].together {
-                break;
-            }
-        }
+    Market::of(path, per_s, start_ns, seed).take(count).collect()
+}
+
+/// A market without an end.
+pub(crate) struct Market {
+    pairs: Vec<Pair>,
+    random: Random,
+    per_s: u64,
+    at_us: i64,
+    /// One order that meets several: the venue sends its trades in one frame. The pair, and the frame's times.
+    frame: Option<(usize, UnixNanos, UnixNanos)>,
+}
+
+impl Market {
+    pub(crate) fn of(path: &std::path::Path, per_s: u64, start_ns: i64, seed: u64) -> Market {
+        Market { pairs: pairs(path), random: Random(seed | 1), per_s, at_us: start_ns / 1000, frame: None }
     }
-    events
+}
+
+impl Iterator for Market {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        let (place, ts_event, ts_recv) = self.frame.take().unwrap_or_else(|| {
+            // The square puts most of the trades on few pairs.
+            let place = self.random.unit() * self.random.unit() * self.pairs.len() as f64;
+            self.at_us += (-(1.0 - self.random.unit()).ln() * 1e6 / self.per_s as f64) as i64;
+            let delay_ns = 25_000_000 + (self.random.unit() * self.random.unit() * 35e6) as i64;
+            (place as usize, UnixNanos(self.at_us * 1000), UnixNanos(self.at_us * 1000 + delay_ns))
+        });
+        let pair = self.pairs.get_mut(place)?;
+        let event = pair.next(ts_event, ts_recv, &mut self.random);
+        if pair.recorded[pair.at].together {
+            self.frame = Some((place, ts_event, ts_recv));
+        }
+        Some(event)
+    }
 }
 
 impl Pair {
