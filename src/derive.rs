@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
-use tapedeck_market::{Event, Flags, UnixNanos, wire};
+use tapedeck_market::{Body, Event, Flags, SmolStr, Status, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Cursor, Item, Reader, Start, Tail};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::recorder::DECK;
 use crate::service::Desk;
 
 /// Records that are worked on before the outputs are sent.
@@ -74,6 +75,10 @@ pub trait Derived: Send {
     fn fresh(&mut self, output: Event) -> Option<Event>;
     /// Everything that lay ahead was read: the outputs that are missing after all.
     fn caught_up(&mut self) -> Vec<Event>;
+    /// What it waits for, in words, when there is nothing that it could make anything of.
+    fn waits(&self) -> Option<String> {
+        None
+    }
     /// Figures for the status.
     fn show(&self) -> Map<String, Value>;
 }
@@ -146,6 +151,43 @@ impl Past for TapePast {
             }
         }
         Ok(whole_since)
+    }
+}
+
+/// State of the `Status` that carries the time on, when no other record does; its topic is the reader's name.
+pub const TIME: &str = "time";
+
+/// A record that only says what time it is.
+#[must_use]
+pub fn time_event(reader: &'static str, now: UnixNanos) -> Event {
+    let (topic, state) = (SmolStr::new_static(reader), SmolStr::new_static(TIME));
+    Event {
+        source: SmolStr::new_static(reader),
+        venue: SmolStr::new_static(DECK),
+        symbol: SmolStr::default(),
+        ts_event: None,
+        ts_recv: now,
+        flags: Flags::DERIVED,
+        origin: None,
+        body: Body::Status(Status { topic, state, detail: Vec::new() }),
+    }
+}
+
+/// Runs what `make` makes until `stop`, on a thread of its own: it reads files and waits for them.
+///
+/// # Errors
+/// The tape cannot be read, the state not be written, or the recorder has stopped.
+pub async fn run_apart<D: Derived + 'static>(
+    desk: &Desk,
+    stop: CancellationToken,
+    make: impl FnOnce() -> D + Send + 'static,
+) -> anyhow::Result<()> {
+    let (desk, handle) = (desk.clone(), Handle::current());
+    let ended = tokio::task::spawn_blocking(move || run(&mut make(), &desk, &stop, &handle)).await;
+    match ended {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -391,6 +433,9 @@ impl<'a> Reading<'a> {
 
     fn show_now(&mut self, derived: &dyn Derived) {
         self.last_shown = Instant::now();
+        self.desk
+            .shown
+            .set_state(derived.waits().map_or_else(|| "running".to_owned(), |what| format!("waiting: {what}")));
         let mut detail = derived.show();
         let lag = self.desk.tape.seq().saturating_sub(self.reader.seq() - 1);
         let lag_ms = if lag == 0 { 0 } else { UnixNanos::now().saturating_since(self.last_recv).as_millis() as u64 };

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use tapedeck_market::{
-    Body, BookUpdate, Candle, Event, Gap, Level, Odds, Order, Point, Post, Quote, Synthetic, TapeNote, Ticker, Trade,
-    Value,
+    Body, BookUpdate, Candle, Event, Gap, Leg, Level, Odds, Order, Point, Post, Quote, Synthetic, TapeNote, Ticker,
+    Trade, Value,
 };
 
 /// A text of the feed is cut here: the line is for a terminal.
@@ -203,9 +203,17 @@ fn write_synthetic(
     Synthetic { legs, spread, spread_bid, spread_ask }: &Synthetic,
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
-    write!(f, "{} | {}, spread {}", Or(spread_bid), Or(spread_ask), Or(spread))?;
-    let through: Vec<&str> = legs.iter().map(|leg| leg.instrument.as_str()).collect();
-    write!(f, ", through {}", through.join(", "))
+    let none = Leg::default();
+    let (t1, t0) = match legs.as_slice() {
+        [.., t0, t1] => (t1, Some(t0)),
+        [t1] => (t1, None),
+        [] => (&none, None),
+    };
+    write!(f, "{} | {} through {}", Or(&t1.bid), Or(&t1.ask), t1.instrument)?;
+    if let Some(t0) = t0 {
+        write!(f, ", before {} | {} through {}", Or(&t0.bid), Or(&t0.ask), t0.instrument)?;
+    }
+    write!(f, ", spread {}, to before {} and {}", Or(spread), Or(spread_bid), Or(spread_ask))
 }
 
 fn write_gap(Gap { id, state, cause, channel, from, to, missing, detail }: &Gap, f: &mut Formatter<'_>) -> fmt::Result {

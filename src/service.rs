@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::intake::Outlet;
 
 /// Every kind of service there is.
-pub const SERVICES: &[ServiceKind] = &[crate::candles::KIND, crate::bus::KIND, crate::store::KIND];
+pub const SERVICES: &[ServiceKind] =
+    &[crate::candles::KIND, crate::synthetic::KIND, crate::bus::KIND, crate::store::KIND];
 
 /// A reader of the tape that runs while the deck does.
 #[async_trait]

@@ -56,6 +56,8 @@ pub struct Message {
     pub symbol: SmolStr,
     /// The venue's old name of it, for the forms that print that.
     pub old_name: SmolStr,
+    /// The same of each instrument that a derived price goes through.
+    pub old_legs: Vec<SmolStr>,
     pub ts_event: Option<UnixNanos>,
     pub ts_recv: UnixNanos,
     pub flags: Flags,
@@ -280,6 +282,13 @@ impl Engine {
         }
     }
 
+    fn old_legs(&self, venue: &SmolStr, content: &Content) -> Vec<SmolStr> {
+        let Content::Body(body) = content else { return Vec::new() };
+        let Body::Synthetic(synthetic) = &**body else { return Vec::new() };
+        let old = |name: &SmolStr| self.old_names.get(&(venue.clone(), name.clone())).unwrap_or(name).clone();
+        synthetic.legs.iter().map(|leg| old(&leg.instrument)).collect()
+    }
+
     /// A book that is no longer known to be right is not sent any more.
     fn forget_book(&mut self, key: &Key) {
         if self.books.remove(key).is_none() {
@@ -324,6 +333,7 @@ impl Engine {
             },
         };
         let old_name = self.old_names.get(&key).unwrap_or(&key.1).clone();
+        let old_legs = self.old_legs(&key.0, &content);
         let message = Message {
             topic: name.clone(),
             seq,
@@ -332,6 +342,7 @@ impl Engine {
             venue: key.0.clone(),
             symbol: key.1.clone(),
             old_name,
+            old_legs,
             ts_event,
             ts_recv,
             flags,

@@ -31,6 +31,8 @@ pub(crate) fn route(event: &Event, mut each: impl FnMut(SmolStr, Make)) {
         Body::Order(_) => each(orders(venue), Make::Body),
         Body::Post(_) => each(SmolStr::new_static("twitter_sentiment"), Make::Body),
         Body::Point(point) => each(join("point.", &point.name), Make::Body),
+        // Nobody should take what was made later for the price of the moment: the legacy text has no time in it.
+        Body::Synthetic(_) if event.flags.contains(Flags::BACKFILLED) => {}
         Body::Synthetic(synthetic) => each(derived(event, synthetic), Make::Body),
         Body::Status(_) | Body::Tape(_) => each(SmolStr::new_static("status"), Make::Body),
         Body::Gap(_) => each(SmolStr::new_static("gap"), Make::Body),

@@ -300,7 +300,7 @@ fn at_scale(decimal: Decimal, scale: u8) -> Option<i64> {
 }
 
 /// Whether a subscription of this channel brings ticks for that input.
-pub(super) fn concerns(input: CandleInput, channel: &str) -> bool {
+pub(crate) fn concerns(input: CandleInput, channel: &str) -> bool {
     const NO_PRICES: [&str; 9] =
         ["instrument", "status", "ohlc", "candles", "executions", "orders", "transactions", "balances", "heartbeat"];
     const NO_TRADES: [&str; 5] = ["book", "level3", "quote", "quotes", "spread"];

@@ -8,13 +8,11 @@ use super::feed::{Feed, Passed, Route, Running, Selection, Totals, concerns};
 use super::rebuild::{Rebuild, Wanted};
 use super::span::Anchor;
 use super::state;
-use crate::derive::Past;
+use crate::derive::{Past, TIME};
 use crate::recorder::{SUBSCRIPTION, detail};
 
 /// Name of the source of candles, and of their reader.
 pub const CANDLES: &str = "candles";
-/// Topic of the `Status` that carries the time on, when no other record does.
-pub const TIME: &str = "time";
 /// Topic of the `Status` that reports a bucket that cannot be revised.
 pub const UNREVISABLE: &str = "unrevisable";
 /// Receive times on a tape are in order but for this much: several sources, one queue.
@@ -281,22 +279,6 @@ impl Maker {
 fn is_time(event: &Event) -> bool {
     event.source == CANDLES
         && matches!(&event.body, Body::Status(status) if status.topic == CANDLES && status.state == TIME)
-}
-
-/// An event that only says what time it is: it closes what no other record does.
-#[must_use]
-pub fn time_event(now: UnixNanos) -> Event {
-    let (topic, state) = (SmolStr::new_static(CANDLES), SmolStr::new_static(TIME));
-    Event {
-        source: SmolStr::new_static(CANDLES),
-        venue: SmolStr::new_static(crate::recorder::DECK),
-        symbol: SmolStr::default(),
-        ts_event: None,
-        ts_recv: now,
-        flags: Flags::DERIVED,
-        origin: None,
-        body: Body::Status(Status { topic, state, detail: Vec::new() }),
-    }
 }
 
 /// One record of a pass over the past.

@@ -23,8 +23,9 @@ mod span;
 mod state;
 
 pub use engine::{Counts, Engine, Said, Settings};
+pub(crate) use feed::concerns;
 pub use feed::{Passed, Selection};
-pub use maker::{CANDLES, Maker, Recipe, TIME, UNREVISABLE, candle_of, time_event};
+pub use maker::{CANDLES, Maker, Recipe, UNREVISABLE, candle_of};
 pub use rebuild::{Rebuild, Wanted};
 pub use service::KIND;
 pub use slot::Tick;

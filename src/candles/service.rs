@@ -3,11 +3,10 @@
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tapedeck_market::{Event, UnixNanos};
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::before::Before;
-use super::maker::{CANDLES, Maker, Recipe, time_event};
+use super::maker::{CANDLES, Maker, Recipe};
 use crate::derive::{self, Derived, Past};
 use crate::service::{Desk, Service, ServiceKind, Setup, Stage, section_of};
 
@@ -33,15 +32,8 @@ struct Candles {
 #[async_trait]
 impl Service for Candles {
     async fn run(&mut self, desk: &Desk, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut derived = Making::new(self.recipe.clone());
-        let (desk, handle) = (desk.clone(), Handle::current());
-        // It reads files and waits for them: a thread of its own.
-        let ended = tokio::task::spawn_blocking(move || derive::run(&mut derived, &desk, &stop, &handle)).await;
-        match ended {
-            Ok(ended) => ended,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(error.into()),
-        }
+        let recipe = self.recipe.clone();
+        derive::run_apart(desk, stop, move || Making::new(recipe)).await
     }
 }
 
@@ -95,7 +87,7 @@ impl Derived for Making {
     }
 
     fn time(&self, now: UnixNanos) -> Event {
-        time_event(now)
+        derive::time_event(CANDLES, now)
     }
 
     fn saw(&mut self, output: &Event) {

@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 200)]
     rate: u32,
     /// How many pairs are traded there
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pairs: u32,
     /// Seed of the simulated market
     #[arg(long, default_value_t = 1)]
@@ -99,10 +99,11 @@ impl Args {
         if let Some(bus) = &config.bus {
             let port = |topic| registry::ports_of(bus, topic).first().copied().unwrap_or(registry::EVERYTHING);
             tracing::info!(
-                "bus: kraken_tick on {}:{}, kr_depth on {}, all topics on {}; the list: tapedeck ports; try: tapedeck tap kraken_tick",
+                "bus: kraken_tick on {}:{}, kr_depth on {}, EUR/USD through crypto (kr_eurusd_tick) on {}, all topics on {}; the list: tapedeck ports; try: tapedeck tap kraken_tick",
                 bus.listen,
                 port("kraken_tick"),
                 port("kr_depth"),
+                port("kr_eurusd_tick"),
                 registry::moved(bus, registry::EVERYTHING),
             );
         }
@@ -135,6 +136,7 @@ impl Args {
             "http.listen=off".to_owned(),
             // The first is over before anybody looks away.
             "candles.intervals=[\"1s\", \"10s\", \"1m\"]".to_owned(),
+            "synthetic.depth=always".to_owned(),
             "bus.listen=\"127.0.0.1\"".to_owned(),
             "store.sql_listen=\"127.0.0.1:5433\"".to_owned(),
             format!("source.{SOURCE}.kind=kraken"),

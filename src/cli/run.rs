@@ -27,7 +27,7 @@ whose table changed.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Only these sources and services (candles, bus, store), by the name of their table
+    /// Only these sources and services (candles, synthetic, bus, store), by the name of their table
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Stop by itself after this time, such as 10s or 2h

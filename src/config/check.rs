@@ -26,6 +26,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
         http: section(tree, "http", problems),
         deck: section(tree, "deck", problems),
         candles: optional(tree, "candles", problems),
+        synthetic: optional(tree, "synthetic", problems),
         bus: optional(tree, "bus", problems),
         store: optional(tree, "store", problems),
         sources: sources(tree, problems),
@@ -107,6 +108,11 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         && let Err((key, message)) = candles.recipe()
     {
         problems.push(tree.value_problem(&["candles", key], message));
+    }
+    if let Some(synthetic) = &config.synthetic
+        && let Err((key, message)) = synthetic.recipe()
+    {
+        problems.push(tree.value_problem(&["synthetic", key], message));
     }
     if let Some(bus) = &config.bus {
         check_bus(bus, tree, notes, problems);

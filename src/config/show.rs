@@ -44,6 +44,9 @@ pub fn show(loaded: &Loaded) -> Vec<Shown> {
     if let Some(candles) = &config.candles {
         section("candles", Value::try_from(candles));
     }
+    if let Some(synthetic) = &config.synthetic {
+        section("synthetic", Value::try_from(synthetic));
+    }
     if let Some(bus) = &config.bus {
         section("bus", Value::try_from(bus));
     }

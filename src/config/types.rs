@@ -13,6 +13,7 @@ use tapedeck_market::SmolStr;
 use super::bus::Bus;
 use super::candles::Candles;
 use super::store::Store;
+use super::synthetic::Synthetic;
 use super::units::{ByteSize, Interval, parse_bytes, parse_duration};
 
 /// A config that was checked whole.
@@ -24,6 +25,7 @@ pub struct Config {
     pub deck: Deck,
     /// Each is on when its section is there.
     pub candles: Option<Candles>,
+    pub synthetic: Option<Synthetic>,
     pub bus: Option<Bus>,
     pub store: Option<Store>,
     /// In the order of the file.
@@ -63,6 +65,8 @@ pub struct Sections {
     deck: Option<Deck>,
     /// Candles made of what is on the tape.
     candles: Option<Candles>,
+    /// EUR/USD derived through crypto.
+    synthetic: Option<Synthetic>,
     /// The tape for subscribers, over ZeroMQ.
     bus: Option<Bus>,
     /// The tape as Parquet files and as SQL tables.

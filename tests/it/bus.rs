@@ -45,9 +45,13 @@ struct Bench {
 
 /// `None`: there is no Python here, and the test says that it skipped.
 fn bench(venue: &Handle, bus: &str) -> Option<Bench> {
+    bench_of(venue, &["BTC/USD", "ETH/USD"], bus)
+}
+
+fn bench_of(venue: &Handle, pairs: &[&str], bus: &str) -> Option<Bench> {
     let offset = free_offset();
     let source = format!(
-        "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = [\"BTC/USD\", \"ETH/USD\"]\n",
+        "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = {pairs:?}\n",
         venue.ws_url(),
         venue.rest_url()
     );
@@ -254,6 +258,74 @@ async fn subscribers_hear_in_every_form_what_is_on_the_tape() {
             until("counted messages", || (figure(&deck, "messages") > 0).then_some(()));
             deck.stop();
             check(bench, clients, heard);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eur_usd_through_crypto_is_heard_on_the_ports_of_the_old_documents() {
+    let pairs = ["BTC/USD", "BTC/EUR", "ETH/USD", "ETH/EUR"];
+    let venue = FakeKraken::builder().pairs(pairs).rate(500).start().await.unwrap();
+    let maps = bench_of(&venue, &pairs, "[synthetic]\ndepth = \"always\"\n");
+    let texts =
+        "[bus.topics.kr_eurusd_tick]\nform = \"soh\"\n[bus.topics.kr_eurusd_depth]\nform = \"soh\"\n[synthetic]\n";
+    let (Some(maps), Some(texts)) = (maps, bench_of(&venue, &pairs, texts)) else { return };
+    blocking(move || {
+        for (bench, form) in [(&maps, Form::Map), (&texts, Form::Soh)] {
+            let deck = bench.start();
+            publishes(&deck);
+            let topics = [("kr_eurusd_tick", 5559, 9), ("kr_eurusd_tick", 5560, 9), ("kr_eurusd_depth", 5566, 17)];
+            let clients = topics.map(|(topic, port, _)| {
+                let client = bench.client(&["subscribe", &bench.address(port), topic, "1000000"]);
+                assert_eq!(client.line()["ready"], true);
+                client
+            });
+            // Where the depth waits for a spread below zero it is rare: the coins have one price here, and drift apart slowly.
+            let count = |fields| if form == Form::Soh && fields == 17 { 2 } else { 20 };
+            let heard: Vec<Vec<Value>> = clients
+                .iter()
+                .zip(topics)
+                .map(|(client, (_, _, fields))| (0..count(fields)).map(|_| client.line()).collect())
+                .collect();
+            drop(clients);
+            deck.stop();
+            let encoder = Encoder::new(bench.tape_id(), false);
+            for ((topic, _, fields), heard) in topics.iter().zip(heard) {
+                let expected: BTreeMap<String, (u64, u64)> = bench
+                    .expected(topic)
+                    .into_values()
+                    .map(|message| {
+                        (
+                            hex(&encoder.encode(&message, topic, form, Decimals::Float).payload),
+                            (message.prev, message.seq),
+                        )
+                    })
+                    .collect();
+                assert!(expected.len() >= heard.len(), "{topic}");
+                let mut last: Option<u64> = None;
+                for message in &heard {
+                    let place = expected.get(message["payload"].as_str().unwrap());
+                    let (prev, seq) = *place.unwrap_or_else(|| panic!("the tape has no {message}"));
+                    if form == Form::Map {
+                        assert!(last.is_none_or(|last| last == prev), "a hole before {message}");
+                        assert_eq!(message["data"]["legs"].as_array().map(Vec::len), Some(2));
+                    } else {
+                        let told: Vec<&str> =
+                            message["data"].as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
+                        assert_eq!(told.len(), *fields, "{message}");
+                        let names = ["XXBTZUSD", "XXBTZEUR", "XETHZUSD", "XETHZEUR"];
+                        let (t1, numbers): (Vec<_>, Vec<_>) =
+                            told.iter().partition(|field| field.parse::<f64>().is_err());
+                        assert!(t1.len() == 2 && t1.iter().all(|name| names.contains(name)), "{message}");
+                        assert_eq!(numbers.len(), fields - 2);
+                        if *topic == "kr_eurusd_depth" {
+                            assert!(told[14..].iter().any(|spread| spread.starts_with('-')), "{message}");
+                        }
+                    }
+                    last = Some(seq);
+                }
+            }
         }
     })
     .await;

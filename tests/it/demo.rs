@@ -23,7 +23,7 @@ fn a_demo_records_a_market_and_the_next_one_goes_on_with_the_pause_in_the_ledger
         "says what was recorded and what to do next: {said}"
     );
     let first = records(&dir);
-    for kind in [Kind::TRADE, Kind::TICKER, Kind::BOOK, Kind::INSTRUMENT, Kind::CANDLE] {
+    for kind in [Kind::TRADE, Kind::TICKER, Kind::BOOK, Kind::INSTRUMENT, Kind::CANDLE, Kind::SYNTHETIC] {
         assert!(first.iter().any(|record| record.event.body.kind() == kind), "no {}", kind.name());
     }
     demo(&dir, home.path());
@@ -34,6 +34,6 @@ fn a_demo_records_a_market_and_the_next_one_goes_on_with_the_pause_in_the_ledger
     assert!(jumps.is_empty(), "a market that stands still trades nothing: {jumps:#?}");
     let down: Vec<_> = gaps(&both).into_iter().filter(|(_, gap)| gap.cause == GapCause::Down).collect();
     let of = |state| down.iter().filter(|(_, gap)| gap.state == state).count();
-    assert!(of(GapState::Open) >= 15, "five pairs, three channels: {down:#?}");
+    assert!(of(GapState::Open) >= 24, "eight pairs, three channels: {down:#?}");
     assert_eq!(of(GapState::Open), of(GapState::Closed), "{down:#?}");
 }

@@ -21,4 +21,5 @@ mod replay;
 mod servers;
 mod store;
 mod support;
+mod synthetic;
 mod zmq_source;

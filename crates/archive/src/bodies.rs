@@ -410,11 +410,13 @@ fn one_number(fields: &[(SmolStr, tapedeck_market::Value)]) -> Option<f64> {
 
 fn synthetic<C: Columns>(c: &mut C, it: &Synthetic) -> Synthetic {
     Synthetic {
-        legs: c
-            .legs(("legs", "ways to the price: the derived `bid` and `ask`, and the leg's own top of book"), &it.legs),
-        spread: c.price(("spread", "the best over all ways"), it.spread),
-        spread_bid: c.price(("spread_bid", ""), it.spread_bid),
-        spread_ask: c.price(("spread_ask", ""), it.spread_ask),
+        legs: c.legs(
+            ("legs", "the quote before, then this one: derived `bid` and `ask`, and the instrument's own top of book"),
+            &it.legs,
+        ),
+        spread: c.price(("spread", "ask less bid"), it.spread),
+        spread_bid: c.price(("spread_bid", "ask of the quote before, less bid"), it.spread_bid),
+        spread_ask: c.price(("spread_ask", "ask, less bid of the quote before"), it.spread_ask),
     }
 }
 

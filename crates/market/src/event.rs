@@ -513,13 +513,17 @@ pub enum Value {
 /// A price derived through other instruments, such as EUR/USD through two crypto crosses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Synthetic {
+    /// The derived quote before this one (`t0`), then this one (`t1`).
     pub legs: Vec<Leg>,
+    /// Ask of `t1` less its bid.
     pub spread: Option<Price>,
+    /// Ask of `t0` less bid of `t1`.
     pub spread_bid: Option<Price>,
+    /// Ask of `t1` less bid of `t0`.
     pub spread_ask: Option<Price>,
 }
 
-/// One way to the derived price.
+/// One derived quote.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Leg {
     /// The instrument it goes through.

@@ -24,8 +24,8 @@ pub(super) fn put(message: &Message, topic: &str, out: &mut Vec<u8>) {
         }
         Content::Depth { bids, asks } => depth(message, bids, asks, &mut line),
         Content::Body(body) => match &**body {
-            Body::Synthetic(synthetic) if topic.contains("depth") => derived_depth(synthetic, &mut line),
-            Body::Synthetic(synthetic) => derived_tick(synthetic, &mut line),
+            Body::Synthetic(synthetic) if topic.contains("depth") => derived_depth(message, synthetic, &mut line),
+            Body::Synthetic(synthetic) => derived_tick(message, synthetic, &mut line),
             _ => named(message, &mut line),
         },
         Content::Tick(_) => named(message, &mut line),
@@ -104,22 +104,22 @@ fn depth(message: &Message, bids: &[Level], asks: &[Level], line: &mut Line) {
     ));
 }
 
-fn derived_tick(synthetic: &Synthetic, line: &mut Line) {
+fn derived_tick(message: &Message, synthetic: &Synthetic, line: &mut Line) {
     let none = Leg::default();
     for at in 0..2 {
         let leg = synthetic.legs.get(at).unwrap_or(&none);
-        line.put(&leg.instrument);
+        line.put(message.old_legs.get(at).unwrap_or(&leg.instrument));
         line.some(leg.bid);
         line.some(leg.ask);
     }
     spreads(synthetic, line);
 }
 
-fn derived_depth(synthetic: &Synthetic, line: &mut Line) {
+fn derived_depth(message: &Message, synthetic: &Synthetic, line: &mut Line) {
     let none = Leg::default();
     for at in 0..2 {
         let leg = synthetic.legs.get(at).unwrap_or(&none);
-        line.put(&leg.instrument);
+        line.put(message.old_legs.get(at).unwrap_or(&leg.instrument));
         line.some(leg.bid);
         line.some(leg.ask);
         line.some(leg.leg_bid);

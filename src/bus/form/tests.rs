@@ -16,6 +16,7 @@ fn message(venue: &str, symbol: &str, old_name: &str, content: Content) -> Messa
         venue: venue.into(),
         symbol: symbol.into(),
         old_name: old_name.into(),
+        old_legs: Vec::new(),
         ts_event: Some(AT),
         ts_recv: AT,
         flags: Flags::NONE,

@@ -18,6 +18,7 @@ use tapedeck_market::{
 use super::value::{Unit, Val, shorten};
 use super::{Made, Reject};
 use crate::sources::kraken::names::modern;
+use crate::synthetic::{DEPTH_SYMBOL, TICK_SYMBOL};
 
 /// What a topic is known to carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,7 +371,7 @@ fn synthetic_tick(fields: &[Val]) -> Result<Read, Reject> {
     let leg = |name: &Val, bid: &Val, ask: &Val| {
         Ok(Leg { instrument: kraken_symbol(name)?, bid: price(bid)?, ask: price(ask)?, ..Leg::default() })
     };
-    synthetic(vec![leg(name0, bid0, ask0)?, leg(name1, bid1, ask1)?], spreads)
+    synthetic(TICK_SYMBOL, vec![leg(name0, bid0, ask0)?, leg(name1, bid1, ask1)?], spreads)
 }
 
 /// The same with the top of book of each leg.
@@ -389,16 +390,16 @@ fn synthetic_depth(fields: &[Val]) -> Result<Read, Reject> {
             leg_ask_size: size(&f[6])?,
         })
     };
-    synthetic(vec![leg(&fields[..7])?, leg(&fields[7..14])?], &fields[14..])
+    synthetic(DEPTH_SYMBOL, vec![leg(&fields[..7])?, leg(&fields[7..14])?], &fields[14..])
 }
 
-fn synthetic(legs: Vec<Leg>, spreads: &[Val]) -> Result<Read, Reject> {
+fn synthetic(symbol: &'static str, legs: Vec<Leg>, spreads: &[Val]) -> Result<Read, Reject> {
     let [spread, spread_bid, spread_ask] = spreads else {
         return Err(Reject::new("fields", format!("{} spreads, where there are 3", spreads.len())));
     };
     let (spread, spread_bid, spread_ask) = (price(spread)?, price(spread_bid)?, price(spread_ask)?);
     let body = Body::Synthetic(Box::new(Synthetic { legs, spread, spread_bid, spread_ask }));
-    Ok((SmolStr::new_static("EUR/USD"), None, body))
+    Ok((SmolStr::new_static(symbol), None, body))
 }
 
 /// The instrument of a map.

@@ -142,11 +142,12 @@ fn depth_and_synthetics_are_read() {
     let Body::Synthetic(synthetic) = body else { panic!("{body:?}") };
     assert_eq!(
         (symbol.as_str(), synthetic.legs.len(), synthetic.legs[1].instrument.as_str()),
-        ("kraken:EUR/USD", 2, "ETH/EUR")
+        ("kraken:KR_EURUSD", 2, "ETH/EUR")
     );
     assert_eq!(synthetic.spread_ask.map(|spread| spread.to_string()).as_deref(), Some("0.00072"));
     let depth = "A|1|2|3|4|5|6|B|7|8|9|10|11|12|13|14|15";
-    let (_, _, body) = one(decoder.decode(&[&soh("kr_eurusd_depth", depth)]));
+    let (symbol, _, body) = one(decoder.decode(&[&soh("kr_eurusd_depth", depth)]));
+    assert_eq!(symbol, "kraken:KR_EURUSD_DEPTH");
     let Body::Synthetic(synthetic) = body else { panic!("{body:?}") };
     assert_eq!(synthetic.legs[1].leg_ask_size.map(|size| size.to_string()).as_deref(), Some("12"));
 }

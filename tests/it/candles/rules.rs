@@ -1,6 +1,7 @@
 //! The rules one by one: flags, gaps, timers, repair, sessions, running totals, what is no input.
 
-use tapedeck::candles::{Maker, UNREVISABLE, time_event};
+use tapedeck::candles::{CANDLES, Maker, UNREVISABLE};
+use tapedeck::derive::time_event;
 use tapedeck_market::{
     Body, Candle, CandleFlags, CandleInput, Event, Flags, Gap, GapCause, GapState, Record, Status, Ticker, UnixNanos,
 };
@@ -129,8 +130,8 @@ fn a_quiet_instrument_closes_when_any_record_says_that_its_time_is_over() {
     let due = TEN + MINUTE + 2 * SECOND + (1 << 27);
     assert_eq!(of_two(traded("B", due - 2 * DELAY, "1")).0, 0, "too early");
     assert_eq!(of_two(traded("B", due, "1")).0, 1, "a trade of another");
-    assert_eq!(of_two(time_event(UnixNanos(due))).0, 1, "a record that only says what time it is");
-    assert_eq!(of_two(time_event(UnixNanos(due - 1))), (0, Some(UnixNanos(due))), "which is asked for");
+    assert_eq!(of_two(time_event(CANDLES, UnixNanos(due))).0, 1, "a record that only says what time it is");
+    assert_eq!(of_two(time_event(CANDLES, UnixNanos(due - 1))), (0, Some(UnixNanos(due))), "which is asked for");
 }
 
 #[test]
