@@ -86,7 +86,7 @@ impl Child {
                 },
                 async {
                     if let Some(stderr) = stderr {
-                        lines(BufReader::new(stderr), |line| log(desk.name, line)).await;
+                        lines(BufReader::new(stderr), |line| log(&desk.name, line)).await;
                     }
                 }
             );
@@ -101,7 +101,7 @@ impl Child {
                     drop(stdin.take());
                     let ended = async { tokio::join!(child.wait(), async { if !silent { (&mut said).await } }) };
                     let Ok((status, ())) = tokio::time::timeout(END_WITHIN, ended).await else {
-                        tracing::error!(service = desk.name, limit_s = END_WITHIN.as_secs(), "child did not end in order and was killed");
+                        tracing::error!(service = %desk.name, limit_s = END_WITHIN.as_secs(), "child did not end in order and was killed");
                         child.kill().await.context("killing the child")?;
                         return Ok(());
                     };
@@ -164,7 +164,7 @@ fn show(shown: &Shown, line: &[u8]) {
 }
 
 /// A child's log line in our own log, at its own level.
-fn log(service: &'static str, line: &[u8]) {
+fn log(service: &str, line: &[u8]) {
     let parsed: Option<Value> = serde_json::from_slice(line).ok();
     let level = parsed.as_ref().and_then(|line| line.get("level")?.as_str());
     let text = parsed.as_ref().and_then(message);
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     fn desk() -> Desk {
-        Desk { name: "child", dir: PathBuf::new(), tape: Arc::default(), out: None, shown: Arc::default() }
+        Desk { name: "child".into(), dir: PathBuf::new(), tape: Arc::default(), out: None, shown: Arc::default() }
     }
 
     fn shell(script: &str) -> Child {

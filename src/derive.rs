@@ -249,13 +249,13 @@ impl<'a> Reading<'a> {
         let storage: Arc<dyn tapedeck_tape::storage::Storage> = Arc::new(Disk);
         let tape_id = tapedeck_tape::tools::id(&storage, &desk.dir).context("reading the tape's id")?;
         let durable = desk.tape.seq();
-        let cursor = Cursor::open(&*storage, &desk.dir, desk.name, tape_id, durable).context("opening the cursor")?;
-        let file = StateFile::of(&desk.dir, desk.name, *tape_id.as_bytes());
+        let cursor = Cursor::open(&*storage, &desk.dir, &desk.name, tape_id, durable).context("opening the cursor")?;
+        let file = StateFile::of(&desk.dir, desk.name.clone(), *tape_id.as_bytes());
         // A state ahead of the tape is of records that the disk has lost.
         let resumed = file.load()?.and_then(|state| derived.resume(&state)).filter(|seq| *seq <= durable);
         if resumed.is_none() && !cursor.is_new() {
             tracing::warn!(
-                reader = desk.name,
+                reader = %desk.name,
                 "no state to go on from: everything is made again from the beginning of the tape, and what is there already is left out"
             );
         }
@@ -268,7 +268,7 @@ impl<'a> Reading<'a> {
             && let Some(item) = ahead.next().context("looking for own outputs")?
         {
             if let Item::Record(record) = item
-                && let Some(output) = own(desk.name, record.payload)
+                && let Some(output) = own(&desk.name, record.payload)
             {
                 derived.saw(&output);
                 found += 1;
@@ -276,7 +276,7 @@ impl<'a> Reading<'a> {
         }
         if found > 0 {
             tracing::info!(
-                reader = desk.name,
+                reader = %desk.name,
                 from_seq = reader.seq(),
                 outputs = found,
                 "outputs that are on the tape already are left out"
@@ -418,7 +418,7 @@ impl<'a> Reading<'a> {
             self.send(derived, outputs)?;
         } else {
             let lag = self.desk.tape.seq().saturating_sub(self.reader.seq() - 1);
-            tracing::warn!(reader = self.desk.name, lag, "stopped while behind, the rest is done next time");
+            tracing::warn!(reader = %self.desk.name, lag, "stopped while behind, the rest is done next time");
         }
         self.save(derived)?;
         self.show_now(derived);
@@ -462,17 +462,17 @@ fn own(name: &str, payload: &[u8]) -> Option<Event> {
 #[derive(Debug)]
 struct StateFile {
     folder: PathBuf,
-    name: &'static str,
+    name: SmolStr,
     tape_id: [u8; 16],
 }
 
 impl StateFile {
-    fn of(dir: &Path, name: &'static str, tape_id: [u8; 16]) -> Self {
+    fn of(dir: &Path, name: SmolStr, tape_id: [u8; 16]) -> Self {
         StateFile { folder: dir.join("state"), name, tape_id }
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join(self.name)
+        self.folder.join(&self.name)
     }
 
     fn load(&self) -> anyhow::Result<Option<Vec<u8>>> {

@@ -23,6 +23,7 @@ pub mod recorder;
 pub mod replay;
 pub mod screen;
 pub mod service;
+pub mod sinks;
 pub mod sources;
 pub mod status;
 pub mod store;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use tapedeck_market::SmolStr;
 use tapedeck_tape::Tail;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ pub trait Service: Send {
 #[derive(Clone, Debug)]
 pub struct Desk {
     /// Name of the service, of its cursor, and of the source of what it writes.
-    pub name: &'static str,
+    pub name: SmolStr,
     /// The deck's folder, which is the tape's.
     pub dir: PathBuf,
     /// The durable end of the tape, for readers in this process.
@@ -99,7 +100,7 @@ pub enum Stage {
 /// A kind of service: the row of a table, and all the deck knows of it.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceKind {
-    /// As its section is called: `[candles]`.
+    /// As its section is called: `[candles]`; for sinks the stage of their tables.
     pub name: &'static str,
     pub stage: Stage,
     /// Whether the tape keeps what this reader's cursor has not passed.
@@ -113,6 +114,8 @@ pub struct ServiceKind {
 /// What a service is built from.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// The service's name: that of its kind, or of its table where there are several of a kind.
+    pub name: SmolStr,
     pub config: Arc<Config>,
     /// The deck's folder.
     pub dir: PathBuf,

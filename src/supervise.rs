@@ -192,7 +192,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Runs a service until `stop`, and again after an error or a panic, with the waits of a session.
 /// A service that ends by itself without an error has done its work.
-pub async fn keep<F>(name: &'static str, restarts: Arc<Restarts>, stop: CancellationToken, mut run: impl FnMut() -> F)
+pub async fn keep<F>(name: &str, restarts: Arc<Restarts>, stop: CancellationToken, mut run: impl FnMut() -> F)
 where
     F: Future<Output = anyhow::Result<()>>,
 {

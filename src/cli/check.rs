@@ -1,4 +1,4 @@
-//! `tapedeck check`: is the config right, can it record here, and does every venue answer?
+//! `tapedeck check`: is the config right, can it record here, does every venue answer, and every store?
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::{Mark, Out};
-use crate::config::{Loaded, show};
+use crate::config::{KindTable, Loaded, show};
 use crate::control::{self, Request};
+use crate::sinks;
 use crate::sources::Session;
 
 /// A venue that says nothing for so long is not reachable; kinds give up earlier, in better words.
@@ -18,17 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const EXAMPLES: &str = "\
 Examples:
   tapedeck check                 everything
-  tapedeck check kraken          the config, and this one source
-  tapedeck check --offline       without asking the venues
+  tapedeck check kraken          the config, and this one source or sink
+  tapedeck check --offline       without asking venues and stores
   tapedeck check --json";
 
-/// Check the config, the tape's folder, and that every venue answers
+/// Check the config, the tape's folder, and that every venue and every store answers
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Only these sources, by the name of their table
+    /// Only these sources and sinks, by the name of their table
     names: Vec<String>,
-    /// Ask no venue
+    /// Ask no venue and no store
     #[arg(long)]
     offline: bool,
     /// Print JSON
@@ -63,12 +64,18 @@ impl Args {
         }
         let mut findings = config(&loaded);
         let venues = if self.offline { Vec::new() } else { sessions };
-        let (here, answers) = super::block_on(async {
+        let wanted = |name: &str| self.names.is_empty() || self.names.iter().any(|wanted| wanted == name);
+        let stores: Vec<&KindTable> =
+            loaded.config.sinks.iter().filter(|sink| !self.offline && wanted(&sink.name)).collect();
+        let (here, venues, stores) = super::block_on(async {
             let here = [tape(&loaded.config.tape.dir), http(&loaded).await];
-            Ok((here, ask(venues).await))
+            let stores = ask_stores(&stores, &loaded.config.tape.dir);
+            let (venues, stores) = tokio::join!(ask(venues), stores);
+            Ok((here, venues, stores))
         })?;
         findings.extend(here);
-        findings.extend(answers);
+        findings.extend(venues);
+        findings.extend(stores);
         if self.json {
             let found = serde_json::json!({ "ok": worst(&findings) != Mark::Bad, "findings": findings, "config": show(&loaded) });
             out.json(&found)?;
@@ -167,6 +174,20 @@ async fn ask(sessions: Vec<Session>) -> Vec<Finding> {
         let what = format!("source.{}", session.name);
         match tokio::time::timeout(PATIENCE, session.source.check()).await {
             Ok(Ok(text)) => Finding::new(what, Mark::Good, text),
+            Ok(Err(error)) => Finding::new(what, Mark::Bad, format!("{error:#}")),
+            Err(_) => Finding::new(what, Mark::Bad, format!("no answer in {} s", PATIENCE.as_secs())),
+        }
+    });
+    futures_util::future::join_all(asked).await
+}
+
+/// Tries every store at once: connection, credentials, a write and its reading back.
+async fn ask_stores(tables: &[&KindTable], dir: &Path) -> Vec<Finding> {
+    let asked = tables.iter().map(|table| async move {
+        let what = format!("sink.{}", table.name);
+        let tried = async { sinks::build(table, dir)?.1.check().await };
+        match tokio::time::timeout(PATIENCE, tried).await {
+            Ok(Ok(found)) => Finding::new(what, Mark::Good, found.join(", ")),
             Ok(Err(error)) => Finding::new(what, Mark::Bad, format!("{error:#}")),
             Err(_) => Finding::new(what, Mark::Bad, format!("no answer in {} s", PATIENCE.as_secs())),
         }

@@ -2,9 +2,8 @@
 
 use crate::cli::exit::End;
 use crate::cli::out::Out;
-use crate::config::schema::Node;
+use crate::config::schema::{KindRow, Node, STAGES, kinds};
 use crate::config::suggest::nearest;
-use crate::sources::KINDS;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,7 +11,7 @@ Examples:
   tapedeck kinds kraken          the keys of its table, with their defaults
   tapedeck kinds --json";
 
-/// List the kinds of sources, or the keys of one
+/// List the kinds of sources and sinks, or the keys of one
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -33,20 +32,19 @@ impl Args {
 
     fn list(&self, out: &mut Out) -> anyhow::Result<()> {
         if self.json {
-            let kinds: Vec<_> = KINDS
-                .iter()
-                .map(|kind| serde_json::json!({ "stage": "source", "kind": kind.name, "about": kind.about }))
+            let kinds: Vec<_> = all()
+                .map(|(stage, kind)| serde_json::json!({ "stage": stage, "kind": kind.name, "about": kind.about }))
                 .collect();
             return out.json(&kinds);
         }
         let rows: Vec<Vec<String>> =
-            KINDS.iter().map(|kind| vec!["source".to_owned(), kind.name.to_owned(), kind.about.to_owned()]).collect();
+            all().map(|(stage, kind)| vec![stage.to_owned(), kind.name.to_owned(), kind.about.to_owned()]).collect();
         out.table(&["STAGE", "KIND", "WHAT IT IS"], &rows)
     }
 
     fn keys(&self, kind: &str, out: &mut Out) -> anyhow::Result<()> {
-        let Some(node) = Node::kind(kind) else {
-            let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        let Some(node) = STAGES.into_iter().find_map(|stage| Node::kind(stage, kind)) else {
+            let known: Vec<&str> = all().map(|(_, kind)| kind.name).collect();
             let near = nearest(kind, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
             let near = near.unwrap_or_default();
             return Err(End::Usage(format!("there is no kind `{kind}`{near} There are: {}", known.join(", "))).into());
@@ -59,4 +57,9 @@ impl Args {
         let rows: Vec<Vec<String>> = keys.map(|(key, about)| vec![key.to_owned(), about.replace('\n', " ")]).collect();
         out.table(&["KEY", "WHAT IT SAYS"], &rows)
     }
+}
+
+/// Every kind with its stage.
+fn all() -> impl Iterator<Item = (&'static str, KindRow)> {
+    STAGES.into_iter().flat_map(|stage| kinds(stage).into_iter().map(move |kind| (stage, kind)))
 }

@@ -10,6 +10,7 @@ mod candles;
 mod check;
 mod config;
 mod cursors;
+mod deadletter;
 mod demo;
 mod doctor;
 pub mod exit;
@@ -109,6 +110,7 @@ enum Verb {
     Query(query::Args),
     Export(export::Args),
     Cursors(cursors::Args),
+    Deadletter(deadletter::Args),
     Tape(tape::Args),
     Ports(ports::Args),
     Keys(keys::Args),
@@ -166,6 +168,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Query(args) => args.run(global, &mut out),
         Verb::Export(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
+        Verb::Deadletter(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
         Verb::Ports(args) => args.run(global, &mut out),
         Verb::Keys(args) => args.run(global, &mut out),

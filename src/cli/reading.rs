@@ -13,7 +13,7 @@ use tapedeck_tape::{Hole, RawRecord, Reader, Start};
 use crate::cli::Global;
 use crate::config::fits;
 use crate::config::suggest::nearest;
-use crate::config::units::parse_duration;
+use crate::config::units::{parse_duration, parse_instant};
 
 /// Where the tape is.
 #[derive(Clone, Debug, Args)]
@@ -130,15 +130,9 @@ pub(super) fn moment(text: &str) -> Result<UnixNanos, String> {
     if let Ok(ago) = parse_duration(text) {
         return Ok(UnixNanos::now() - ago);
     }
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return i64::try_from(instant.as_nanosecond()).map(UnixNanos).map_err(|_| "too far away".to_owned());
-    }
-    if let Ok(civil) = text.parse::<jiff::civil::DateTime>()
-        && let Ok(zoned) = civil.to_zoned(jiff::tz::TimeZone::UTC)
-    {
-        return i64::try_from(zoned.timestamp().as_nanosecond()).map(UnixNanos).map_err(|_| "too far away".to_owned());
-    }
-    Err("write a seq, `begin`, `now`, a time such as 2026-07-19T17:54:39Z, or how long ago, such as 10m".to_owned())
+    parse_instant(text).ok_or_else(|| {
+        "write a seq, `begin`, `now`, a time such as 2026-07-19T17:54:39Z, or how long ago, such as 10m".to_owned()
+    })
 }
 
 /// The event of a record. One that this version cannot read is shown as it lies there, not skipped.

@@ -4,18 +4,18 @@ use serde::de::DeserializeOwned;
 use tapedeck_market::SmolStr;
 use toml::{Table, Value};
 
-use super::load::{Note, source_names};
+use super::load::{Note, names};
 use super::problem::Problem;
 use super::secret::looks_secret;
 use super::store::Store;
 use super::tree::Tree;
-use super::types::{Config, Listen, SourceTable};
+use super::types::{Config, KindTable, Listen};
 use super::units::ByteSize;
 
 /// Bounds of one file of the tape: below, files are mostly headers; above, retention removes too much at once.
 const SEGMENT_MIN: ByteSize = ByteSize(1 << 20);
 const SEGMENT_MAX: ByteSize = ByteSize(4 << 30);
-/// A name of a source becomes a file name and a metrics label.
+/// A name becomes a file name and a metrics label.
 const NAME_CHARS: usize = 64;
 
 /// The typed config; a section with a problem keeps its defaults.
@@ -29,7 +29,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
         synthetic: optional(tree, "synthetic", problems),
         bus: optional(tree, "bus", problems),
         store: optional(tree, "store", problems),
-        sources: sources(tree, problems),
+        sources: named(tree, "source", problems),
+        sinks: named(tree, "sink", problems),
     }
 }
 
@@ -53,21 +54,20 @@ fn optional<T: DeserializeOwned + Default>(tree: &Tree, name: &str, problems: &m
     tree.get(&[name]).map(|_| section(tree, name, problems))
 }
 
-fn sources(tree: &Tree, problems: &mut Vec<Problem>) -> Vec<SourceTable> {
-    let mut sources = Vec::new();
-    for name in source_names(tree) {
-        let Some(Value::Table(table)) = tree.get(&["source", &name]) else { continue };
+fn named(tree: &Tree, stage: &str, problems: &mut Vec<Problem>) -> Vec<KindTable> {
+    let mut found = Vec::new();
+    for name in names(tree, stage) {
+        let Some(Value::Table(table)) = tree.get(&[stage, &name]) else { continue };
         let mut table: Table = table.clone();
         let Some(Value::String(kind)) = table.remove("kind") else { continue };
         if !is_name(&name) {
-            let message = format!("`{name}` is no name for a source");
-            problems.push(
-                tree.key_problem(&["source", &name], message).help("letters, digits, `.`, `_` and `-`, at most 64"),
-            );
+            let message = format!("`{name}` is no name for a {stage}");
+            problems
+                .push(tree.key_problem(&[stage, &name], message).help("letters, digits, `.`, `_` and `-`, at most 64"));
         }
-        sources.push(SourceTable { name: SmolStr::new(name), kind: kind.into(), table });
+        found.push(KindTable { name: SmolStr::new(name), kind: kind.into(), table });
     }
-    sources
+    found
 }
 
 fn is_name(name: &str) -> bool {
@@ -92,7 +92,7 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         let help = "write error, warn, info, debug or trace";
         problems.push(tree.value_problem(&["log", "level"], error.to_string()).help(help));
     }
-    let points: Vec<&SourceTable> =
+    let points: Vec<&KindTable> =
         config.sources.iter().filter(|source| source.kind == crate::sources::http::KIND.name).collect();
     if let Some(second) = points.get(1) {
         let message = "the deck has one way in for points, and another source of kind `http` has it";
@@ -103,6 +103,9 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         let message = "points come in by the port of [http], and that is off";
         let help = "set `[http] listen = \"127.0.0.1:7373\"`";
         problems.push(tree.key_problem(&["source", &first.name], message).help(help));
+    }
+    if let (Some(_), Listen::At(door)) = (points.first(), config.http.listen) {
+        refuse_own_door(config, door, tree, problems);
     }
     if let Some(candles) = &config.candles
         && let Err((key, message)) = candles.recipe()
@@ -138,6 +141,20 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
             let message = format!("{addr} can be reached by others, and there is neither encryption nor a password");
             let help = "listen on 127.0.0.1, or say `insecure = true` in [http] if you trust everybody on that network";
             problems.push(tree.value_problem(&["http", "listen"], message).help(help));
+        }
+    }
+}
+
+/// A sink that would deliver to the deck's own way in for points, which would record them to be delivered again.
+fn refuse_own_door(config: &Config, door: std::net::SocketAddr, tree: &Tree, problems: &mut Vec<Problem>) {
+    for sink in config.sinks.iter().filter(|sink| sink.kind == "influx") {
+        let Some(url) = crate::sinks::address_of(sink) else { continue };
+        let ip: Option<std::net::IpAddr> = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+        let here = url.host_str() == Some("localhost") || ip.is_some_and(|ip| ip.is_loopback() || ip == door.ip());
+        if here && url.port_or_known_default() == Some(door.port()) {
+            let message = format!("{url} is the deck's own way in for points");
+            let help = "name the InfluxDB itself, or give the deck another port: `[http] listen`";
+            problems.push(tree.key_problem(&["sink", &sink.name], message).help(help));
         }
     }
 }

@@ -9,10 +9,10 @@ use toml::Value;
 
 use super::names::{OLD_NAMES, OldName, Target};
 use super::problem::{Problem, Problems};
-use super::schema::{FILE_SUFFIX, Node, check_keys, coerce};
+use super::schema::{FILE_SUFFIX, Node, STAGES, check_keys, coerce};
 use super::suggest::nearest;
 use super::tree::{Origin, Tree};
-use super::types::{Config, SourceTable};
+use super::types::{Config, KindTable};
 use crate::service::SERVICES;
 use crate::sources::{KINDS, Session, Setup};
 
@@ -302,13 +302,13 @@ fn read_secret_files(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, pr
     }
 }
 
-/// Every table that has a schema: the sections, and each source.
+/// Every table that has a schema: the sections, each source, and each sink.
 fn tables(tree: &Tree) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for (section, value) in tree.root() {
         match value.as_table() {
-            Some(sources) if section == "source" => {
-                found.extend(sources.keys().map(|name| vec![section.clone(), name.clone()]));
+            Some(named) if STAGES.contains(&section.as_str()) => {
+                found.extend(named.keys().map(|name| vec![section.clone(), name.clone()]));
             }
             Some(_) => found.push(vec![section.clone()]),
             None => {}
@@ -413,11 +413,8 @@ fn target_table(tree: &Tree, row: &OldName) -> Option<Vec<String>> {
             Some(vec![section.to_owned()])
         }
         Target::Kind { stage, kind } => {
-            if stage != "source" {
-                return None;
-            }
-            Node::kind(kind)?.child(row.key)?;
-            let named: Vec<String> = source_names(tree);
+            Node::kind(stage, kind)?.child(row.key)?;
+            let named: Vec<String> = names(tree, stage);
             let of_kind = |name: &String| tree.get(&[stage, name, "kind"]).and_then(Value::as_str) == Some(kind);
             let name = named.iter().find(|name| of_kind(name)).cloned().unwrap_or_else(|| free_name(&named, kind));
             Some(vec![stage.to_owned(), name])
@@ -427,7 +424,7 @@ fn target_table(tree: &Tree, row: &OldName) -> Option<Vec<String>> {
 
 /// A key that a new table would need and no name gives: then none is made, because it could only be wrong.
 fn missing_for_new(tree: &Tree, row: &OldName, table: &[String], inputs: &Inputs) -> Option<&'static str> {
-    let Target::Kind { kind, .. } = row.table else { return None };
+    let Target::Kind { stage, kind } = row.table else { return None };
     let path: Vec<&str> = table.iter().map(String::as_str).collect();
     if tree.get(&path).is_some() {
         return None;
@@ -435,7 +432,7 @@ fn missing_for_new(tree: &Tree, row: &OldName, table: &[String], inputs: &Inputs
     let given = |key: &str| {
         OLD_NAMES.iter().any(|other| other.table == row.table && other.key == key && old_value(other, inputs).is_some())
     };
-    Node::kind(kind)?.required().into_iter().find(|key| !given(key))
+    Node::kind(stage, kind)?.required().into_iter().find(|key| !given(key))
 }
 
 fn free_name(taken: &[String], kind: &str) -> String {
@@ -447,11 +444,11 @@ fn free_name(taken: &[String], kind: &str) -> String {
         .unwrap_or_else(|| kind.to_owned())
 }
 
-/// Names of the source tables, in the order of the file; others behind.
-pub(super) fn source_names(tree: &Tree) -> Vec<String> {
-    let Some(sources) = tree.get(&["source"]).and_then(Value::as_table) else { return Vec::new() };
-    let mut names: Vec<String> = sources.keys().cloned().collect();
-    names.sort_by_key(|name| tree.line(&["source", name]).unwrap_or(usize::MAX));
+/// Names of the tables of a stage, in the order of the file; others behind.
+pub(super) fn names(tree: &Tree, stage: &str) -> Vec<String> {
+    let Some(named) = tree.get(&[stage]).and_then(Value::as_table) else { return Vec::new() };
+    let mut names: Vec<String> = named.keys().cloned().collect();
+    names.sort_by_key(|name| tree.line(&[stage, name]).unwrap_or(usize::MAX));
     names
 }
 
@@ -464,7 +461,8 @@ impl Loaded {
         let mut problems = Problems { list: Vec::new(), file: self.text.clone() };
         let known: Vec<&str> = self.config.sources.iter().map(|source| source.name.as_str()).collect();
         let services = SERVICES.iter().filter(|kind| (kind.section)(&self.config).is_some()).map(|kind| kind.name);
-        let all: Vec<&str> = known.iter().copied().chain(services).collect();
+        let sinks = self.config.sinks.iter().map(|sink| sink.name.as_str());
+        let all: Vec<&str> = known.iter().copied().chain(sinks).chain(services).collect();
         for name in only.iter().filter(|name| !all.contains(&name.as_str())) {
             let help = match nearest(name, all.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -487,10 +485,19 @@ impl Loaded {
                 }
             }
         }
+        for sink in &self.config.sinks {
+            let path = ["sink", sink.name.as_str()];
+            if SERVICES.iter().any(|kind| kind.name == sink.name) {
+                let message = format!("`{}` is the name of a service of tapedeck: choose another", sink.name);
+                problems.list.push(self.tree.key_problem(&path, message));
+            } else if let Err(error) = crate::sinks::build(sink, &self.config.tape.dir) {
+                problems.list.push(super::check::table_problem(&self.tree, &path, &error));
+            }
+        }
         problems.into_result(sessions)
     }
 
-    fn build_one(&self, source: &SourceTable) -> Result<Vec<Session>, Box<Problem>> {
+    fn build_one(&self, source: &KindTable) -> Result<Vec<Session>, Box<Problem>> {
         let path = ["source", source.name.as_str()];
         let Some(kind) = KINDS.iter().find(|kind| kind.name == source.kind) else {
             return Err(Box::new(self.tree.key_problem(&path, format!("there is no kind `{}`", source.kind))));
@@ -502,7 +509,7 @@ impl Loaded {
     /// Sources whose tables differ between two configs, by name: changed, new and gone.
     #[must_use]
     pub fn changed_sources(&self, new: &Loaded) -> Vec<SmolStr> {
-        let by_name = |loaded: &Loaded| -> HashMap<SmolStr, SourceTable> {
+        let by_name = |loaded: &Loaded| -> HashMap<SmolStr, KindTable> {
             loaded.config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect()
         };
         let (old, new) = (by_name(self), by_name(new));

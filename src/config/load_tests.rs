@@ -127,11 +127,26 @@ fn the_predecessors_minutes_switch_candles_on() {
 }
 
 #[test]
+fn the_names_of_the_predecessors_make_a_sink_and_fill_the_one_that_is_there() {
+    let env =
+        [("INFLUXDB_HOST", "db"), ("INFLUXDB_PORT", "8087"), ("INFLUXDB_BATCH_SIZE", "500"), ("INFLUXDB_TIMEOUT", "5")];
+    let with_env = |text: &str| resolve(&Inputs { env: names(&env), ..file(text) }).unwrap().config.sinks;
+    let made = with_env("");
+    let [sink] = &made[..] else { panic!("{made:?}") };
+    assert_eq!((sink.name.as_str(), sink.kind.as_str()), ("influx", "influx"));
+    let (delivery, own) = crate::sinks::plan_of(sink).unwrap();
+    assert_eq!((delivery.batch, own["port"].as_integer(), own["timeout"].as_str()), (500, Some(8087), Some("5s")));
+    let filled = with_env("[sink.main]\nkind = \"influx\"\nhost = \"mine\"");
+    assert_eq!((filled.len(), filled[0].table["host"].as_str()), (1, Some("mine")), "the file wins");
+    assert_eq!(filled[0].table["port"].as_integer(), Some(8087));
+}
+
+#[test]
 fn a_name_of_a_later_version_is_reported_and_not_ignored() {
-    let env = names(&[("INFLUXDB_HOST", "db"), ("MQTT_BROKER", "broker"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
+    let env = names(&[("QUESTDB_HOST", "db"), ("MQTT_BROKER", "broker"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
     let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
     let notes: Vec<&str> = loaded.notes.iter().map(|note| note.text.as_str()).collect();
-    for name in ["INFLUXDB_HOST", "MQTT_BROKER", "PG_CONN_STR"] {
+    for name in ["QUESTDB_HOST", "MQTT_BROKER", "PG_CONN_STR"] {
         assert!(
             notes.iter().any(|note| note.contains(name) && note.contains("known, used by a later version")),
             "{name}: {notes:?}"

@@ -6,7 +6,7 @@
 //!
 //! All layers become one [`tree::Tree`] of values that know where they came from; the tree is
 //! checked whole (unknown keys, types, ranges, what must not be open to the network) and only then
-//! becomes a [`Config`]. Each kind of source owns its table: it stays raw here and is checked by the kind's `build`.
+//! becomes a [`Config`]. Each kind of source or sink owns its table: it stays raw here and is checked by the kind's `build`.
 
 mod bus;
 mod candles;
@@ -34,4 +34,4 @@ pub use secret::Secret;
 pub use show::{Shown, show};
 pub use store::{KEPT, KeepDays, Store};
 pub use synthetic::{Synthetic, When};
-pub use types::{Config, Deck, Http, Keep, Listen, Log, LogFormat, Mode, OnFull, Sections, SourceTable, Tape};
+pub use types::{Config, Deck, Http, Keep, KindTable, Listen, Log, LogFormat, Mode, OnFull, Sections, Tape};

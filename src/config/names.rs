@@ -182,9 +182,8 @@ fn with_unit(raw: &str, unit: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::schema::Node;
+    use crate::config::schema::{Node, kinds};
     use crate::config::secret::looks_secret;
-    use crate::sources::KINDS;
 
     #[test]
     fn old_values_become_new_ones() {
@@ -213,8 +212,8 @@ mod tests {
     fn every_name_leads_to_a_key_of_a_kind_that_exists() {
         for row in OLD_NAMES {
             let node = match row.table {
-                Target::Kind { stage: "source", kind } if KINDS.iter().any(|known| known.name == kind) => {
-                    Node::kind(kind)
+                Target::Kind { stage, kind } if kinds(stage).iter().any(|known| known.name == kind) => {
+                    Node::kind(stage, kind)
                 }
                 _ => continue,
             };

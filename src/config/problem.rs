@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::schema::STAGES;
 use super::secret::{looks_secret, mask_urls};
 use super::tree::{Origin, Spot};
 
@@ -58,9 +59,11 @@ impl Problem {
         match self.path.as_slice() {
             [] => String::new(),
             [table] => format!("[{table}] "),
-            [table, key] if table != "source" => format!("[{table}] {key}: "),
+            [table, key] if !STAGES.contains(&table.as_str()) => format!("[{table}] {key}: "),
             [stage, name] => format!("[{stage}.{name}] "),
-            [stage, name, key @ ..] if stage == "source" => format!("[{stage}.{name}] {}: ", key.join(".")),
+            [stage, name, key @ ..] if STAGES.contains(&stage.as_str()) => {
+                format!("[{stage}.{name}] {}: ", key.join("."))
+            }
             [table, key @ ..] => format!("[{table}] {}: ", key.join(".")),
         }
     }

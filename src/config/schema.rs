@@ -11,7 +11,10 @@ use super::problem::Problem;
 use super::secret::looks_secret;
 use super::suggest::nearest;
 use super::tree::Tree;
-use crate::sources::KINDS;
+use crate::{sinks, sources};
+
+/// What has kinds: `[source.<name>]` and `[sink.<name>]`.
+pub const STAGES: [&str; 2] = ["source", "sink"];
 
 /// Ending of a key that names a file with the secret in it.
 pub const FILE_SUFFIX: &str = "_file";
@@ -24,18 +27,58 @@ pub fn whole() -> &'static Json {
 
 fn build() -> Json {
     let mut root = schemars::schema_for!(Sections).to_value();
-    let mut kinds = Vec::new();
-    for kind in KINDS {
-        let mut schema = (kind.schema)().to_value();
-        prefix_refs(&mut schema, kind.name);
-        let Some(table) = schema.as_object_mut() else { continue };
+    for (stage, about) in STAGES.into_iter().zip([
+        "Where events come from: one table a connection, `[source.<name>]`, with a `kind`.",
+        "Where events go: one table a store, `[sink.<name>]`, with a `kind`.",
+    ]) {
+        let kinds: Vec<Json> = kinds(stage).into_iter().map(|kind| add_kind(&mut root, stage, kind)).collect();
+        let any_kind = if kinds.is_empty() { json!(true) } else { json!({ "oneOf": kinds }) };
+        root["properties"][stage] = json!({ "description": about, "type": "object", "additionalProperties": any_kind });
+    }
+    root["title"] = json!("tapedeck.toml");
+    root
+}
+
+/// A kind as the schema and `tapedeck kinds` show it.
+#[derive(Clone, Copy, Debug)]
+pub struct KindRow {
+    pub name: &'static str,
+    pub about: &'static str,
+    schema: fn() -> schemars::Schema,
+}
+
+/// The kinds of a stage.
+#[must_use]
+pub fn kinds(stage: &str) -> Vec<KindRow> {
+    match stage {
+        "source" => sources::KINDS
+            .iter()
+            .map(|kind| KindRow { name: kind.name, about: kind.about, schema: kind.schema })
+            .collect(),
+        "sink" => sinks::KINDS
+            .iter()
+            .map(|kind| KindRow { name: kind.name, about: kind.about, schema: kind.schema })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Puts the schema of a kind where the others refer to it; what refers to it is returned.
+fn add_kind(root: &mut Json, stage: &str, kind: KindRow) -> Json {
+    let own = def_name(stage, kind.name);
+    let mut schema = (kind.schema)().to_value();
+    prefix_refs(&mut schema, &own);
+    if let Some(table) = schema.as_object_mut() {
         table.remove("$schema");
         if let Some(Json::Object(defs)) = table.remove("$defs") {
             for (name, def) in defs {
-                root["$defs"][format!("{}.{name}", kind.name)] = def;
+                root["$defs"][format!("{own}.{name}")] = def;
             }
         }
-        table.insert("title".to_owned(), json!(format!("[source.<name>] kind = \"{}\"", kind.name)));
+        if stage == "sink" {
+            add_delivery(table);
+        }
+        table.insert("title".to_owned(), json!(format!("[{stage}.<name>] kind = \"{}\"", kind.name)));
         let properties = table.entry("properties").or_insert_with(|| json!({}));
         if let Some(properties) = properties.as_object_mut() {
             add_secret_files(properties);
@@ -45,21 +88,22 @@ fn build() -> Json {
         if let Some(required) = required.as_array_mut() {
             required.push(json!("kind"));
         }
-        root["$defs"][def_name(kind.name)] = schema;
-        kinds.push(json!({ "$ref": format!("#/$defs/{}", def_name(kind.name)) }));
     }
-    let any_kind = if kinds.is_empty() { json!(true) } else { json!({ "oneOf": kinds }) };
-    root["properties"]["source"] = json!({
-        "description": "Where events come from: one table a connection, `[source.<name>]`, with a `kind`.",
-        "type": "object",
-        "additionalProperties": any_kind,
-    });
-    root["title"] = json!("tapedeck.toml");
-    root
+    root["$defs"][&own] = schema;
+    json!({ "$ref": format!("#/$defs/{own}") })
 }
 
-fn def_name(kind: &str) -> String {
-    format!("source.{kind}")
+/// Every sink has the keys of its delivery beside its own.
+fn add_delivery(table: &mut Map<String, Json>) {
+    let delivery = schemars::schema_for!(sinks::Delivery).to_value();
+    let properties = table.entry("properties").or_insert_with(|| json!({}));
+    if let (Some(own), Some(common)) = (properties.as_object_mut(), delivery["properties"].as_object()) {
+        own.extend(common.iter().map(|(key, node)| (key.clone(), node.clone())));
+    }
+}
+
+fn def_name(stage: &str, kind: &str) -> String {
+    format!("{stage}.{kind}")
 }
 
 fn prefix_refs(schema: &mut Json, prefix: &str) {
@@ -97,22 +141,22 @@ fn is_secret(key: &str, node: &Json) -> bool {
 pub struct Node(&'static Json);
 
 impl Node {
-    /// The node of a path in a tree; a source's own schema is found by its `kind`.
+    /// The node of a path in a tree; the schema of a source or sink is found by its `kind`.
     #[must_use]
     pub fn at(tree: &Tree, path: &[&str]) -> Option<Node> {
         match path {
-            ["source", name, rest @ ..] => {
-                let kind = tree.get(&["source", name, "kind"])?.as_str()?;
-                rest.iter().try_fold(Node::kind(kind)?, |node, key| node.child(key))
+            [stage, name, rest @ ..] if STAGES.contains(stage) => {
+                let kind = tree.get(&[stage, name, "kind"])?.as_str()?;
+                rest.iter().try_fold(Node::kind(stage, kind)?, |node, key| node.child(key))
             }
             _ => path.iter().try_fold(Node(whole()), |node, key| node.child(key)),
         }
     }
 
-    /// The table of a kind of source.
+    /// The table of a kind.
     #[must_use]
-    pub fn kind(name: &str) -> Option<Node> {
-        whole()["$defs"].get(def_name(name)).map(Node)
+    pub fn kind(stage: &str, name: &str) -> Option<Node> {
+        whole()["$defs"].get(def_name(stage, name)).map(Node)
     }
 
     #[must_use]
@@ -232,7 +276,7 @@ pub fn check_keys(tree: &Tree, problems: &mut Vec<Problem>) {
             None => {
                 problems.push(tree.value_problem(&[section], format!("`{section}` is a table: write `[{section}]`")))
             }
-            Some(sources) if section == "source" => check_sources(tree, sources, problems),
+            Some(named) if STAGES.contains(&section.as_str()) => check_named(tree, section, named, problems),
             Some(table) => {
                 if let Some(node) = Node::at(tree, &[section]) {
                     check_table(tree, &mut vec![section], table, node, problems);
@@ -242,32 +286,32 @@ pub fn check_keys(tree: &Tree, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_sources(tree: &Tree, sources: &Table, problems: &mut Vec<Problem>) {
-    let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-    for (name, value) in sources {
+fn check_named(tree: &Tree, stage: &str, named: &Table, problems: &mut Vec<Problem>) {
+    let kinds: Vec<&str> = kinds(stage).iter().map(|kind| kind.name).collect();
+    for (name, value) in named {
         let Some(table) = value.as_table() else {
-            let help = format!("write `[source.{name}]` and below it its keys, or see `tapedeck init`");
-            problems.push(tree.value_problem(&["source", name], "is a value, not a table").help(help));
+            let help = format!("write `[{stage}.{name}]` and below it its keys, or see `tapedeck init`");
+            problems.push(tree.value_problem(&[stage, name], "is a value, not a table").help(help));
             continue;
         };
         let all = kinds.join(", ");
         match table.get("kind") {
             None => problems.push(
-                tree.key_problem(&["source", name], "which kind of source? The key `kind` is missing")
+                tree.key_problem(&[stage, name], format!("which kind of {stage}? The key `kind` is missing"))
                     .help(format!("there are: {all}")),
             ),
-            Some(Value::String(kind)) => match Node::kind(kind) {
-                Some(node) => check_table(tree, &mut vec!["source", name], table, node, problems),
+            Some(Value::String(kind)) => match Node::kind(stage, kind) {
+                Some(node) => check_table(tree, &mut vec![stage, name], table, node, problems),
                 None => {
                     let help = match nearest(kind, kinds.iter().copied()) {
                         Some(near) => format!("did you mean `{near}`? There are: {all}"),
                         None => format!("there are: {all}"),
                     };
                     let message = format!("there is no kind `{kind}`");
-                    problems.push(tree.value_problem(&["source", name, "kind"], message).help(help));
+                    problems.push(tree.value_problem(&[stage, name, "kind"], message).help(help));
                 }
             },
-            Some(_) => problems.push(tree.value_problem(&["source", name, "kind"], "is not a text")),
+            Some(_) => problems.push(tree.value_problem(&[stage, name, "kind"], "is not a text")),
         }
     }
 }
@@ -324,8 +368,10 @@ mod tests {
                 assert!(about.contains("Default"), "[{section}] {key}: {about:?}");
             }
         }
-        for kind in KINDS {
-            let node = Node::kind(kind.name).unwrap();
+        for (stage, kind) in
+            STAGES.into_iter().flat_map(|stage| kinds(stage).into_iter().map(move |kind| (stage, kind)))
+        {
+            let node = Node::kind(stage, kind.name).unwrap();
             for key in node.keys().into_iter().filter(|key| *key != "kind") {
                 assert!(node.child(key).and_then(Node::about).is_some(), "{}: `{key}` has no documentation", kind.name);
             }

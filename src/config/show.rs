@@ -53,18 +53,20 @@ pub fn show(loaded: &Loaded) -> Vec<Shown> {
     if let Some(store) = &config.store {
         section("store", Value::try_from(store));
     }
-    for source in &config.sources {
-        let mut values = source.table.clone();
-        values.insert("kind".to_owned(), Value::String(source.kind.to_string()));
-        add_defaults(&source.kind, &mut values);
-        add(loaded, &["source", &source.name], &values, &mut shown);
+    for (stage, named) in [("source", &config.sources), ("sink", &config.sinks)] {
+        for one in named {
+            let mut values = one.table.clone();
+            values.insert("kind".to_owned(), Value::String(one.kind.to_string()));
+            add_defaults(stage, &one.kind, &mut values);
+            add(loaded, &[stage, &one.name], &values, &mut shown);
+        }
     }
     shown
 }
 
 /// What a kind would assume for the keys nobody gave, as far as its schema says.
-fn add_defaults(kind: &str, values: &mut Table) {
-    let Some(node) = Node::kind(kind) else { return };
+fn add_defaults(stage: &str, kind: &str, values: &mut Table) {
+    let Some(node) = Node::kind(stage, kind) else { return };
     for key in node.keys() {
         let default = node.child(key).and_then(Node::default).filter(|default| !default.is_null());
         if let Some(default) = default.and_then(|default| Value::try_from(default).ok()) {

@@ -29,12 +29,14 @@ pub struct Config {
     pub bus: Option<Bus>,
     pub store: Option<Store>,
     /// In the order of the file.
-    pub sources: Vec<SourceTable>,
+    pub sources: Vec<KindTable>,
+    /// In the order of the file.
+    pub sinks: Vec<KindTable>,
 }
 
-/// `[source.NAME]`: raw, because its kind owns it.
+/// `[source.NAME]` or `[sink.NAME]`: raw, because its kind owns it.
 #[derive(Clone, PartialEq)]
-pub struct SourceTable {
+pub struct KindTable {
     pub name: SmolStr,
     /// As in `kind = "kraken"`; a kind that exists.
     pub kind: SmolStr,
@@ -43,10 +45,10 @@ pub struct SourceTable {
 }
 
 /// Names only: the table may hold secrets.
-impl fmt::Debug for SourceTable {
+impl fmt::Debug for KindTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&String> = self.table.keys().collect();
-        f.debug_struct("SourceTable").field("name", &self.name).field("kind", &self.kind).field("keys", &keys).finish()
+        f.debug_struct("KindTable").field("name", &self.name).field("kind", &self.kind).field("keys", &keys).finish()
     }
 }
 
@@ -378,9 +380,9 @@ mod tests {
     }
 
     #[test]
-    fn a_source_table_does_not_print_its_values() {
+    fn a_table_of_a_kind_does_not_print_its_values() {
         let table = toml::toml! { api_secret = "hunter2" };
-        let source = SourceTable { name: "k".into(), kind: "kraken".into(), table };
+        let source = KindTable { name: "k".into(), kind: "kraken".into(), table };
         assert!(!format!("{source:?}").contains("hunter2"));
     }
 }

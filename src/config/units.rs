@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tapedeck_market::UnixNanos;
 
 /// Units of time with their length in nanoseconds, longest first.
 const TIME_UNITS: [(&str, u64); 8] = [
@@ -85,6 +86,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         rest = next.trim_start();
     }
     Ok(Duration::from_nanos(total_ns))
+}
+
+/// Parses an instant: RFC 3339, or a date with or without a time, then in UTC.
+#[must_use]
+pub fn parse_instant(text: &str) -> Option<UnixNanos> {
+    let instant = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    })?;
+    i64::try_from(instant.as_nanosecond()).ok().map(UnixNanos)
 }
 
 /// Parses `64 MiB`, `10 GB`, `512 B`.

@@ -14,6 +14,7 @@ use super::{ServicePlan, SourcePlan};
 use crate::config::{self, Config, Loaded, Problems};
 use crate::recorder::OnFull;
 use crate::service::{SERVICES, Setup};
+use crate::sinks;
 use crate::sources::KINDS;
 
 /// Segments that must fit into what is left of the disk: below it, `on_full = "shed"` begins.
@@ -72,14 +73,28 @@ impl Plan {
             let kind = KINDS.iter().find(|kind| kind.name == source.kind)?;
             Some(SourcePlan { name: source.name.clone(), kind, table: source.table.clone() })
         });
-        let setup = Setup { config: Arc::new(config.clone()), dir: tape.dir.clone() };
+        let whole = Arc::new(config.clone());
+        let plan = |name: &SmolStr, kind, section| {
+            let setup = Setup { name: name.clone(), config: whole.clone(), dir: tape.dir.clone() };
+            ServicePlan { name: name.clone(), kind, section, setup }
+        };
         let services = SERVICES.iter().filter(|kind| wanted(kind.name)).filter_map(|kind| {
             let section = (kind.section)(config)?;
-            Some(ServicePlan { kind, section, setup: setup.clone() })
+            Some(plan(&SmolStr::new_static(kind.name), kind, section))
         });
-        let services: Vec<ServicePlan> = services.collect();
+        let sinks = config.sinks.iter().filter(|sink| wanted(&sink.name)).map(|sink| {
+            let mut section = sink.table.clone();
+            section.insert("kind".to_owned(), sink.kind.as_str().into());
+            plan(&sink.name, &sinks::SERVICE, section.into())
+        });
+        let services: Vec<ServicePlan> = services.chain(sinks).collect();
         let required = SERVICES.iter().filter(|kind| kind.required && (kind.section)(config).is_some());
-        let required = required.map(|kind| kind.name.to_owned()).collect();
+        let required_sinks = config.sinks.iter().filter(|sink| {
+            // A table that is wrong was refused before; while in doubt, nothing is removed.
+            sinks::plan_of(sink).map_or(true, |(delivery, _)| delivery.required)
+        });
+        let required = required.map(|kind| kind.name.to_owned());
+        let required = required.chain(required_sinks.map(|sink| sink.name.to_string())).collect();
         Plan {
             dir: tape.dir.clone(),
             storage: Arc::new(Disk),

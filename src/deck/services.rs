@@ -19,6 +19,7 @@ use crate::supervise::{self, Restarts};
 /// A service of the config.
 #[derive(Clone, Debug)]
 pub struct ServicePlan {
+    pub name: SmolStr,
     pub kind: &'static ServiceKind,
     pub section: toml::Value,
     pub setup: Setup,
@@ -47,7 +48,7 @@ struct Running {
 pub(super) struct List(Arc<Mutex<Vec<Listed>>>);
 
 struct Listed {
-    name: &'static str,
+    name: SmolStr,
     shown: Arc<Shown>,
     restarts: Arc<Restarts>,
 }
@@ -65,23 +66,23 @@ impl ServiceSet {
         let kind = plan.kind;
         let writes = self.to_recorder.upgrade().filter(|_| kind.stage == Stage::Derive);
         let outlet = |sender| {
-            let (name, counters) = (SmolStr::new_static(kind.name), Arc::new(Counters::default()));
+            let (name, counters) = (plan.name.clone(), Arc::new(Counters::default()));
             Outlet::new(name.clone(), name, sender, counters, Arc::default())
         };
         let shown = Arc::new(Shown::default());
         let restarts = Arc::new(Restarts::default());
         let desk = Desk {
-            name: kind.name,
+            name: plan.name.clone(),
             dir: self.dir.clone(),
             tape: self.tape.clone(),
             out: writes.map(outlet),
             shown: shown.clone(),
         };
-        self.list.lock().push(Listed { name: kind.name, shown: shown.clone(), restarts: restarts.clone() });
+        self.list.lock().push(Listed { name: plan.name.clone(), shown: shown.clone(), restarts: restarts.clone() });
         let stop = CancellationToken::new();
-        let (setup, stopped) = (plan.setup.clone(), stop.clone());
+        let (name, setup, stopped) = (plan.name.clone(), plan.setup.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            supervise::keep(kind.name, restarts, stopped.clone(), || {
+            supervise::keep(&name, restarts, stopped.clone(), || {
                 let (setup, desk, stop) = (&setup, &desk, stopped.clone());
                 async move {
                     desk.shown.set_state("starting");
@@ -103,38 +104,38 @@ impl ServiceSet {
     /// Starts, ends and replaces services until they are what the new config wants.
     pub(super) async fn follow(&mut self, wanted: &[ServicePlan]) -> Vec<String> {
         let mut done = Vec::new();
-        let running: Vec<(&'static str, toml::Value)> =
-            self.services.iter().map(|running| (running.plan.kind.name, running.plan.section.clone())).collect();
-        for (name, _) in running.iter().filter(|(name, _)| !wanted.iter().any(|plan| plan.kind.name == *name)) {
+        let running: Vec<(SmolStr, toml::Value)> =
+            self.services.iter().map(|running| (running.plan.name.clone(), running.plan.section.clone())).collect();
+        for (name, _) in running.iter().filter(|(name, _)| !wanted.iter().any(|plan| plan.name == *name)) {
             self.end(name).await;
             done.push(format!("{name} ended"));
         }
         for plan in wanted {
-            let word = match running.iter().find(|(name, _)| *name == plan.kind.name) {
+            let word = match running.iter().find(|(name, _)| *name == plan.name) {
                 Some((_, section)) if *section == plan.section => continue,
                 Some(_) => "restarted",
                 None => "started",
             };
-            self.end(plan.kind.name).await;
+            self.end(&plan.name).await;
             self.start(plan);
-            done.push(format!("{} {word}", plan.kind.name));
+            done.push(format!("{} {word}", plan.name));
         }
         done
     }
 
     /// Ends a service and starts it anew; `None` when none of that name runs.
     pub(super) async fn restart(&mut self, name: &str) -> Option<String> {
-        let plan = self.services.iter().find(|running| running.plan.kind.name == name)?.plan.clone();
+        let plan = self.services.iter().find(|running| running.plan.name == name)?.plan.clone();
         self.end(name).await;
         self.start(&plan);
         Some(format!("{name} restarted"))
     }
 
     async fn end(&mut self, name: &str) {
-        let Some(at) = self.services.iter().position(|running| running.plan.kind.name == name) else { return };
+        let Some(at) = self.services.iter().position(|running| running.plan.name == name) else { return };
         let running = self.services.remove(at);
         running.stop.cancel();
-        supervise::finish("service", vec![(running.plan.kind.name.into(), running.task)], RESTART_LIMIT).await;
+        supervise::finish("service", vec![(running.plan.name, running.task)], RESTART_LIMIT).await;
         self.list.lock().retain(|listed| listed.name != name);
     }
 
@@ -144,7 +145,7 @@ impl ServiceSet {
             std::mem::take(&mut self.services).into_iter().partition(|running| running.plan.kind.stage == stage);
         self.services = staying;
         ending.iter().for_each(|running| running.stop.cancel());
-        let tasks = ending.into_iter().map(|running| (running.plan.kind.name.into(), running.task)).collect();
+        let tasks = ending.into_iter().map(|running| (running.plan.name, running.task)).collect();
         let name = match stage {
             Stage::Derive => "derive",
             Stage::Serve => "serve",
@@ -160,7 +161,7 @@ impl List {
 
     pub(super) fn describe(&self) -> Vec<status::Service> {
         let describe = |listed: &Listed| status::Service {
-            name: listed.name.to_owned(),
+            name: listed.name.to_string(),
             state: listed.shown.state(),
             panics: listed.restarts.panics.load(Ordering::Relaxed),
             restarts: listed.restarts.restarts.load(Ordering::Relaxed),
@@ -214,8 +215,8 @@ mod tests {
     async fn a_service_that_fails_is_started_anew_and_ends_with_its_stage() {
         let (to_recorder, mut intake) = mpsc::channel(1);
         let mut services = ServiceSet::new(PathBuf::new(), Arc::default(), to_recorder.downgrade());
-        let setup = Setup { config: Arc::new(Config::default()), dir: PathBuf::new() };
-        services.start(&ServicePlan { kind: &TROUBLED, section: true.into(), setup });
+        let setup = Setup { name: "troubled".into(), config: Arc::new(Config::default()), dir: PathBuf::new() };
+        services.start(&ServicePlan { name: "troubled".into(), kind: &TROUBLED, section: true.into(), setup });
         let list = services.list();
         while list.describe()[0].state != "running" {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -87,7 +87,7 @@ fn check_tells_of_names_that_belong_to_a_later_version() {
     let check = tapedeck()
         .args(["check", "--offline", "--set", "http.listen=off"])
         .current_dir(home.path())
-        .env("INFLUXDB_HOST", "10.0.0.7")
+        .env("QUESTDB_HOST", "10.0.0.7")
         .env("PG_CONN_STR", "postgresql://u:hunter2@db/x")
         .output()
         .unwrap();

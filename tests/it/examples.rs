@@ -22,6 +22,8 @@ fn examples() -> Vec<PathBuf> {
 
 /// Loads a file and builds its sources, as `run` does before it starts anything.
 fn problems_of(path: &Path) -> Option<String> {
+    // As `main` does, for the clients of sinks.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let text = std::fs::read_to_string(path).unwrap();
     let inputs = Inputs { file: Some((path.display().to_string(), text)), ..Inputs::default() };
     resolve(&inputs).and_then(|loaded| loaded.build(&[])).err().map(|problems| problems.to_string())

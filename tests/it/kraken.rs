@@ -5,5 +5,5 @@ mod files;
 mod goldens;
 mod listing;
 mod live;
-mod recordings;
+pub(crate) mod recordings;
 mod venue;

@@ -13,6 +13,7 @@ mod ending;
 mod events;
 mod examples;
 mod http;
+mod influx;
 mod kill;
 mod kraken;
 mod logs;

@@ -335,6 +335,12 @@ macro_rules! quantity {
             }
         }
 
+        impl From<$name> for Decimal {
+            fn from(quantity: $name) -> Decimal {
+                quantity.0
+            }
+        }
+
         impl FromStr for $name {
             type Err = DecimalError;
             fn from_str(text: &str) -> Result<Self, DecimalError> {

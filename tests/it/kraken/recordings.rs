@@ -18,7 +18,7 @@ fn ctx() -> Ctx {
 }
 
 /// The folder of recordings; `None`, said aloud, where there is none.
-pub(super) fn fixtures() -> Option<PathBuf> {
+pub(crate) fn fixtures() -> Option<PathBuf> {
     let dir = std::env::var_os("TAPEDECK_FIXTURES").map(|dir| PathBuf::from(dir).join("kraken"));
     match dir {
         Some(dir) if dir.is_dir() => Some(dir),

@@ -1,0 +1,182 @@
+//! `tapedeck deadletter`: what stores refused for good.
+
+use std::path::Path;
+
+use serde::Serialize;
+use tapedeck_market::{UnixNanos, wire};
+
+use crate::cli::Global;
+use crate::cli::exit::End;
+use crate::cli::out::Out;
+use crate::config::suggest::nearest;
+use crate::config::{Config, KindTable};
+use crate::control::{self, Request};
+use crate::sinks::{self, Letter};
+
+const EXAMPLES: &str = "\
+Examples:
+  tapedeck deadletter list                     of all sinks
+  tapedeck deadletter list influx --json       of one, with the whole record
+  tapedeck deadletter retry influx             send them again, after the store was mended
+  tapedeck deadletter retry influx --seq 4711
+  tapedeck deadletter drop influx --seq 4711   nobody wants it: it stays on the tape";
+
+/// List, send again or give up what stores refused
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// List what was refused, with the store's words
+    List {
+        /// Only of this sink, by the name of its table
+        sink: Option<String>,
+        /// Print JSON, with the record
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send it again; what the store takes now is off the list. No deck may be running
+    Retry {
+        /// The sink, by the name of its table
+        sink: String,
+        /// Only these records
+        #[arg(long, value_delimiter = ',')]
+        seq: Vec<u64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take it off the list. The records stay on the tape. No deck may be running
+    Drop {
+        /// The sink, by the name of its table
+        sink: String,
+        /// Only these records
+        #[arg(long, value_delimiter = ',', required_unless_present = "all")]
+        seq: Vec<u64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// One letter, for JSON.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    sink: &'a str,
+    tape: String,
+    seq: u64,
+    at: String,
+    words: &'a str,
+    /// The record; nothing when a later version wrote it.
+    record: Option<serde_json::Value>,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
+        global.start_quiet_logs()?;
+        let config = global.load()?.config;
+        match self.what {
+            What::List { sink, json } => list(&config, sink.as_deref(), json, out),
+            What::Retry { sink, seq, json } => retry(&config, &sink, &seq, json, out),
+            What::Drop { sink, seq, all } => give_up(&config, &sink, &seq, all, out),
+        }
+    }
+}
+
+fn list(config: &Config, only: Option<&str>, json: bool, out: &mut Out) -> anyhow::Result<()> {
+    let tables = match only {
+        Some(name) => vec![table(config, name)?],
+        None => config.sinks.iter().collect(),
+    };
+    let mut letters: Vec<(&str, Letter)> = Vec::new();
+    for table in tables {
+        let of_one = sinks::dead_letters(&sinks::dead_letters_folder(&config.tape.dir, &table.name))?;
+        letters.extend(of_one.into_iter().map(|letter| (table.name.as_str(), letter)));
+    }
+    if json {
+        let lines: Vec<Line<'_>> = letters.iter().map(|(sink, letter)| line(sink, letter)).collect();
+        return out.json(&lines);
+    }
+    if letters.is_empty() {
+        return if out.is_terminal() { out.line("no dead letters: the stores took everything") } else { Ok(()) };
+    }
+    let rows: Vec<Vec<String>> = letters
+        .iter()
+        .map(|(sink, letter)| {
+            let symbol = wire::decode(&letter.payload).map(|event| event.symbol.to_string()).unwrap_or_default();
+            vec![(*sink).to_owned(), letter.seq.to_string(), time(letter.at), symbol, letter.words.clone()]
+        })
+        .collect();
+    out.table(&["SINK", "SEQ ", "WHEN", "SYMBOL", "THE STORE'S WORDS"], &rows)
+}
+
+fn line<'a>(sink: &'a str, letter: &'a Letter) -> Line<'a> {
+    let record = wire::decode(&letter.payload).ok().and_then(|event| {
+        let mut text = Vec::new();
+        crate::json::event_json(Some(letter.seq), &event, &mut text);
+        serde_json::from_slice(&text).ok()
+    });
+    Line { sink, tape: letter.tape.to_string(), seq: letter.seq, at: time(letter.at), words: &letter.words, record }
+}
+
+fn time(at: UnixNanos) -> String {
+    at.to_string()
+}
+
+fn retry(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -> anyhow::Result<()> {
+    let table = table(config, sink)?;
+    refuse_running(&config.tape.dir)?;
+    let wanted = |letter: &Letter| seqs.is_empty() || seqs.contains(&letter.seq);
+    let done = super::block_on(sinks::retry(table, &config.tape.dir, wanted))?;
+    if json {
+        out.json(&done)?;
+    } else {
+        out.line(format!("{} delivered, {} refused again", done.delivered, done.refused.len()))?;
+        for again in &done.refused {
+            out.line(format!("  {}: {}", again.seq, again.words))?;
+        }
+        if done.unreadable > 0 {
+            out.line(format!("{} were written by a later version of tapedeck and stay", done.unreadable))?;
+        }
+    }
+    out.flush()?;
+    if done.refused.is_empty() && done.unreadable == 0 { Ok(()) } else { Err(End::Found.into()) }
+}
+
+fn give_up(config: &Config, sink: &str, seqs: &[u64], all: bool, out: &mut Out) -> anyhow::Result<()> {
+    let table = table(config, sink)?;
+    refuse_running(&config.tape.dir)?;
+    let (delivery, _) = sinks::plan_of(table)?;
+    let wanted = |letter: &Letter| all || seqs.contains(&letter.seq);
+    let dropped = sinks::give_up(&table.name, &config.tape.dir, delivery.dead_letters.0, wanted)?;
+    if dropped == 0 && !all {
+        return Err(End::Absent("there is no such dead letter: see `tapedeck deadletter list`".to_owned()).into());
+    }
+    out.line(format!("dropped {dropped}"))
+}
+
+fn table<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a KindTable> {
+    if let Some(table) = config.sinks.iter().find(|table| table.name == name) {
+        return Ok(table);
+    }
+    let names: Vec<&str> = config.sinks.iter().map(|table| table.name.as_str()).collect();
+    let help = match nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "the config has no sink".to_owned(),
+        None => format!("there are: {}", names.join(", ")),
+    };
+    Err(End::Usage(format!("there is no [sink.{name}]; {help}")).into())
+}
+
+/// A running deck writes the letters itself.
+fn refuse_running(dir: &Path) -> anyhow::Result<()> {
+    let deck = super::block_on(async { control::ask(dir, &Request::Status).await })?;
+    if deck.is_some() {
+        return Err(End::Busy("a deck is running on this tape: stop it first".to_owned()).into());
+    }
+    Ok(())
+}

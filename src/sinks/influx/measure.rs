@@ -1,0 +1,324 @@
+//! From a record to its line: measurement, tags, fields, time.
+//!
+//! | event | measurement | tags | fields |
+//! |---|---|---|---|
+//! | quote, ticker | `<venue>_tick` | pair (Kraken) or instrument, exchange | bid, ask, last_trade_price, volume, vwap … |
+//! | trade | `<venue>_trade` | instrument, exchange, side | price, size, id |
+//! | order | `<venue>_orders` | pair or instrument, status, type, exchange | order_id, price, amount, … |
+//! | odds | `betfair_stream` | event_id, market_id, selection | back_price, lay_price, matched_amount |
+//! | post | `twitter_sentiment` | author, topic, location | sentiment_score, text_length |
+//! | candle | `candle` | instrument, exchange, interval, input | open, high, low, close, volume, vwap, trades, flags, revision |
+//! | gap | `gap` | instrument, exchange, cause, channel | state, id, from_ns, to_ns, missing, detail |
+//! | synthetic | `synthetic` | instrument | spread, spread_bid, spread_ask, bid and ask of both legs |
+//! | point | its own | its own | its own |
+//!
+//! Every line but a point's has the fields `seq` and, where the venue told a time, `ts_event_ns`.
+
+use tapedeck_market::{
+    Body, Candle, Event, Gap, Odds, Order, Point, Post, Quote, Record, Synthetic, Ticker, Trade, UnixNanos, Value,
+};
+
+use crate::config::units::show_duration;
+use crate::sinks::line::{Line, Lines, NoLine};
+
+type Done = Result<(), NoLine>;
+
+/// Writes the line of a record.
+///
+/// # Errors
+/// [`NoLine::Unwanted`]: the store has no place for such records. Anything else: this one cannot be written.
+pub(super) fn line(lines: &mut Lines, record: &Record) -> Done {
+    let event = &record.event;
+    match &event.body {
+        Body::Quote(quote) => whole(lines, record, &format!("{}_tick", event.venue), |line| tick(line, event, quote)),
+        Body::Ticker(ticker) => {
+            whole(lines, record, &format!("{}_tick", event.venue), |line| statistics(line, event, ticker))
+        }
+        Body::Trade(trade) => {
+            whole(lines, record, &format!("{}_trade", event.venue), |line| self::trade(line, event, trade))
+        }
+        Body::Order(order) => {
+            whole(lines, record, &format!("{}_orders", event.venue), |line| self::order(line, event, order))
+        }
+        Body::Odds(odds) => whole(lines, record, "betfair_stream", |line| self::odds(line, event, odds)),
+        Body::Post(post) => whole(lines, record, "twitter_sentiment", |line| self::post(line, post)),
+        Body::Candle(candle) => self::candle(lines, record, candle),
+        Body::Gap(gap) => whole(lines, record, "gap", |line| self::gap(line, event, gap)),
+        Body::Synthetic(synthetic) => whole(lines, record, "synthetic", |line| self::synthetic(line, event, synthetic)),
+        Body::Point(point) => self::point(lines, record, point),
+        _ => Err(NoLine::Unwanted),
+    }
+}
+
+/// The time of a line, so that two events of the same moment stay apart.
+///
+/// A store keeps one point for a series and time. The digits below the resolution of the venue's clock carry the seq, so that
+/// equal times differ; where the venue tells nanoseconds, there are no such digits, and its time stays exact.
+pub(super) fn stamp(record: &Record) -> i64 {
+    let event = &record.event;
+    let Some(UnixNanos(ts)) = event.ts_event else {
+        // Our own clock: a frame of several events has one receive time.
+        return apart(event.ts_recv.0, 3, record.seq);
+    };
+    let digits = match event.venue.as_str() {
+        "kraken" => 3,
+        "betfair" | "x" => 6,
+        "kite" => 9,
+        "oanda" => 0,
+        // An unknown clock that told less than a nanosecond here.
+        _ if ts % 1_000 == 0 => 3,
+        _ => 0,
+    };
+    apart(ts, digits, record.seq)
+}
+
+fn apart(ts: i64, digits: u32, seq: u64) -> i64 {
+    let unit = 10_i64.pow(digits);
+    // Below 10^9, so it fits.
+    let within = (seq % unit.unsigned_abs()) as i64;
+    ts - ts.rem_euclid(unit) + within
+}
+
+fn whole(lines: &mut Lines, record: &Record, measurement: &str, fields: impl FnOnce(&mut Line<'_>) -> Done) -> Done {
+    let mut line = lines.line(measurement)?;
+    fields(&mut line)?;
+    line.uint("seq", record.seq)?;
+    if let Some(UnixNanos(ts)) = record.event.ts_event {
+        line.int("ts_event_ns", ts)?;
+    }
+    line.end(stamp(record))
+}
+
+/// The predecessors call Kraken's instruments pairs.
+fn named(line: &mut Line<'_>, event: &Event) -> Done {
+    line.tag("exchange", &event.venue)?;
+    line.tag(if event.venue == "kraken" { "pair" } else { "instrument" }, &event.symbol)
+}
+
+macro_rules! decimals {
+    ($line:expr, $($key:literal: $value:expr),* $(,)?) => {
+        $(if let Some(value) = $value { $line.decimal($key, value.into())?; })*
+    };
+}
+
+fn tick(line: &mut Line<'_>, event: &Event, quote: &Quote) -> Done {
+    named(line, event)?;
+    decimals!(line, "bid": quote.bid, "bid_size": quote.bid_size, "ask": quote.ask, "ask_size": quote.ask_size);
+    Ok(())
+}
+
+fn statistics(line: &mut Line<'_>, event: &Event, ticker: &Ticker) -> Done {
+    named(line, event)?;
+    let (day, today) = (&ticker.day, &ticker.today);
+    decimals!(line,
+        "bid": ticker.bid, "bid_size": ticker.bid_size, "ask": ticker.ask, "ask_size": ticker.ask_size,
+        "last_trade_price": ticker.last, "last_trade_size": ticker.last_size,
+        "volume": day.volume, "vwap": day.vwap, "low": day.low, "high": day.high, "open": day.open.or(today.open),
+        "volume_today": today.volume, "vwap_today": today.vwap, "low_today": today.low, "high_today": today.high,
+        "oi": ticker.oi, "avg_price": ticker.avg_price,
+    );
+    if let Some(trades) = day.trades {
+        line.uint("trades", trades)?;
+    }
+    if let Some(trades) = today.trades {
+        line.uint("trades_today", trades)?;
+    }
+    Ok(())
+}
+
+fn trade(line: &mut Line<'_>, event: &Event, trade: &Trade) -> Done {
+    line.tag("exchange", &event.venue)?;
+    line.tag("instrument", &event.symbol)?;
+    line.tag("side", trade.side.map_or("", |side| side.name()))?;
+    line.decimal("price", trade.price.into())?;
+    line.decimal("size", trade.size.into())?;
+    match &trade.id {
+        Some(id) => line.text("id", id),
+        None => Ok(()),
+    }
+}
+
+fn order(line: &mut Line<'_>, event: &Event, order: &Order) -> Done {
+    named(line, event)?;
+    line.tag("status", order.status.as_deref().unwrap_or(&order.action))?;
+    line.tag("type", order.order_type.as_deref().unwrap_or_default())?;
+    line.tag("side", order.side.map_or("", |side| side.name()))?;
+    line.text("action", &order.action)?;
+    decimals!(line,
+        "price": order.price, "amount": order.size, "filled": order.filled, "avg_price": order.avg_price,
+        "fill_price": order.fill_price, "fill_size": order.fill_size, "fee": order.fee,
+    );
+    for (key, text) in [
+        ("order_id", &order.id),
+        ("client_id", &order.client_id),
+        ("trade_id", &order.trade_id),
+        ("reason", &order.reason),
+    ] {
+        if let Some(text) = text {
+            line.text(key, text)?;
+        }
+    }
+    Ok(())
+}
+
+fn odds(line: &mut Line<'_>, event: &Event, odds: &Odds) -> Done {
+    line.tag("exchange", &event.venue)?;
+    line.tag("market_id", &event.symbol)?;
+    line.tag("selection", &odds.selection.to_string())?;
+    line.tag("handicap", &odds.handicap.to_string())?;
+    let best = |ladder: &[tapedeck_market::LevelPriceSize]| {
+        ladder.iter().find(|level| level.level == 0).map(|level| level.price)
+    };
+    decimals!(line,
+        "back_price": best(&odds.best_to_back), "lay_price": best(&odds.best_to_lay), "last": odds.last,
+        "matched_amount": odds.volume, "market_matched": odds.market_volume,
+    );
+    Ok(())
+}
+
+fn post(line: &mut Line<'_>, post: &Post) -> Done {
+    line.tag("author", post.author.as_deref().unwrap_or_default())?;
+    line.tag("topic", &post.topics.join(","))?;
+    line.tag("location", post.location.as_deref().unwrap_or_default())?;
+    line.tag("lang", post.lang.as_deref().unwrap_or_default())?;
+    line.text("id", &post.id)?;
+    line.uint("text_length", post.text.chars().count() as u64)?;
+    if let Some(sentiment) = post.sentiment {
+        line.decimal("sentiment_score", sentiment.compound)?;
+        line.decimal("positive", sentiment.positive)?;
+        line.decimal("negative", sentiment.negative)?;
+    }
+    for (name, count) in &post.metrics {
+        line.int(name, *count)?;
+    }
+    Ok(())
+}
+
+fn candle(lines: &mut Lines, record: &Record, candle: &Candle) -> Done {
+    let event = &record.event;
+    let mut line = lines.line("candle")?;
+    line.tag("exchange", &event.venue)?;
+    line.tag("input", candle.input.name())?;
+    line.tag("instrument", &event.symbol)?;
+    let interval = std::time::Duration::from_nanos(candle.interval_ns.unsigned_abs());
+    line.tag("interval", &show_duration(interval))?;
+    for (key, price) in [("open", candle.open), ("high", candle.high), ("low", candle.low), ("close", candle.close)] {
+        line.decimal(key, price.into())?;
+    }
+    if let Some(volume) = candle.volume {
+        line.number("volume", volume)?;
+    }
+    decimals!(line, "vwap": candle.vwap);
+    if let Some(trades) = candle.trades {
+        line.uint("trades", trades)?;
+    }
+    line.text("flags", &candle.flags.names().collect::<Vec<_>>().join(","))?;
+    line.uint("revision", candle.revision.into())?;
+    line.uint("seq", record.seq)?;
+    // A revision takes the place of the candle before it.
+    line.end(candle.start.0)
+}
+
+fn gap(line: &mut Line<'_>, event: &Event, gap: &Gap) -> Done {
+    line.tag("cause", gap.cause.name())?;
+    line.tag("channel", &gap.channel)?;
+    line.tag("exchange", &event.venue)?;
+    line.tag("instrument", &event.symbol)?;
+    line.uint("id", gap.id)?;
+    line.text("state", gap.state.name())?;
+    line.int("from_ns", gap.from.0)?;
+    if let Some(to) = gap.to {
+        line.int("to_ns", to.0)?;
+    }
+    if let Some(missing) = gap.missing {
+        line.uint("missing", missing)?;
+    }
+    line.text("detail", &gap.detail)
+}
+
+fn synthetic(line: &mut Line<'_>, event: &Event, synthetic: &Synthetic) -> Done {
+    line.tag("instrument", &event.symbol)?;
+    decimals!(line,
+        "spread": synthetic.spread, "spread_bid": synthetic.spread_bid, "spread_ask": synthetic.spread_ask,
+    );
+    for (nth, leg) in synthetic.legs.iter().enumerate() {
+        line.text(&format!("instrument_t{nth}"), &leg.instrument)?;
+        for (key, value) in [("bid", leg.bid), ("ask", leg.ask), ("leg_bid", leg.leg_bid), ("leg_ask", leg.leg_ask)] {
+            if let Some(value) = value {
+                line.decimal(&format!("{key}_t{nth}"), value.into())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A point keeps its own time: whoever sent it decided which points are the same.
+fn point(lines: &mut Lines, record: &Record, point: &Point) -> Done {
+    let mut line = lines.line(&point.name)?;
+    for (key, value) in &point.tags {
+        line.tag(key, value)?;
+    }
+    for (key, value) in &point.fields {
+        match value {
+            Value::Int(value) => line.int(key, *value)?,
+            Value::UInt(value) => line.uint(key, *value)?,
+            Value::Decimal(value) => line.decimal(key, *value)?,
+            Value::Float(value) => line.float(key, *value)?,
+            Value::Bool(value) => line.bool(key, *value)?,
+            Value::Text(value) => line.text(key, value)?,
+        }
+    }
+    line.end(record.event.ts_event.unwrap_or(record.event.ts_recv).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use tapedeck_market::Flags;
+
+    use super::*;
+
+    fn record(seq: u64, venue: &str, ts_event: Option<i64>, body: Body) -> Record {
+        let event = Event {
+            source: venue.into(),
+            venue: venue.into(),
+            symbol: "BTC/USD".into(),
+            ts_event: ts_event.map(UnixNanos),
+            ts_recv: UnixNanos(1_700_000_000_000_000_000),
+            flags: Flags::NONE,
+            origin: None,
+            body,
+        };
+        Record { seq, event }
+    }
+
+    fn written(record: &Record) -> String {
+        let mut lines = Lines::default();
+        line(&mut lines, record).unwrap();
+        String::from_utf8(lines.text).unwrap()
+    }
+
+    fn quote() -> Body {
+        let bid = "105000.1".parse().ok();
+        Body::Quote(Quote { bid, ask: "105000.20".parse().ok(), ..Quote::default() })
+    }
+
+    #[test]
+    fn a_kraken_tick_is_the_measurement_that_was_declared() {
+        let text = written(&record(1_234_567, "kraken", Some(1_700_000_000_123_456_000), quote()));
+        let want = "kraken_tick,exchange=kraken,pair=BTC/USD bid=105000.1,ask=105000.20,seq=1234567i,\
+                    ts_event_ns=1700000000123456000i 1700000000123456567\n";
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn equal_times_stay_apart_and_nanoseconds_stay_exact() {
+        let at = |venue, ts, seq| stamp(&record(seq, venue, ts, quote()));
+        assert_eq!(at("kraken", Some(5_000), 1_001), 5_001);
+        assert_eq!(at("kite", Some(7_000_000_000), 42), 7_000_000_042);
+        assert_eq!(at("betfair", Some(3_000_000), 1_000_002), 3_000_002);
+        assert_eq!(at("oanda", Some(123_456_789), 9), 123_456_789);
+        assert_eq!(at("other", Some(123_456_789), 9), 123_456_789);
+        assert_eq!(at("other", None, 9), 1_700_000_000_000_000_009);
+        assert_eq!(at("kraken", Some(-1_500), 7), -1_993, "before 1970 too");
+    }
+}

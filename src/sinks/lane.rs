@@ -1,0 +1,149 @@
+//! A thread that reads a stretch of the tape and cuts it into lots for a sink.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tapedeck_market::{Record, SmolStr, UnixNanos, wire};
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Item, Reader, Start, Tail};
+use tokio::sync::mpsc;
+
+use super::delivery::Delivery;
+
+/// Lots read ahead of the one that is being written: with their size the bound of a sink's memory.
+const AHEAD: usize = 1;
+/// Records that nobody wants are passed over in stretches of this size, so that the cursor moves.
+const SPAN_RECORDS: u64 = 50_000;
+/// How long a lane sleeps before it looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A stretch of the tape, and what of it goes to the store.
+#[derive(Debug, Default)]
+pub(super) struct Lot {
+    pub from: u64,
+    /// Included. Below `from`: nothing was read.
+    pub to: u64,
+    pub records: Vec<Record>,
+    /// Of the wanted records, as they lie on the tape.
+    pub bytes: usize,
+    /// Receive time of the first record read, wanted or not.
+    pub first_recv: Option<UnixNanos>,
+    /// Records that the tape no longer has, or cannot read.
+    pub lost: u64,
+    /// Records of a later version of this program.
+    pub unread: u64,
+}
+
+/// What a lane reads.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub name: SmolStr,
+    pub dir: PathBuf,
+    pub tape: Arc<Tail>,
+    pub delivery: Arc<Delivery>,
+    /// Most records of a lot, as the store takes them at present.
+    pub limit: Arc<AtomicUsize>,
+    /// The deck stops: no waiting for more.
+    pub hurry: Arc<AtomicBool>,
+    pub from: u64,
+    /// The last seq; `None`: for ever.
+    pub until: Option<u64>,
+}
+
+/// The lots of a stretch, in order. Dropping it ends the thread.
+#[derive(Debug)]
+pub(super) struct Lane {
+    lots: mpsc::Receiver<anyhow::Result<Lot>>,
+}
+
+impl Lane {
+    pub(super) fn start(stretch: Stretch) -> anyhow::Result<Lane> {
+        let (sender, lots) = mpsc::channel(AHEAD);
+        std::thread::Builder::new()
+            .name(format!("read-{}", stretch.name))
+            .spawn(move || {
+                if let Err(error) = read(&stretch, &sender) {
+                    // Nobody listens any more when the sink was ended meanwhile.
+                    let _ = sender.blocking_send(Err(error));
+                }
+            })
+            .context("starting a reader of the tape")?;
+        Ok(Lane { lots })
+    }
+
+    /// The next lot; `None`: the stretch is read. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<anyhow::Result<Lot>> {
+        self.lots.recv().await
+    }
+
+    /// The next lot, if it is there already.
+    pub(super) fn ready(&mut self) -> Option<anyhow::Result<Lot>> {
+        self.lots.try_recv().ok()
+    }
+}
+
+fn read(stretch: &Stretch, lots: &mpsc::Sender<anyhow::Result<Lot>>) -> anyhow::Result<()> {
+    let mut reader = Reader::open_with(Arc::new(Disk), &stretch.dir, Start::Seq(stretch.from), stretch.tape.clone())
+        .context("reading the tape")?;
+    loop {
+        let Some(lot) = gather(stretch, &mut reader, lots)? else { return Ok(()) };
+        let end = stretch.until.is_some_and(|until| lot.to >= until);
+        if lots.blocking_send(Ok(lot)).is_err() || end {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads until a lot is full, or nothing more comes in time. `None`: nobody wants it any more.
+fn gather(
+    stretch: &Stretch,
+    reader: &mut Reader,
+    lots: &mpsc::Sender<anyhow::Result<Lot>>,
+) -> anyhow::Result<Option<Lot>> {
+    let Stretch { delivery, until, .. } = stretch;
+    let limit = stretch.limit.load(Ordering::Relaxed).max(1);
+    let mut lot = Lot { from: reader.seq(), to: reader.seq() - 1, ..Lot::default() };
+    let mut since: Option<Instant> = None;
+    loop {
+        if lots.is_closed() {
+            return Ok(None);
+        }
+        match reader.next().context("reading the tape")? {
+            Some(Item::Hole(hole)) => {
+                lot.lost += hole.to_seq - hole.from_seq + 1;
+                lot.to = hole.to_seq;
+            }
+            Some(Item::Record(raw)) => {
+                lot.to = raw.seq;
+                lot.first_recv.get_or_insert(UnixNanos(raw.ts_recv));
+                match wire::decode(raw.payload) {
+                    Ok(event) if delivery.wants(&event) => {
+                        lot.bytes += raw.payload.len();
+                        lot.records.push(Record { seq: raw.seq, event });
+                    }
+                    Ok(_) => {}
+                    Err(_) => lot.unread += 1,
+                }
+            }
+            None => {
+                let waited = since.map(|since| since.elapsed()).unwrap_or_default();
+                let something = lot.to >= lot.from;
+                if something && (waited >= delivery.batch_wait.0 || stretch.hurry.load(Ordering::Relaxed)) {
+                    return Ok(Some(lot));
+                }
+                let left = delivery.batch_wait.0.saturating_sub(waited);
+                let pause = if something { left.min(LOOK_EVERY) } else { LOOK_EVERY };
+                reader.wait(pause.max(Duration::from_millis(1))).context("waiting for records")?;
+                continue;
+            }
+        }
+        since.get_or_insert_with(Instant::now);
+        let full = lot.records.len() >= limit || lot.bytes as u64 >= delivery.batch_bytes.0;
+        if full || lot.to - lot.from >= SPAN_RECORDS || until.is_some_and(|until| lot.to >= until) {
+            return Ok(Some(lot));
+        }
+    }
+}

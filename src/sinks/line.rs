@@ -1,0 +1,289 @@
+//! Line protocol, written: one line a record, for every store that takes it.
+//!
+//! ```text
+//! measurement,tag=value,… field=1.5,count=3i,text="…" 1700000000000000000
+//! ```
+//!
+//! What would be stored as something else is refused here, with a reason: a line break in a name ends the line, a backslash at the
+//! end of one escapes what follows it, an infinite number is none.
+
+use std::io::Write as _;
+
+use memchr::{memchr2, memchr3};
+use tapedeck_market::Decimal;
+
+/// The server's own bound for measurement and tags together.
+const KEY_BYTES: usize = 65_535;
+/// And for a text of a field.
+const TEXT_BYTES: usize = 65_535;
+
+/// Why a record has no line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoLine {
+    #[error("the {0} is empty")]
+    Empty(&'static str),
+    #[error("the {0} `{1}` holds a line break or a zero byte, which line protocol cannot express")]
+    Control(&'static str, String),
+    #[error("the {0} `{1}` ends in a backslash, which line protocol cannot express")]
+    Backslash(&'static str, String),
+    #[error("measurement and tags take {0} bytes, more than {KEY_BYTES}")]
+    LongKey(usize),
+    #[error("the text of `{0}` takes {1} bytes, more than {TEXT_BYTES}")]
+    LongText(String, usize),
+    #[error("`{0}` is not a finite number")]
+    NotFinite(String),
+    #[error("`{0}` is larger than a signed 64-bit number")]
+    TooLarge(String),
+    #[error("it has no field")]
+    NoField,
+    /// The store has no place for it, by plan: not a failure.
+    #[error("no place for it")]
+    Unwanted,
+}
+
+/// Lines under construction.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub text: Vec<u8>,
+}
+
+impl Lines {
+    /// Begins a line; it counts once [`Line::end`] has returned.
+    pub(super) fn line(&mut self, measurement: &str) -> Result<Line<'_>, NoLine> {
+        let start = self.text.len();
+        let mut line = Line { text: &mut self.text, start, fields: 0, whole: false };
+        line.name("measurement", measurement, b", ")?;
+        Ok(line)
+    }
+}
+
+/// A line under construction. Dropped before its end, it leaves nothing.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    text: &'a mut Vec<u8>,
+    start: usize,
+    fields: usize,
+    whole: bool,
+}
+
+impl Line<'_> {
+    /// A tag; one without a value is left out, because there is no such thing.
+    pub(super) fn tag(&mut self, key: &str, value: &str) -> Result<(), NoLine> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        self.text.push(b',');
+        self.name("tag", key, b",= ")?;
+        self.text.push(b'=');
+        self.name("tag value", value, b",= ")
+    }
+
+    fn field(&mut self, key: &str) -> Result<(), NoLine> {
+        if self.fields == 0 && self.text.len() - self.start > KEY_BYTES {
+            return Err(NoLine::LongKey(self.text.len() - self.start));
+        }
+        self.text.push(if self.fields == 0 { b' ' } else { b',' });
+        self.fields += 1;
+        self.name("field", key, b",= ")?;
+        self.text.push(b'=');
+        Ok(())
+    }
+
+    /// The decimal's own digits: what a double makes of them is the store's affair.
+    pub(super) fn decimal(&mut self, key: &str, value: Decimal) -> Result<(), NoLine> {
+        self.field(key)?;
+        value.write_to(self.text);
+        Ok(())
+    }
+
+    pub(super) fn float(&mut self, key: &str, value: f64) -> Result<(), NoLine> {
+        if !value.is_finite() {
+            return Err(NoLine::NotFinite(key.to_owned()));
+        }
+        self.field(key)?;
+        self.display(format_args!("{value}"));
+        Ok(())
+    }
+
+    pub(super) fn int(&mut self, key: &str, value: i64) -> Result<(), NoLine> {
+        self.field(key)?;
+        self.text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.text.push(b'i');
+        Ok(())
+    }
+
+    pub(super) fn uint(&mut self, key: &str, value: u64) -> Result<(), NoLine> {
+        self.int(key, i64::try_from(value).map_err(|_| NoLine::TooLarge(key.to_owned()))?)
+    }
+
+    pub(super) fn bool(&mut self, key: &str, value: bool) -> Result<(), NoLine> {
+        self.field(key)?;
+        self.text.extend_from_slice(if value { b"true" } else { b"false" });
+        Ok(())
+    }
+
+    /// A number as text that is a number, such as an exact sum.
+    pub(super) fn number(&mut self, key: &str, value: impl std::fmt::Display) -> Result<(), NoLine> {
+        self.field(key)?;
+        self.display(format_args!("{value}"));
+        Ok(())
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &str) -> Result<(), NoLine> {
+        if value.len() > TEXT_BYTES {
+            return Err(NoLine::LongText(key.to_owned(), value.len()));
+        }
+        if value.contains('\0') {
+            return Err(NoLine::Control("text of", key.to_owned()));
+        }
+        self.field(key)?;
+        self.text.push(b'"');
+        let mut rest = value.as_bytes();
+        while let Some(at) = memchr2(b'"', b'\\', rest) {
+            self.text.extend_from_slice(&rest[..at]);
+            self.text.extend_from_slice(&[b'\\', rest[at]]);
+            rest = &rest[at + 1..];
+        }
+        self.text.extend_from_slice(rest);
+        self.text.push(b'"');
+        Ok(())
+    }
+
+    /// The time, in ns, and the end of the line.
+    pub(super) fn end(mut self, ts_ns: i64) -> Result<(), NoLine> {
+        if self.fields == 0 {
+            return Err(NoLine::NoField);
+        }
+        self.text.push(b' ');
+        self.text.extend_from_slice(itoa::Buffer::new().format(ts_ns).as_bytes());
+        self.text.push(b'\n');
+        self.whole = true;
+        Ok(())
+    }
+
+    /// A name with what must be escaped in it.
+    fn name(&mut self, what: &'static str, name: &str, escaped: &[u8]) -> Result<(), NoLine> {
+        let bytes = name.as_bytes();
+        let shown = || name.chars().take(64).collect::<String>().escape_debug().to_string();
+        if bytes.is_empty() {
+            return Err(NoLine::Empty(what));
+        }
+        if memchr3(b'\n', b'\r', 0, bytes).is_some() {
+            return Err(NoLine::Control(what, shown()));
+        }
+        if bytes.ends_with(b"\\") {
+            return Err(NoLine::Backslash(what, shown()));
+        }
+        if bytes.len() > KEY_BYTES {
+            return Err(NoLine::LongKey(bytes.len()));
+        }
+        // A line that begins with it is a comment.
+        if what == "measurement" && bytes[0] == b'#' {
+            self.text.push(b'\\');
+        }
+        for &byte in bytes {
+            if escaped.contains(&byte) {
+                self.text.push(b'\\');
+            }
+            self.text.push(byte);
+        }
+        Ok(())
+    }
+
+    fn display(&mut self, value: std::fmt::Arguments<'_>) {
+        // Writing to memory does not fail.
+        let _ = self.text.write_fmt(value);
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.text.truncate(self.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tapedeck_market::Value;
+
+    use super::*;
+
+    fn one(build: impl FnOnce(&mut Lines) -> Result<(), NoLine>) -> Result<String, NoLine> {
+        let mut lines = Lines::default();
+        build(&mut lines)?;
+        Ok(String::from_utf8(lines.text).unwrap())
+    }
+
+    #[test]
+    fn a_line_has_its_parts_escaped_where_they_must_be() {
+        let line = one(|lines| {
+            let mut line = lines.line("my, tick")?;
+            line.tag("a b", "x=1,y z")?;
+            line.tag("none", "")?;
+            line.decimal("bid", "62807.0".parse().unwrap())?;
+            line.int("seq", 7)?;
+            line.text("t", "say \"\\\" \n, x=1")?;
+            line.bool("ok", true)?;
+            line.end(1)
+        });
+        let want = "my\\,\\ tick,a\\ b=x\\=1\\,y\\ z bid=62807.0,seq=7i,t=\"say \\\"\\\\\\\" \n, x=1\",ok=true 1\n";
+        assert_eq!(line.unwrap(), want);
+    }
+
+    #[test]
+    fn what_would_be_stored_as_something_else_is_refused_and_leaves_nothing() {
+        type Build = fn(&mut Lines) -> Result<(), NoLine>;
+        let cases: [(Build, &str); 7] = [
+            (|lines| lines.line("a\nb").map(drop), "line break"),
+            (|lines| lines.line("").map(drop), "empty"),
+            (|lines| lines.line("m")?.tag("k", "v\\"), "backslash"),
+            (|lines| lines.line("m")?.tag("k", "a\0"), "zero byte"),
+            (|lines| lines.line("m")?.float("x", f64::NAN), "not a finite number"),
+            (|lines| lines.line("m")?.uint("x", u64::MAX), "larger than"),
+            (|lines| lines.line("m")?.end(1), "no field"),
+        ];
+        for (build, words) in cases {
+            let mut lines = Lines::default();
+            let error = build(&mut lines).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert!(lines.text.is_empty(), "{error}");
+        }
+    }
+
+    proptest! {
+        /// The parser of the points that arrive is the oracle.
+        #[test]
+        fn what_is_written_is_read_back(
+            name in any::<String>(),
+            tags in prop::collection::btree_map(any::<String>(), any::<String>(), 0..3),
+            text in any::<String>(),
+            number in any::<i64>(),
+        ) {
+            let mut lines = Lines::default();
+            let mut build = || -> Result<(), NoLine> {
+                let mut line = lines.line(&name)?;
+                for (key, value) in &tags {
+                    line.tag(key, value)?;
+                }
+                line.int("n", number)?;
+                line.text("t", &text)?;
+                line.end(42)
+            };
+            if build().is_ok() {
+                let parsed: Vec<_> = crate::lineproto::lines(&lines.text).map(crate::lineproto::parse).collect();
+                let [Ok(line)] = &parsed[..] else { return Err(TestCaseError::fail(format!("{parsed:?}"))) };
+                prop_assert_eq!(&line.point.name, &name);
+                let tags: Vec<_> = tags.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+                let read: Vec<_> = line.point.tags.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+                prop_assert_eq!(read, tags);
+                prop_assert_eq!(&line.point.fields[0].1, &Value::Int(number));
+                prop_assert_eq!(&line.point.fields[1].1, &Value::Text(text.into()));
+            } else {
+                prop_assert!(lines.text.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Where events go: one file (or folder) a store, one row in [`KINDS`].
+//!
+//! A sink formats and sends. Reading, batching, retries, dead letters and commits are the same for all of them, in
+//! [`pump`]: a sink sees no cursor and no timer, and writing the same batch twice is harmless.
+//!
+//! ```text
+//! tape ─► lanes (live, backlog) ─► pump ─► Sink::write ─► confirmed ─► cursor
+//!                                   └─ refused for good ─► dead letters
+//! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tapedeck_market::{Record, SmolStr, Uuid};
+
+mod dead;
+mod delivery;
+mod influx;
+mod lane;
+mod line;
+mod progress;
+mod pump;
+mod retry;
+mod service;
+
+pub use dead::{Letter, Letters, folder as dead_letters_folder, list as dead_letters};
+pub use delivery::{Begin, Delivery};
+pub use influx::address_of;
+pub use retry::{Again, Retried, give_up, retry};
+pub use service::{KIND as SERVICE, build, plan_of};
+
+/// Every kind of sink there is.
+pub const KINDS: &[Kind] = &[influx::KIND];
+
+/// A store that takes records.
+#[async_trait]
+pub trait Sink: Send {
+    /// Connects, makes what is missing (database, tables), and says what the store itself knows of that tape. Called before
+    /// the first batch, and again after each outage.
+    ///
+    /// # Errors
+    /// [`SinkError::Unavailable`]: asked again later.
+    async fn open(&mut self, tape: Uuid) -> Result<Opened, SinkError>;
+
+    /// Writes a batch; returning means that the store has confirmed all of it. The same batch may come again, whole or cut
+    /// otherwise: writing it twice must be harmless. Dropping the future at any await must be harmless too.
+    ///
+    /// # Errors
+    /// Each says what the pump does next.
+    async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
+
+    /// Called every few seconds between batches, also while there is nothing to write: partitions made ahead, a look at the
+    /// store's health.
+    ///
+    /// # Errors
+    /// As of [`Sink::write`].
+    async fn tend(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Tries the store without delivering: connection, credentials, a write and its reading back. A line for each thing found.
+    ///
+    /// # Errors
+    /// What does not work, and what to do about it.
+    async fn check(&mut self) -> anyhow::Result<Vec<String>>;
+}
+
+/// Records for a store, in the order of the tape.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// With the seq of a record its identity, unless the event has an `origin`.
+    pub tape: Uuid,
+    pub records: &'a [Record],
+    /// What a store that can commit it together with the records should keep for [`Opened::Mark`].
+    pub mark: &'a [u8],
+    /// Newer records may have been delivered before these: a newer row must not be replaced.
+    pub late: bool,
+}
+
+/// What a store knows of a tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It keeps no mark: the cursor counts.
+    NoMark,
+    /// The mark of the last batch that it committed; it counts more than the cursor.
+    Mark(Vec<u8>),
+    /// It keeps marks, and has none of this tape: nothing of it was delivered there.
+    Empty,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The store cannot be reached, or cannot take anything now. The same batch is sent again, for ever, with growing waits.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+    /// Only a person can help: wrong password, missing permission. Tried again like an outage, but shown as `waiting: …`.
+    #[error("{0:#}")]
+    Waiting(anyhow::Error),
+    /// The request was too large, or took too long: the batch is sent again in parts.
+    #[error("{0}")]
+    TooMuch(String),
+    /// Some records will never be taken; they become dead letters.
+    #[error("{} records refused", .0.rejects.len())]
+    Refused(Refusal),
+    /// The whole batch was refused for something in it, and nothing was stored: it is cut in halves until it is known what.
+    #[error("{0}")]
+    BatchRefused(String),
+    /// What was confirmed lately may be lost: everything recorded in the last so long is delivered again, then this batch.
+    #[error("{cause}")]
+    Rewind { by: Duration, cause: String },
+}
+
+/// The records that a store will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub rejects: Vec<Reject>,
+    /// Whether the rest of the batch was stored; else it is sent again without the rejects.
+    pub rest_stored: bool,
+}
+
+/// A record of a batch that will never be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Its place in the batch.
+    pub index: usize,
+    /// Why, in the store's words; cut and cleaned by the pump.
+    pub words: String,
+}
+
+/// A kind of sink: the row of a table, and all the rest of the program knows of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// As in `kind = "influx"`.
+    pub name: &'static str,
+    /// One line for `tapedeck kinds`.
+    pub about: &'static str,
+    /// Checks the table and makes the sink; connects to nothing.
+    pub build: fn(Setup) -> anyhow::Result<Box<dyn Sink>>,
+    /// JSON schema of the table without the keys of [`Delivery`].
+    pub schema: fn() -> schemars::Schema,
+}
+
+/// What a kind is given to build from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Name of the config table: `NAME` of `[sink.NAME]`.
+    pub name: SmolStr,
+    /// The table, without `kind` and the keys of [`Delivery`].
+    pub table: toml::Table,
+    /// The deck's folder, for caches.
+    pub dir: PathBuf,
+}

@@ -1,0 +1,577 @@
+//! Delivers the tape to one store: reads, batches, tries again, isolates what the store will never take, commits.
+//!
+//! ```text
+//!            ┌ live lane ────┐
+//! tape ──────┤               ├─► deliver ─► Sink::write ─┬─ confirmed ─────► progress ─► cursor
+//!            └ backlog lane ─┘       ▲                   ├─ unavailable ───► wait, open again, the same batch
+//!                                    └── halves, rest ◄──┴─ refused ───────► dead letters
+//! ```
+//!
+//! - The cursor moves after the store has confirmed, and after dead letters are durable: a crash repeats, never loses.
+//! - One request at a time: what the store has is known at every moment, and a mark can go with the records.
+//! - While a sink is far behind, what is new is delivered beside the backlog, one lot of each in turn.
+//! - After an outage the store is opened before anything is sent: the probe of a circuit breaker, a few bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tapedeck_market::{Record, SmolStr, UnixNanos, Uuid};
+use tapedeck_tape::storage::{Disk, Storage};
+use tapedeck_tape::{Cursor, Item, Reader, Start};
+use tokio_util::sync::CancellationToken;
+
+use super::dead::Letters;
+use super::delivery::{Begin, Delivery};
+use super::lane::{Lane, Lot, Stretch};
+use super::progress::Progress;
+use super::{Batch, Opened, Sink, SinkError};
+use crate::service::Desk;
+
+/// The first wait after a failure, and the longest: a store that is back is found within it.
+const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Progress is committed at most so often: each is a disk sync, and what was not committed is only written again.
+const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// How often a sink looks after its store.
+const TEND_EVERY: Duration = Duration::from_secs(5);
+/// A sink whose next record is older than this is behind: what is new overtakes the backlog.
+const BEHIND: Duration = Duration::from_secs(10);
+/// How long a stop waits for what is left.
+const DRAIN_AT_MOST: Duration = Duration::from_secs(20);
+/// After a request that was too much the limit grows back by this part of itself with each that was not.
+const REGROW: usize = 64;
+
+/// The delivery to one store.
+pub(super) struct Pump {
+    pub name: SmolStr,
+    pub sink: Box<dyn Sink>,
+    pub delivery: Delivery,
+}
+
+/// How the loop goes on.
+enum Next {
+    Go,
+    /// What is delivered has changed: the lanes begin again.
+    Anew,
+    /// The deck stops, and the store is not there: the rest stays on the tape.
+    Leave,
+}
+
+impl Pump {
+    /// Delivers until `stop`, then what is left if the store takes it.
+    ///
+    /// # Errors
+    /// The tape or the cursor cannot be read or written.
+    pub(super) async fn run(self, desk: &Desk, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut running = Running::begin(self, desk, stop)?;
+        let ended = running.run().await;
+        let committed = running.commit().await;
+        running.show();
+        ended.and(committed)
+    }
+}
+
+struct Running<'a> {
+    desk: &'a Desk,
+    stop: CancellationToken,
+    tape: Uuid,
+    name: SmolStr,
+    sink: Box<dyn Sink>,
+    delivery: Arc<Delivery>,
+    letters: Letters,
+    cursor: Option<Cursor>,
+    progress: Progress,
+    committed: Progress,
+    committed_at: Instant,
+    limit: Arc<AtomicUsize>,
+    hurry: Arc<AtomicBool>,
+    /// The live lane began here; below it may be a backlog.
+    live_from: u64,
+    waits: ExponentialBackoff,
+    counts: Counts,
+}
+
+/// What status shows beside the lag.
+#[derive(Debug, Default)]
+struct Counts {
+    delivered: u64,
+    requests: u64,
+    failures: u64,
+    refused: u64,
+    lost: u64,
+    unread: u64,
+    rewinds: u64,
+    /// Bytes and records delivered since the start: what a record of the backlog takes.
+    bytes: u64,
+    /// When the records were received up to which everything live is delivered.
+    delivered_recv: Option<UnixNanos>,
+}
+
+impl<'a> Running<'a> {
+    fn begin(pump: Pump, desk: &'a Desk, stop: CancellationToken) -> anyhow::Result<Self> {
+        let storage: Arc<dyn Storage> = Arc::new(Disk);
+        let tape = tapedeck_tape::tools::id(&storage, &desk.dir).context("reading the tape's id")?;
+        let durable = desk.tape.seq();
+        let cursor = Cursor::open(&*storage, &desk.dir, &pump.name, tape, durable).context("opening the cursor")?;
+        let progress = if cursor.is_new() {
+            Progress::up_to(first_from(desk, pump.delivery.start.start()).context("finding the start")? - 1)
+        } else {
+            Progress::decode(cursor.state()).unwrap_or_else(|| Progress::up_to(cursor.seq()))
+        };
+        let letters = Letters::of(&desk.dir, &pump.name, pump.delivery.dead_letters.0)?;
+        Ok(Running {
+            desk,
+            stop,
+            tape,
+            name: pump.name,
+            sink: pump.sink,
+            limit: Arc::new(AtomicUsize::new(pump.delivery.batch as usize)),
+            delivery: Arc::new(pump.delivery),
+            letters,
+            cursor: Some(cursor),
+            committed: Progress::default(),
+            committed_at: Instant::now(),
+            live_from: progress.high() + 1,
+            progress,
+            hurry: Arc::default(),
+            waits: waits(),
+            counts: Counts::default(),
+        })
+    }
+
+    async fn run(&mut self) -> anyhow::Result<()> {
+        self.show();
+        if let Next::Leave = self.open(true).await? {
+            return Ok(());
+        }
+        self.live_from = self.progress.high() + 1;
+        while let Next::Anew = self.deliver_all().await? {}
+        Ok(())
+    }
+
+    /// Delivers lot after lot, until the deck stops or the lanes must begin again.
+    async fn deliver_all(&mut self) -> anyhow::Result<Next> {
+        let mut live = Lane::start(self.stretch(self.live_from, None))?;
+        let mut backlog = None;
+        let mut live_goes_first = true;
+        let mut tend = tokio::time::interval_at(tokio::time::Instant::now() + TEND_EVERY, TEND_EVERY);
+        tend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut commit = tokio::time::interval(COMMIT_EVERY);
+        commit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stopping: Option<(u64, Instant)> = None;
+        let stop = self.stop.clone();
+        loop {
+            if backlog.is_none()
+                && let Some((from, to)) = self.progress.first_missing_below(self.live_from)
+            {
+                backlog = Some(Lane::start(self.stretch(from, Some(to)))?);
+            }
+            if let Some((target, since)) = stopping
+                && (self.progress.missing(target) == 0 || since.elapsed() >= DRAIN_AT_MOST)
+            {
+                return Ok(Next::Leave);
+            }
+            // One lot of each in turn, while there is a backlog.
+            let waiting = if live_goes_first { None } else { backlog.as_mut().and_then(Lane::ready) };
+            let (lot, is_live) = match waiting {
+                Some(lot) => (Some(lot), false),
+                None => tokio::select! {
+                    biased;
+                    () = stop.cancelled(), if stopping.is_none() => {
+                        self.hurry.store(true, Ordering::Relaxed);
+                        self.desk.shown.set_state("draining");
+                        stopping = Some((self.desk.tape.seq(), Instant::now()));
+                        continue;
+                    }
+                    lot = live.next() => (lot, true),
+                    lot = next_of(&mut backlog) => (lot, false),
+                    _ = commit.tick() => {
+                        self.commit().await?;
+                        self.show();
+                        continue;
+                    }
+                    _ = tend.tick() => {
+                        match self.tend().await? {
+                            Next::Go => continue,
+                            next => return Ok(next),
+                        }
+                    }
+                },
+            };
+            let Some(lot) = lot else {
+                anyhow::ensure!(!is_live, "the reader of the tape ended");
+                backlog = None;
+                continue;
+            };
+            let lot = lot?;
+            if is_live && stopping.is_none() && self.is_behind(&lot) {
+                // The lot is read again as part of the backlog.
+                self.live_from = self.desk.tape.seq() + 1;
+                tracing::info!(sink = %self.name, from_seq = lot.from, to_seq = self.live_from - 1, "behind: what is new is delivered beside the backlog");
+                return Ok(Next::Anew);
+            }
+            match self.deliver(lot, is_live).await? {
+                Next::Go => live_goes_first = !is_live,
+                next => return Ok(next),
+            }
+            if self.committed_at.elapsed() >= COMMIT_EVERY {
+                self.commit().await?;
+                self.show();
+            }
+        }
+    }
+
+    fn stretch(&self, from: u64, until: Option<u64>) -> Stretch {
+        Stretch {
+            name: self.name.clone(),
+            dir: self.desk.dir.clone(),
+            tape: self.desk.tape.clone(),
+            delivery: self.delivery.clone(),
+            limit: self.limit.clone(),
+            hurry: self.hurry.clone(),
+            from,
+            until,
+        }
+    }
+
+    /// Whether a live lot is so old, and so far from the end, that it is a backlog.
+    fn is_behind(&self, lot: &Lot) -> bool {
+        let age = lot.first_recv.map_or(Duration::ZERO, |recv| UnixNanos::now().saturating_since(recv));
+        let left = self.desk.tape.seq().saturating_sub(lot.to);
+        age >= BEHIND && left > u64::from(self.delivery.batch) && self.progress.may_split()
+    }
+
+    /// Delivers a lot, however long it takes: in one piece, or in several when the store wants it so.
+    async fn deliver(&mut self, lot: Lot, is_live: bool) -> anyhow::Result<Next> {
+        let (from, to) = (lot.from, lot.to);
+        self.counts.lost += lot.lost;
+        self.counts.unread += lot.unread;
+        let last_recv = lot.records.last().map(|record| record.event.ts_recv).or(lot.first_recv);
+        let (records, bytes) = (lot.records.len() as u64, lot.bytes as u64);
+        let mut pieces = VecDeque::from([Piece { records: lot.records, to }]);
+        while let Some(mut piece) = pieces.pop_front() {
+            if piece.records.is_empty() {
+                self.progress.add(from, piece.to);
+                continue;
+            }
+            let mut after = self.progress.clone();
+            after.sent = true;
+            after.add(from, piece.to);
+            let mark = after.encode();
+            let batch = Batch { tape: self.tape, records: &piece.records, mark: &mark, late: !is_live };
+            self.counts.requests += 1;
+            match self.sink.write(&batch).await {
+                Ok(()) => {
+                    self.succeeded();
+                    self.progress = after;
+                }
+                Err(SinkError::TooMuch(words)) if piece.records.len() > 1 => {
+                    self.shrink(piece.records.len());
+                    tracing::debug!(sink = %self.name, words, records = piece.records.len(), "too much at once");
+                    let (first, second) = piece.halves();
+                    pieces.push_front(second);
+                    pieces.push_front(first);
+                }
+                Err(SinkError::BatchRefused(words)) if piece.records.len() > 1 => {
+                    tracing::debug!(sink = %self.name, words, records = piece.records.len(), "refused, looking for what it is");
+                    let (first, second) = piece.halves();
+                    pieces.push_front(second);
+                    pieces.push_front(first);
+                }
+                Err(SinkError::TooMuch(words) | SinkError::BatchRefused(words)) => {
+                    let rejects = vec![(0, words)];
+                    match self.bury(&mut piece.records, rejects).await? {
+                        Next::Go => pieces.push_front(piece),
+                        next => return Ok(next),
+                    }
+                }
+                Err(SinkError::Refused(refusal)) => {
+                    let rejects = refusal.rejects.into_iter().map(|reject| (reject.index, reject.words)).collect();
+                    match self.bury(&mut piece.records, rejects).await? {
+                        Next::Go => {
+                            if refusal.rest_stored {
+                                piece.records.clear();
+                            }
+                            pieces.push_front(piece);
+                        }
+                        next => return Ok(next),
+                    }
+                }
+                Err(error) => match self.failed(error).await? {
+                    Next::Go => pieces.push_front(piece),
+                    next => return Ok(next),
+                },
+            }
+        }
+        self.counts.delivered += records;
+        self.counts.bytes += bytes;
+        if is_live {
+            self.counts.delivered_recv = last_recv;
+        }
+        Ok(Next::Go)
+    }
+
+    fn succeeded(&mut self) {
+        self.waits = waits();
+        let (limit, most) = (self.limit.load(Ordering::Relaxed), self.delivery.batch as usize);
+        if limit < most {
+            self.limit.store((limit + limit / REGROW + 1).min(most), Ordering::Relaxed);
+        }
+    }
+
+    fn shrink(&self, records: usize) {
+        let limit = self.limit.load(Ordering::Relaxed).min(records);
+        self.limit.store((limit / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// Turns records into dead letters, durably, and takes them out of the batch.
+    async fn bury(&mut self, records: &mut Vec<Record>, mut rejects: Vec<(usize, String)>) -> anyhow::Result<Next> {
+        rejects.retain(|(index, _)| *index < records.len());
+        rejects.sort_by_key(|(index, _)| *index);
+        rejects.dedup_by_key(|(index, _)| *index);
+        anyhow::ensure!(!rejects.is_empty(), "the sink refused records and did not say which");
+        loop {
+            let refused: Vec<(&Record, &str)> =
+                rejects.iter().map(|(index, words)| (&records[*index], words.as_str())).collect();
+            match self.letters.add(self.tape, &refused) {
+                Ok(()) => break,
+                Err(error) => match self.failed(SinkError::Unavailable(error)).await? {
+                    Next::Go => {}
+                    next => return Ok(next),
+                },
+            }
+        }
+        let (index, words) = &rejects[0];
+        let first = &records[*index];
+        tracing::warn!(sink = %self.name, seq = first.seq, symbol = %first.event.symbol, refused = rejects.len(), words, "refused by the store: kept as dead letters, see `tapedeck deadletter list`");
+        self.counts.refused += rejects.len() as u64;
+        for (index, _) in rejects.iter().rev() {
+            records.remove(*index);
+        }
+        Ok(Next::Go)
+    }
+
+    /// What follows a failure that is not about records: waits, and opens the store again.
+    async fn failed(&mut self, error: SinkError) -> anyhow::Result<Next> {
+        self.counts.failures += 1;
+        if let SinkError::Rewind { by, cause } = error {
+            return self.rewind(by, &cause);
+        }
+        self.told(&error);
+        if let Next::Leave = self.pause().await {
+            return Ok(Next::Leave);
+        }
+        self.open(false).await
+    }
+
+    fn told(&self, error: &SinkError) {
+        let state = match error {
+            SinkError::Waiting(_) => format!("waiting: {error}"),
+            _ => format!("unavailable: {error}"),
+        };
+        if self.desk.shown.state() != state {
+            tracing::warn!(sink = %self.name, error = %error, "store unavailable, trying again; its records wait on the tape");
+        }
+        self.desk.shown.set_state(state);
+    }
+
+    /// Waits before the next try; progress is committed and shown meanwhile.
+    async fn pause(&mut self) -> Next {
+        let wait = self.waits.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        if let Err(error) = self.commit().await {
+            tracing::warn!(sink = %self.name, error = format!("{error:#}"), "the cursor cannot be written");
+        }
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            self.desk.shown.set("retry_in_ms", until.duration_since(tokio::time::Instant::now()).as_millis() as u64);
+            self.show();
+            let next = (tokio::time::Instant::now() + Duration::from_secs(1)).min(until);
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = self.stop.cancelled() => return Next::Leave,
+            }
+            if next == until {
+                self.desk.shown.set("retry_in_ms", 0);
+                return Next::Go;
+            }
+        }
+    }
+
+    /// Opens the store, again and again until it answers, and takes over what it says of itself.
+    async fn open(&mut self, first: bool) -> anyhow::Result<Next> {
+        loop {
+            let opened = tokio::select! {
+                opened = self.sink.open(self.tape) => opened,
+                () = self.stop.cancelled() => return Ok(Next::Leave),
+            };
+            match opened {
+                Ok(opened) => {
+                    if self.desk.shown.state() != "running" {
+                        tracing::info!(sink = %self.name, missing = self.progress.missing(self.desk.tape.seq()), "store is there");
+                    }
+                    self.desk.shown.set_state("running");
+                    return self.take_mark(opened, first);
+                }
+                Err(SinkError::Rewind { by, cause }) => return self.rewind(by, &cause),
+                Err(error) => {
+                    self.counts.failures += 1;
+                    self.told(&error);
+                    if let Next::Leave = self.pause().await {
+                        return Ok(Next::Leave);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_mark(&mut self, opened: Opened, first: bool) -> anyhow::Result<Next> {
+        let known = match opened {
+            Opened::NoMark => return Ok(Next::Go),
+            Opened::Mark(bytes) => match Progress::decode(&bytes) {
+                Some(progress) => progress,
+                None => {
+                    tracing::warn!(sink = %self.name, "the store's mark cannot be read, the cursor counts");
+                    return Ok(Next::Go);
+                }
+            },
+            Opened::Empty if !self.progress.sent => return Ok(Next::Go),
+            Opened::Empty => {
+                tracing::warn!(sink = %self.name, "the store knows nothing of this tape although records were delivered: everything is delivered again");
+                match self.delivery.start {
+                    // What was recorded before is as little wanted as it was then, and nobody knows any more when that was.
+                    Begin::Now => return Ok(Next::Go),
+                    start => {
+                        let first = first_from(self.desk, start.start()).context("finding the start")?;
+                        Progress::up_to(first - 1)
+                    }
+                }
+            }
+        };
+        if known == self.progress {
+            return Ok(Next::Go);
+        }
+        tracing::info!(sink = %self.name, seq = known.low(), cursor = self.progress.low(), "the store's own mark counts");
+        self.progress = known;
+        self.live_from = self.live_from.max(self.progress.high() + 1);
+        Ok(if first { Next::Go } else { Next::Anew })
+    }
+
+    /// Counts what was recorded in the last `by` as not delivered.
+    fn rewind(&mut self, by: Duration, cause: &str) -> anyhow::Result<Next> {
+        let since = UnixNanos::now() - by;
+        let seq = first_from(self.desk, Start::Time(since.0)).context("finding where to begin again")?;
+        tracing::warn!(sink = %self.name, cause, from_seq = seq, "delivering again what was confirmed lately");
+        self.counts.rewinds += 1;
+        self.progress.forget_from(seq);
+        self.live_from = self.progress.high() + 1;
+        Ok(Next::Anew)
+    }
+
+    async fn tend(&mut self) -> anyhow::Result<Next> {
+        match self.sink.tend().await {
+            Ok(()) => Ok(Next::Go),
+            Err(SinkError::Refused(_) | SinkError::BatchRefused(_) | SinkError::TooMuch(_)) => Ok(Next::Go),
+            Err(error) => self.failed(error).await,
+        }
+    }
+
+    /// Commits the progress, if it moved.
+    async fn commit(&mut self) -> anyhow::Result<()> {
+        self.committed_at = Instant::now();
+        if self.progress == self.committed {
+            return Ok(());
+        }
+        let Some(mut cursor) = self.cursor.take() else { return Ok(()) };
+        let (low, state) = (self.progress.low(), self.progress.encode());
+        let done = tokio::task::spawn_blocking(move || {
+            let done = cursor.commit(low, &state);
+            (cursor, done)
+        });
+        let (cursor, done) = done.await.context("committing the cursor")?;
+        self.cursor = Some(cursor);
+        done.context("committing the cursor")?;
+        self.committed = self.progress.clone();
+        Ok(())
+    }
+
+    fn show(&self) {
+        let shown = &self.desk.shown;
+        let end = self.desk.tape.seq();
+        let missing = self.progress.missing(end);
+        let live = end.saturating_sub(self.live_from.saturating_sub(1).max(self.progress.high()));
+        let each = self.counts.bytes.checked_div(self.counts.delivered).unwrap_or(0);
+        let age = match self.counts.delivered_recv {
+            Some(recv) if live > 0 => UnixNanos::now().saturating_since(recv).as_millis() as u64,
+            _ => 0,
+        };
+        for (key, value) in [
+            ("seq", self.progress.low()),
+            ("lag_records", missing),
+            ("lag_bytes", missing.saturating_mul(each)),
+            ("lag_ms", age),
+            ("backlog_records", missing.saturating_sub(live)),
+            ("delivered", self.counts.delivered),
+            ("requests", self.counts.requests),
+            ("failures", self.counts.failures),
+            ("refused", self.counts.refused),
+            ("dead_letters", self.letters.open()),
+            ("lost", self.counts.lost),
+            ("unread", self.counts.unread),
+            ("rewinds", self.counts.rewinds),
+            ("batch_limit", self.limit.load(Ordering::Relaxed) as u64),
+        ] {
+            shown.set(key, value);
+        }
+    }
+}
+
+/// The first seq that a reader with this start is given, or the next one to be written.
+fn first_from(desk: &Desk, start: Start) -> Result<u64, tapedeck_tape::Error> {
+    let mut reader = Reader::open_with(Arc::new(Disk), &desk.dir, start, desk.tape.clone())?;
+    let first = match reader.next()? {
+        Some(Item::Record(record)) => Some(record.seq),
+        Some(Item::Hole(hole)) => Some(hole.from_seq),
+        None => None,
+    };
+    Ok(first.unwrap_or_else(|| reader.seq()))
+}
+
+/// Records on their way; behind them, everything of the lot up to `to` is delivered.
+struct Piece {
+    records: Vec<Record>,
+    to: u64,
+}
+
+impl Piece {
+    fn halves(mut self) -> (Piece, Piece) {
+        let second = self.records.split_off(self.records.len() / 2);
+        let to = self.records.last().map_or(0, |record| record.seq);
+        (Piece { records: self.records, to }, Piece { records: second, to: self.to })
+    }
+}
+
+/// The next lot of a lane that may not be there.
+async fn next_of(lane: &mut Option<Lane>) -> Option<anyhow::Result<Lot>> {
+    match lane {
+        Some(lane) => lane.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(SHORTEST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

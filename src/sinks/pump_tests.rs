@@ -1,0 +1,380 @@
+//! The pump against a store that fails on purpose, over a real tape.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use tapedeck_market::{Body, Event, Flags, Status, Trade, wire};
+use tapedeck_tape::{Allocation, Entry, Log, Options};
+
+use super::*;
+use crate::config::Globs;
+use crate::config::units::{ByteSize, Interval};
+use crate::service::Shown;
+use crate::sinks::{Refusal, Reject};
+
+/// What the store has, and how it behaves.
+#[derive(Default)]
+struct Store {
+    /// By seq, how often it was written.
+    rows: BTreeMap<u64, u32>,
+    /// Sizes and lateness of the batches that were taken, with their first seq.
+    batches: Vec<(usize, bool, u64)>,
+    writes: u32,
+    opens: u32,
+    down: bool,
+    keeps_marks: bool,
+    mark: Option<Vec<u8>>,
+    /// The write is stored and then fails, as when a connection is lost behind a commit.
+    lose_answer: bool,
+    poison: Vec<u64>,
+    /// How poison is refused.
+    says_which: Option<bool>,
+    most: Option<usize>,
+    rewind: Option<Duration>,
+    slow: Duration,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Store>>);
+
+impl Fake {
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap()
+    }
+
+    fn seqs(&self) -> Vec<u64> {
+        self.lock().rows.keys().copied().collect()
+    }
+}
+
+fn away() -> SinkError {
+    SinkError::Unavailable(anyhow::anyhow!("connection refused"))
+}
+
+#[async_trait]
+impl Sink for Fake {
+    async fn open(&mut self, _tape: Uuid) -> Result<Opened, SinkError> {
+        let mut store = self.lock();
+        store.opens += 1;
+        match (store.down, store.keeps_marks, &store.mark) {
+            (true, ..) => Err(away()),
+            (_, false, _) => Ok(Opened::NoMark),
+            (_, true, Some(mark)) => Ok(Opened::Mark(mark.clone())),
+            (_, true, None) => Ok(Opened::Empty),
+        }
+    }
+
+    async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        let slow = self.lock().slow;
+        tokio::time::sleep(slow).await;
+        let mut store = self.lock();
+        store.writes += 1;
+        if store.down {
+            return Err(away());
+        }
+        if let Some(by) = store.rewind.take() {
+            return Err(SinkError::Rewind { by, cause: "server restarted".into() });
+        }
+        if store.most.is_some_and(|most| batch.records.len() > most) {
+            return Err(SinkError::TooMuch("413".into()));
+        }
+        let bad = |record: &Record| store.poison.contains(&record.seq);
+        if batch.records.iter().any(bad) {
+            let Some(rest_stored) = store.says_which else { return Err(SinkError::BatchRefused("cannot cast".into())) };
+            let rejects = batch.records.iter().enumerate().filter(|(_, record)| bad(record));
+            let rejects = rejects.map(|(index, _)| Reject { index, words: "field type conflict".into() }).collect();
+            if rest_stored {
+                let good: Vec<u64> =
+                    batch.records.iter().filter(|record| !bad(record)).map(|record| record.seq).collect();
+                good.into_iter().for_each(|seq| *store.rows.entry(seq).or_default() += 1);
+            }
+            return Err(SinkError::Refused(Refusal { rejects, rest_stored }));
+        }
+        for record in batch.records {
+            *store.rows.entry(record.seq).or_default() += 1;
+        }
+        store.batches.push((batch.records.len(), batch.late, batch.records[0].seq));
+        if store.keeps_marks {
+            store.mark = Some(batch.mark.to_vec());
+        }
+        if std::mem::take(&mut store.lose_answer) { Err(away()) } else { Ok(()) }
+    }
+
+    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A tape in a folder, and what runs on it.
+struct Deck {
+    home: tempfile::TempDir,
+    log: Log,
+    fake: Fake,
+    delivery: Delivery,
+}
+
+impl Deck {
+    fn new() -> Deck {
+        let home = tempfile::tempdir().unwrap();
+        let options = Options { allocation: Allocation::None, segment_bytes: 1 << 20, ..Options::default() };
+        let (log, _) = Log::open(Arc::new(Disk), home.path(), options).unwrap();
+        let delivery = Delivery { batch_wait: Interval(Duration::from_millis(5)), ..Delivery::default() };
+        Deck { home, log, fake: Fake::default(), delivery }
+    }
+
+    fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Writes trades, received so long ago.
+    fn record(&mut self, count: usize, ago: Duration) {
+        let ts_recv = UnixNanos::now() - ago;
+        let trade = Trade { price: "1.5".parse().unwrap(), size: "1".parse().unwrap(), side: None, id: None };
+        self.append(count, ts_recv, Body::Trade(trade));
+    }
+
+    fn append(&mut self, count: usize, ts_recv: UnixNanos, body: Body) {
+        let event = Event {
+            source: "s".into(),
+            venue: "v".into(),
+            symbol: "x".into(),
+            ts_event: None,
+            ts_recv,
+            flags: Flags::NONE,
+            origin: None,
+            body,
+        };
+        let mut payload = Vec::new();
+        wire::encode(&event, &mut payload);
+        let entries = vec![Entry { ts_recv: ts_recv.0, payload: &payload }; count];
+        for some in entries.chunks(1_000) {
+            self.log.append(some, &mut Vec::new).unwrap();
+        }
+        self.log.commit().unwrap();
+    }
+
+    fn start(&self) -> Run {
+        let shown = Arc::new(Shown::default());
+        let desk = Desk {
+            name: "fake".into(),
+            dir: self.dir().to_owned(),
+            tape: self.log.tail(),
+            out: None,
+            shown: shown.clone(),
+        };
+        let stop = CancellationToken::new();
+        let pump = Pump { name: "fake".into(), sink: Box::new(self.fake.clone()), delivery: self.delivery.clone() };
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { pump.run(&desk, stopped).await });
+        Run { stop, task, shown }
+    }
+
+    fn cursor(&self) -> u64 {
+        let listed = tapedeck_tape::cursors::list(&Disk, self.dir()).unwrap();
+        listed.iter().find(|cursor| cursor.name == "fake").map_or(0, |cursor| cursor.seq)
+    }
+
+    async fn until(&self, what: &str, mut done: impl FnMut(&Store) -> bool) {
+        let since = Instant::now();
+        while !done(&self.fake.lock()) {
+            assert!(since.elapsed() < Duration::from_secs(30), "never: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+struct Run {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+    shown: Arc<Shown>,
+}
+
+impl Run {
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn once(store: &Store) -> bool {
+    store.rows.values().all(|times| *times == 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_wanted_is_delivered_once_and_a_restart_goes_on() {
+    let mut deck = Deck::new();
+    deck.delivery.events = Globs(vec!["trade".into()]);
+    deck.delivery.batch = 64;
+    deck.record(500, Duration::ZERO);
+    deck.append(10, UnixNanos::now(), Body::Status(Status::default()));
+    let run = deck.start();
+    deck.until("500 rows", |store| store.rows.len() == 500).await;
+    run.end().await;
+    assert_eq!(deck.cursor(), 510, "what nobody wants is passed over");
+
+    deck.record(100, Duration::ZERO);
+    let run = deck.start();
+    deck.until("600 rows", |store| store.rows.len() == 600).await;
+    run.end().await;
+    assert!(once(&deck.fake.lock()), "each once");
+    assert_eq!(deck.cursor(), 610);
+    assert!(deck.fake.lock().batches.iter().all(|(size, ..)| *size <= 64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_costs_few_tries_and_no_record() {
+    let mut deck = Deck::new();
+    deck.fake.lock().down = true;
+    deck.record(1_000, Duration::ZERO);
+    let run = deck.start();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let opens = deck.fake.lock().opens;
+    assert!((2..8).contains(&opens), "{opens} tries in two seconds");
+    assert!(run.shown.state().starts_with("unavailable: connection refused"), "{}", run.shown.state());
+    assert_eq!(run.shown.detail()["lag_records"].as_u64(), Some(1_000));
+    assert_eq!(deck.cursor(), 0, "nothing was confirmed");
+    deck.fake.lock().down = false;
+    deck.until("all rows", |store| store.rows.len() == 1_000).await;
+    run.end().await;
+    assert_eq!(deck.cursor(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_found_by_halves_and_kept_with_the_stores_words() {
+    for says_which in [None, Some(false), Some(true)] {
+        let mut deck = Deck::new();
+        deck.fake.lock().poison = vec![1, 137, 138, 300];
+        deck.fake.lock().says_which = says_which;
+        deck.record(300, Duration::ZERO);
+        let run = deck.start();
+        deck.until("the good rows", |store| store.rows.len() == 296).await;
+        run.end().await;
+        assert!(once(&deck.fake.lock()), "{says_which:?}");
+        assert_eq!(deck.cursor(), 300);
+        let letters = crate::sinks::dead_letters(&crate::sinks::dead_letters_folder(deck.dir(), "fake")).unwrap();
+        let mut seqs: Vec<u64> = letters.iter().map(|letter| letter.seq).collect();
+        seqs.sort_unstable();
+        assert_eq!(seqs, [1, 137, 138, 300], "{says_which:?}");
+        assert!(letters.iter().all(|letter| ["cannot cast", "field type conflict"].contains(&letter.words.as_str())));
+        assert!(deck.fake.lock().writes < 60, "{} writes", deck.fake.lock().writes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_at_once_goes_in_parts_and_the_parts_grow_again() {
+    let mut deck = Deck::new();
+    deck.fake.lock().most = Some(100);
+    deck.record(3_000, Duration::ZERO);
+    let run = deck.start();
+    deck.until("all rows", |store| store.rows.len() == 3_000).await;
+    deck.until("a smaller limit to be shown", |_| run.shown.detail()["batch_limit"].as_u64() < Some(5_000)).await;
+    deck.fake.lock().most = None;
+    for _ in 0..60 {
+        deck.record(200, Duration::ZERO);
+    }
+    deck.until("all rows", |store| store.rows.len() == 15_000).await;
+    run.end().await;
+    assert!(once(&deck.fake.lock()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mark_of_a_store_counts_more_than_the_cursor() {
+    let mut deck = Deck::new();
+    deck.delivery.batch = 100;
+    deck.fake.lock().keeps_marks = true;
+    deck.fake.lock().lose_answer = true;
+    deck.record(1_000, Duration::ZERO);
+    let run = deck.start();
+    deck.until("all rows", |store| store.rows.len() == 1_000).await;
+    run.end().await;
+    assert!(once(&deck.fake.lock()), "an answer that was lost behind a commit doubles nothing");
+
+    // A crash before the cursor was written: the one of the beginning counts less than the mark.
+    std::fs::remove_dir_all(deck.dir().join("cursors")).unwrap();
+    deck.record(50, Duration::ZERO);
+    let run = deck.start();
+    deck.until("the new rows", |store| store.rows.len() == 1_050).await;
+    run.end().await;
+    assert!(once(&deck.fake.lock()));
+
+    // A database that was made anew.
+    *deck.fake.lock() = Store { keeps_marks: true, ..Store::default() };
+    let run = deck.start();
+    deck.until("all rows again", |store| store.rows.len() == 1_050).await;
+    run.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_may_have_lost_what_it_confirmed_gets_it_again() {
+    let mut deck = Deck::new();
+    deck.record(100, Duration::from_secs(3_600));
+    deck.record(100, Duration::from_secs(60));
+    let run = deck.start();
+    deck.until("200 rows", |store| store.rows.len() == 200).await;
+    deck.fake.lock().rewind = Some(Duration::from_secs(600));
+    deck.record(10, Duration::ZERO);
+    deck.until("210 rows", |store| store.rows.len() == 210).await;
+    run.end().await;
+    let store = deck.fake.lock();
+    assert!((1..=100).all(|seq| store.rows[&seq] == 1), "older than the rewind");
+    assert!((101..=200).all(|seq| store.rows[&seq] == 2), "{:?}", &store.rows);
+    assert!((201..=210).all(|seq| store.rows[&seq] == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_does_not_wait_for_a_backlog() {
+    let mut deck = Deck::new();
+    deck.delivery.batch = 100;
+    deck.fake.lock().slow = Duration::from_millis(10);
+    deck.record(20_000, Duration::from_secs(600));
+    let run = deck.start();
+    deck.until("a batch", |store| !store.batches.is_empty()).await;
+    deck.record(50, Duration::ZERO);
+    deck.until("the live rows", |store| store.rows.contains_key(&20_050)).await;
+    let then = deck.fake.lock().rows.len();
+    assert!(then < 15_000, "{then} rows before the live ones");
+    deck.fake.lock().slow = Duration::ZERO;
+
+    // A stop in the middle, and a start: the ranges are known.
+    run.end().await;
+    let run = deck.start();
+    deck.until("all rows", |store| store.rows.len() == 20_050).await;
+    run.end().await;
+    assert_eq!(deck.cursor(), 20_050);
+    let store = deck.fake.lock();
+    assert!(once(&store), "a stop in order doubles nothing");
+    assert!(store.batches.iter().any(|(_, late, _)| *late) && store.batches.iter().any(|(_, late, _)| !*late));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_delivers_what_is_there_and_does_not_wait_for_a_store_that_is_not() {
+    let mut deck = Deck::new();
+    deck.delivery.batch_wait = Interval(Duration::from_secs(3_600));
+    let run = deck.start();
+    deck.until("opened", |store| store.opens > 0).await;
+    deck.record(10, Duration::ZERO);
+    run.end().await;
+    assert_eq!(deck.fake.seqs().len(), 10, "no waiting for more when the deck stops");
+
+    deck.fake.lock().down = true;
+    deck.record(10, Duration::ZERO);
+    let run = deck.start();
+    deck.until("tried", |store| store.opens > 2).await;
+    let since = Instant::now();
+    run.end().await;
+    assert!(since.elapsed() < Duration::from_secs(5));
+    assert_eq!(deck.cursor(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_bounded_by_bytes_too() {
+    let mut deck = Deck::new();
+    deck.delivery.batch_bytes = ByteSize(1_024);
+    deck.record(1_000, Duration::ZERO);
+    let run = deck.start();
+    deck.until("all rows", |store| store.rows.len() == 1_000).await;
+    run.end().await;
+    assert!(deck.fake.lock().batches.iter().all(|(size, ..)| *size < 60), "{:?}", deck.fake.lock().batches);
+}
