@@ -50,26 +50,31 @@ pub enum Intake {
         since: UnixNanos,
         detail: SmolStr,
     },
-    /// A hole that is already over when it is found, such as a jump in trade ids: opened and closed at once.
-    Hole {
-        source: SmolStr,
-        venue: SmolStr,
-        symbol: SmolStr,
-        channel: SmolStr,
-        cause: GapCause,
-        from: UnixNanos,
-        to: UnixNanos,
-        missing: Option<u64>,
-        /// The first and last numeric id of what never came: a late arrival of all of them repairs the hole.
-        ids: Option<(u64, u64)>,
-        detail: SmolStr,
-    },
+    /// Holes, and the frame that showed them: one append. Of two a crash could leave the holes alone, and the next
+    /// process, which begins at the same trade, would find them again.
+    Holes { holes: Vec<Hole>, events: Vec<Event> },
     /// A subscription that the config no longer wants, or that the venue refused for good: forgotten.
     Unsubscribed { source: SmolStr, symbol: SmolStr, channel: SmolStr },
     /// A session begins and asks what the tape knows of its source, everything before this message included.
     Resume { source: SmolStr, reply: oneshot::Sender<Resume> },
     /// A second has passed: the recorder looks after clock, disk and retention.
     Maintain,
+}
+
+/// A hole that is already over when it is found, such as a jump in trade ids: opened and closed at once.
+#[derive(Clone, Debug)]
+pub struct Hole {
+    pub source: SmolStr,
+    pub venue: SmolStr,
+    pub symbol: SmolStr,
+    pub channel: SmolStr,
+    pub cause: GapCause,
+    pub from: UnixNanos,
+    pub to: UnixNanos,
+    pub missing: Option<u64>,
+    /// The first and last numeric id of what never came: a late arrival of all of them repairs the hole.
+    pub ids: Option<(u64, u64)>,
+    pub detail: SmolStr,
 }
 
 /// The recorder is gone: the source should return.
@@ -345,26 +350,37 @@ impl Outlet {
     ) -> Result<(), Stopped> {
         let (source, venue) = (self.source.clone(), self.venue.clone());
         let (ids, detail) = (None, detail.into());
-        self.send(Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail }).await
+        let hole = Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail };
+        self.send(Intake::Holes { holes: vec![hole], events: Vec::new() }).await
     }
 
-    /// Says that the trades of these ids, first to last, never came between two moments.
+    /// As [`Outlet::emit`], of a frame that shows what never came before it.
     ///
     /// # Errors
     /// The recorder has stopped.
-    pub async fn ids_missing(
+    pub async fn emit_behind(&self, holes: Vec<Hole>, events: Vec<Event>) -> Result<(), Stopped> {
+        if holes.is_empty() {
+            return self.emit(events).await;
+        }
+        self.counters.events.fetch_add(events.len() as u64, Ordering::Relaxed);
+        self.send(Intake::Holes { holes, events }).await
+    }
+
+    /// Trades of these ids, first to last, that never came between two moments.
+    #[must_use]
+    pub fn ids_missing(
         &self,
         symbol: SmolStr,
         channel: SmolStr,
         from: UnixNanos,
         to: UnixNanos,
         (first, last): (u64, u64),
-    ) -> Result<(), Stopped> {
+    ) -> Hole {
         let detail = SmolStr::new(format!("trade ids {first} to {last} never came"));
         let missing = Some(last.saturating_sub(first).saturating_add(1));
         let (source, venue, cause) = (self.source.clone(), self.venue.clone(), GapCause::Sequence);
         let ids = Some((first, last));
-        self.send(Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail }).await
+        Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail }
     }
 
     /// Says that a subscription is no longer wanted, or was refused for good.

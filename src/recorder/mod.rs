@@ -32,7 +32,7 @@ use tapedeck_market::{
 use tapedeck_tape::{Entry, Log, MAX_PAYLOAD_BYTES, Mode, Note, Retention};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::intake::Intake;
+use crate::intake::{Hole, Intake};
 use crate::status::Quantiles;
 use clock::ClockWatch;
 pub use ledger::{GapTotals, GapsBySource};
@@ -324,18 +324,13 @@ impl Recorder {
                 let since = self.state.whole_until(&source, since);
                 self.open_gaps(source, venue, these, cause, since, &detail)
             }
-            Intake::Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail } => {
-                let from = self.state.hole_begins(&source, &symbol, &channel, from);
-                let mut opened = blank(source, venue, symbol, to);
-                let gap = open_gap(self.log.next_seq(), cause, channel, from, detail);
-                opened.body = Body::Gap(Box::new(gap.clone()));
-                let closed = Gap { state: GapState::Closed, to: Some(to), missing, ..gap };
-                let closed = Event { body: Body::Gap(Box::new(closed)), ..opened.clone() };
-                if let Some(ids) = ids {
-                    self.state.watch_id_hole(&closed, ids);
+            Intake::Holes { holes, events } => {
+                let mut all = Vec::with_capacity(2 * holes.len() + events.len());
+                for hole in holes {
+                    all.extend(self.noted(hole, all.len() as u64));
                 }
-                self.gaps_opened += 1;
-                self.append(vec![opened, closed], None)
+                all.extend(events);
+                self.append(all, None)
             }
             Intake::Unsubscribed { source, symbol, channel } => {
                 let venue = self.state.sources().find(|(name, _)| **name == source).map(|(_, venue)| venue.clone());
@@ -351,6 +346,22 @@ impl Recorder {
             }
             Intake::Maintain => self.maintain(),
         }
+    }
+
+    /// The two records of a hole that is over, the first of which will stand `ahead` places behind the end.
+    fn noted(&mut self, hole: Hole, ahead: u64) -> [Event; 2] {
+        let Hole { source, venue, symbol, channel, cause, from, to, missing, ids, detail } = hole;
+        let from = self.state.hole_begins(&source, &symbol, &channel, from);
+        let mut opened = blank(source, venue, symbol, to);
+        let gap = open_gap(self.log.next_seq() + ahead, cause, channel, from, detail);
+        opened.body = Body::Gap(Box::new(gap.clone()));
+        let closed = Gap { state: GapState::Closed, to: Some(to), missing, ..gap };
+        let closed = Event { body: Body::Gap(Box::new(closed)), ..opened.clone() };
+        if let Some(ids) = ids {
+            self.state.watch_id_hole(&closed, ids);
+        }
+        self.gaps_opened += 1;
+        [opened, closed]
     }
 
     /// One record a subscription: all of one cause are one append.

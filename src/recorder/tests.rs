@@ -119,6 +119,10 @@ fn frame(events: Vec<Event>) -> Intake {
     Intake::Events { events, durable: None }
 }
 
+fn holed(hole: Hole) -> Intake {
+    Intake::Holes { holes: vec![hole], events: Vec::new() }
+}
+
 fn live(symbol: &str, channel: &str, second: i64) -> Intake {
     Intake::Live {
         source: "k".into(),
@@ -210,7 +214,7 @@ fn a_trade_id_is_on_the_tape_once_within_a_frame_between_frames_and_after_a_rest
 
 #[test]
 fn a_hole_in_trade_ids_that_is_filled_later_is_repaired() {
-    let hole = Intake::Hole {
+    let hole = holed(Hole {
         source: "k".into(),
         venue: "kraken".into(),
         symbol: "A".into(),
@@ -221,7 +225,7 @@ fn a_hole_in_trade_ids_that_is_filled_later_is_repaired() {
         missing: Some(2),
         ids: Some((2, 3)),
         detail: "ids 2 to 3".into(),
-    };
+    });
     let fed = Fed::new().take([live("A", "trade", 1), frame(vec![trade("A", 1)]), hole, frame(vec![trade("A", 4)])]);
     assert_eq!(fed.gaps(), ["open sequence A trade", "closed sequence A trade"]);
     let fed = fed.take([frame(vec![trade("A", 3)]), Intake::Maintain]);
@@ -231,6 +235,43 @@ fn a_hole_in_trade_ids_that_is_filled_later_is_repaired() {
     let last = fed.events().pop().unwrap();
     let Body::Gap(gap) = &last.event.body else { panic!("{last:?}") };
     assert_eq!((gap.from, gap.to, gap.missing), (at(1), Some(at(4)), Some(0)), "it lies where it lay");
+}
+
+/// What one frame shows stands on the tape with it: a crash leaves both or none, or the hole would be found twice.
+#[test]
+fn a_hole_in_trade_ids_and_the_frame_that_showed_it_are_one_append() {
+    let hole = |symbol: &str, from: u64, to: u64| Hole {
+        source: "k".into(),
+        venue: "kraken".into(),
+        symbol: symbol.into(),
+        channel: "trade".into(),
+        cause: GapCause::Sequence,
+        from: at(1),
+        to: at(4),
+        missing: Some(to - from + 1),
+        ids: Some((from, to)),
+        detail: "".into(),
+    };
+    let mut fed =
+        Fed::new().take([live("A", "trade", 1), live("B", "trade", 1), frame(vec![trade("A", 1), trade("B", 1)])]);
+    let durable = fed.recorder.log.durable_seq();
+    let shown =
+        Intake::Holes { holes: vec![hole("A", 2, 3), hole("B", 2, 2)], events: vec![trade("A", 4), trade("B", 3)] };
+    fed.recorder.take(shown).unwrap();
+    assert_eq!(fed.recorder.log.next_seq(), durable + 7, "two holes of two records, and the frame");
+    assert_eq!(fed.recorder.ends.len(), 6, "one append, whole or not at all");
+    fed.recorder.commit().unwrap();
+    let gap_ids: Vec<(u64, u64)> = fed
+        .events()
+        .iter()
+        .filter_map(|record| match &record.event.body {
+            Body::Gap(gap) if gap.state == GapState::Open => Some((record.seq, gap.id)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(gap_ids, [(durable + 1, durable + 1), (durable + 3, durable + 3)], "an id is the seq of the opening");
+    let fed = fed.take([frame(vec![trade("B", 2)]), Intake::Maintain]);
+    assert_eq!(fed.gaps().last().unwrap(), "repaired sequence B trade");
 }
 
 #[test]
@@ -270,17 +311,19 @@ fn a_gap_begins_with_the_venue_time_of_the_newest_record_not_with_its_receipt() 
 
 #[test]
 fn a_hole_in_trade_ids_behind_an_outage_begins_with_it() {
-    let hole = |from: i64, to: i64| Intake::Hole {
-        source: "k".into(),
-        venue: "kraken".into(),
-        symbol: "A".into(),
-        channel: "trade".into(),
-        cause: GapCause::Sequence,
-        from: at(from),
-        to: at(to),
-        missing: Some(2),
-        ids: Some((2, 3)),
-        detail: "ids 2 to 3".into(),
+    let hole = |from: i64, to: i64| {
+        holed(Hole {
+            source: "k".into(),
+            venue: "kraken".into(),
+            symbol: "A".into(),
+            channel: "trade".into(),
+            cause: GapCause::Sequence,
+            from: at(from),
+            to: at(to),
+            missing: Some(2),
+            ids: Some((2, 3)),
+            detail: "ids 2 to 3".into(),
+        })
     };
     let sequence = |fed: &Fed| -> Vec<UnixNanos> {
         let of = |record: Record| match record.event.body {
@@ -455,7 +498,7 @@ fn an_event_too_large_for_the_tape_is_kept_in_part_and_ends_nothing() {
 
 #[test]
 fn a_hole_that_is_found_inside_a_gap_leaves_the_gap_open() {
-    let hole = Intake::Hole {
+    let hole = holed(Hole {
         source: "k".into(),
         venue: "kraken".into(),
         symbol: "A".into(),
@@ -466,7 +509,7 @@ fn a_hole_that_is_found_inside_a_gap_leaves_the_gap_open() {
         missing: Some(1),
         ids: Some((5, 5)),
         detail: "".into(),
-    };
+    });
     let fed = Fed::new().take([live("A", "trade", 1), lost(None, GapCause::Session, 2), hole, live("A", "trade", 9)]);
     assert_eq!(
         fed.gaps(),

@@ -24,6 +24,7 @@ use super::sequence::{SYMBOLS, TradeIds};
 use super::socket::{Frame, Socket};
 use super::subs::{Channel, Finding, Key, Subs};
 use crate::config::Secret;
+use crate::intake::Hole;
 use crate::sources::Outlet;
 use crate::sources::liveness::{DEAD, Rhythm};
 
@@ -207,8 +208,9 @@ impl<'a> Feed<'a> {
         ts_recv: UnixNanos,
         now: Instant,
     ) -> anyhow::Result<()> {
+        let mut holes = Vec::new();
         match events.first().map(|event| &event.body) {
-            Some(Body::Trade(_)) => self.trades(&events, ts_recv, now).await?,
+            Some(Body::Trade(_)) => holes = self.trades(&events, ts_recv, now).await?,
             Some(Body::Ticker(_)) => self.tickers(&events, ts_recv, now).await?,
             Some(Body::Book(_)) => self.book_updates(&mut events, ts_recv, now).await?,
             Some(Body::Candle(_)) => {
@@ -233,10 +235,11 @@ impl<'a> Feed<'a> {
         if let Some(raw) = raw {
             events.insert(0, raw);
         }
-        Ok(self.out.emit(events).await?)
+        Ok(self.out.emit_behind(holes, events).await?)
     }
 
-    async fn trades(&mut self, events: &[Event], ts_recv: UnixNanos, now: Instant) -> anyhow::Result<()> {
+    /// Notes the trades of a frame; what its ids leave out.
+    async fn trades(&mut self, events: &[Event], ts_recv: UnixNanos, now: Instant) -> anyhow::Result<Vec<Hole>> {
         self.each_heard(events, ts_recv, now, |_| Channel::Trade).await?;
         let id = |event: &'_ Event| match &event.body {
             Body::Trade(trade) => trade.id.as_ref().and_then(|id| id.parse::<u64>().ok()),
@@ -245,16 +248,17 @@ impl<'a> Feed<'a> {
         let mut ids: Vec<_> = events.iter().filter_map(|e| id(e).map(|id| (id, &e.symbol, e.earliest()))).collect();
         // The order within a frame is the venue's business: only what a whole frame leaves out is missing.
         ids.sort_unstable();
+        let mut holes = Vec::new();
         for (id, symbol, whole_at) in ids {
             if self.subs.get_mut(&(Channel::Trade, symbol.clone())).is_none() {
                 continue;
             }
             if let Some(jump) = self.memory.ids.take(symbol, id, whole_at) {
                 let ids = (jump.before + 1, jump.after - 1);
-                self.out.ids_missing(symbol.clone(), Channel::Trade.name(), jump.from, ts_recv, ids).await?;
+                holes.push(self.out.ids_missing(symbol.clone(), Channel::Trade.name(), jump.from, ts_recv, ids));
             }
         }
-        Ok(())
+        Ok(holes)
     }
 
     async fn tickers(&mut self, events: &[Event], ts_recv: UnixNanos, now: Instant) -> anyhow::Result<()> {

@@ -113,7 +113,7 @@ impl Desk {
 
 pub(super) fn events_of(message: &Intake) -> &[Event] {
     match message {
-        Intake::Events { events, .. } => events,
+        Intake::Events { events, .. } | Intake::Holes { events, .. } => events,
         _ => &[],
     }
 }

@@ -41,7 +41,7 @@ async fn play(table: &str, resume: Resume) -> Vec<Intake> {
 fn events(said: &[Intake]) -> Vec<&Event> {
     said.iter()
         .flat_map(|message| match message {
-            Intake::Events { events, .. } => events.as_slice(),
+            Intake::Events { events, .. } | Intake::Holes { events, .. } => events.as_slice(),
             _ => &[],
         })
         .collect()

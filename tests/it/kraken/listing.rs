@@ -171,7 +171,7 @@ async fn symbols_nobody_asked_for_open_no_book_and_no_hole() {
     desk.until_events("the refused id", 1, |event| matches!(event.body, Body::Raw(_))).await;
     let news = |m: &Intake| match m {
         Intake::Live { symbol, .. } => symbol == "EVIL/USD",
-        m => matches!(m, Intake::Hole { .. } | Intake::Lost { .. }),
+        m => matches!(m, Intake::Holes { .. } | Intake::Lost { .. }),
     };
     assert_eq!(desk.count(news), 0, "{}", desk.summary());
     assert_eq!(desk.events().filter(|event| event.symbol == "EVIL/USD").count(), 3, "recorded all the same");

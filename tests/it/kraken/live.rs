@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tapedeck::intake::{Intake, Resume};
+use tapedeck::intake::{Hole, Intake, Resume};
 use tapedeck_market::{Body, Flags, GapCause, SmolStr, UnixNanos};
 use tapedeck_testkit::kraken::{FakeKraken, Handle, Sent};
 
@@ -78,7 +78,7 @@ async fn everything_the_venue_sent_is_emitted_once_and_in_order() {
         let same = got.iter().zip(&want).take_while(|(got, want)| got == want).count();
         assert!(got.len() > 10 && same == got.len(), "{symbol}: {same} of {} (sent {})", got.len(), want.len());
     }
-    assert_eq!(desk.count(|m| matches!(m, Intake::Lost { .. } | Intake::Hole { .. })), 0, "{}", desk.summary());
+    assert_eq!(desk.count(|m| matches!(m, Intake::Lost { .. } | Intake::Holes { .. })), 0, "{}", desk.summary());
     for kind in ["candle", "instrument", "status", "ticker"] {
         assert!(desk.events().any(|event| event.body.kind().name() == kind), "no {kind}");
     }
@@ -156,8 +156,12 @@ async fn a_trade_lost_on_the_way_is_a_hole_that_knows_its_size() {
     let mut desk = Desk::run(&fake, PAIRS);
     desk.until_events("trades", 10, |e| matches!(e.body, Body::Trade(_)) && !e.flags.contains(Flags::SNAPSHOT)).await;
     fake.inject(fault("drop BTC/USD 1"));
-    let hole = desk.until("a hole", |message| matches!(message, Intake::Hole { .. })).await;
-    let Intake::Hole { symbol, channel, cause, from, to, missing, detail, .. } = hole else { panic!("{hole:?}") };
+    let hole = desk.until("a hole", |message| matches!(message, Intake::Holes { .. })).await;
+    let Intake::Holes { holes, events } = hole else { panic!("{hole:?}") };
+    let [Hole { symbol, channel, cause, from, to, missing, detail, .. }] = holes.as_slice() else {
+        panic!("{holes:?}")
+    };
+    assert!(events.iter().any(|event| matches!(event.body, Body::Trade(_))), "with the frame that showed it");
     assert_eq!((symbol.as_str(), channel.as_str(), *cause), ("BTC/USD", "trade", GapCause::Sequence));
     assert!(missing.is_some_and(|missing| missing >= 1) && from < to, "{detail}");
 }
@@ -168,8 +172,9 @@ async fn a_new_session_goes_on_from_the_ids_on_the_tape() {
     let resume =
         Resume { last_trades: [(SmolStr::from("BTC/USD"), (3, UnixNanos::now()))].into(), ..Resume::default() };
     let mut desk = Desk::resume(&fake, PAIRS, resume);
-    let hole = desk.until("a hole", |message| matches!(message, Intake::Hole { .. })).await;
-    let Intake::Hole { symbol, detail, .. } = hole else { panic!("{hole:?}") };
+    let hole = desk.until("a hole", |message| matches!(message, Intake::Holes { .. })).await;
+    let Intake::Holes { holes, .. } = hole else { panic!("{hole:?}") };
+    let Hole { symbol, detail, .. } = &holes[0];
     assert_eq!(symbol, "BTC/USD");
     assert!(detail.starts_with("trade ids 4 to "), "{detail}");
 }
