@@ -118,6 +118,12 @@ pub fn summary(status: &Status) -> Vec<String> {
         line.push_str("  DISK FULL: nothing is recorded");
     }
     lines.push(line);
+    if let Some(reader) = &tape.held_by {
+        lines.push(format!(
+            "RETENTION WAITS for reader {reader}: {} could go (`tapedeck cursors drop {reader}` gives it up)",
+            bytes(tape.held_bytes)
+        ));
+    }
     for source in &status.sources {
         let age =
             source.last_heard_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{:.1} s ago", ms as f64 / 1e3));

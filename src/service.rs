@@ -97,14 +97,25 @@ pub enum Stage {
     Serve,
 }
 
+/// Whether the tape waits for a reader before it forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// What is overrun is missed.
+    Nothing,
+    /// What it has not read stays, from the first record on.
+    Everything,
+    /// What it has not read stays once it has begun. A program that was never built holds nothing back.
+    OnceBegun,
+}
+
 /// A kind of service: the row of a table, and all the deck knows of it.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceKind {
     /// As its section is called: `[candles]`; for sinks the stage of their tables.
     pub name: &'static str,
     pub stage: Stage,
-    /// Whether the tape keeps what this reader's cursor has not passed.
-    pub required: bool,
+    /// What the tape keeps of what this reader's cursor has not passed.
+    pub holds: Holds,
     /// Its section, if the config has it. A section that changed restarts the service.
     pub section: fn(&Config) -> Option<toml::Value>,
     /// Makes it from the config; called again after a failure.

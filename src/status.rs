@@ -74,6 +74,12 @@ pub struct Tape {
     pub days_left: Option<f64>,
     pub full: bool,
     pub shedding: bool,
+    /// The reader that alone keeps `keep` from being kept, because it has not read what should go.
+    #[serde(default)]
+    pub held_by: Option<String>,
+    /// What stays on disk for it.
+    #[serde(default)]
+    pub held_bytes: u64,
 }
 
 /// A source, with all its sessions.
@@ -207,6 +213,8 @@ pub fn of_view(dir: &Path, view: &View, durable_seq: u64) -> Status {
         disk_free_bytes: view.disk_free_bytes,
         full: view.full,
         shedding: view.shedding,
+        held_by: view.held.as_ref().map(|(reader, _)| reader.to_string()),
+        held_bytes: view.held.as_ref().map_or(0, |(_, bytes)| *bytes),
         ..Tape::default()
     };
     let readers = view.readers.iter().map(|(name, seq)| Reader::at(name, *seq, durable_seq)).collect();

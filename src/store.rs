@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::child::Child;
 use crate::config::{Listen, Store};
-use crate::service::{Desk, Service, ServiceKind, Stage, section_of};
+use crate::service::{Desk, Holds, Service, ServiceKind, Stage, section_of};
 
 /// The program, beside ours or in the search path.
 pub const PROGRAM: &str = "tapedeck-store";
@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub const KIND: ServiceKind = ServiceKind {
     name: "store",
     stage: Stage::Serve,
-    required: true,
+    holds: Holds::OnceBegun,
     section: |config| section_of(config.store.as_ref()),
     build: |setup| {
         let config = setup.config.store.clone().unwrap_or_default();

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::child::Child;
 use crate::config::Bus;
-use crate::service::{Desk, Service, ServiceKind, Setup, Stage, section_of};
+use crate::service::{Desk, Holds, Service, ServiceKind, Setup, Stage, section_of};
 pub use answer::ANSWER_MAX;
 pub use engine::{Content, Engine, Manner, Message};
 pub use form::{Encoded, Encoder};
@@ -51,7 +51,7 @@ pub const VERB: &str = "bus";
 pub const KIND: ServiceKind = ServiceKind {
     name: "bus",
     stage: Stage::Serve,
-    required: false,
+    holds: Holds::Nothing,
     section: |config| section_of(config.bus.as_ref()),
     build: |setup| Ok(Box::new(BusService { task: Task::of(setup)? })),
 };

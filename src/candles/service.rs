@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::before::Before;
 use super::maker::{CANDLES, Maker, Recipe};
 use crate::derive::{self, Derived, Past};
-use crate::service::{Desk, Service, ServiceKind, Setup, Stage, section_of};
+use crate::service::{Desk, Holds, Service, ServiceKind, Setup, Stage, section_of};
 
 /// `[candles]`
 pub const KIND: ServiceKind = ServiceKind {
     name: CANDLES,
     stage: Stage::Derive,
-    required: true,
+    holds: Holds::Everything,
     section: |config| section_of(config.candles.as_ref()),
     build,
 };

@@ -13,7 +13,7 @@ use tapedeck_tape::{Mode, Options, Retention};
 use super::{ServicePlan, SourcePlan};
 use crate::config::{self, Config, Loaded, Problems};
 use crate::recorder::OnFull;
-use crate::service::{SERVICES, Setup};
+use crate::service::{Holds, SERVICES, Setup};
 use crate::sinks;
 use crate::sources::KINDS;
 
@@ -88,19 +88,26 @@ impl Plan {
             plan(&sink.name, &sinks::SERVICE, section.into())
         });
         let services: Vec<ServicePlan> = services.chain(sinks).collect();
-        let required = SERVICES.iter().filter(|kind| kind.required && (kind.section)(config).is_some());
+        let holding = |holds: Holds| {
+            let kinds = SERVICES.iter().filter(move |kind| kind.holds == holds && (kind.section)(config).is_some());
+            kinds.map(|kind| kind.name.to_owned())
+        };
         let required_sinks = config.sinks.iter().filter(|sink| {
             // A table that is wrong was refused before; while in doubt, nothing is removed.
             sinks::plan_of(sink).map_or(true, |(delivery, _)| delivery.required)
         });
-        let required = required.map(|kind| kind.name.to_owned());
-        let required = required.chain(required_sinks.map(|sink| sink.name.to_string())).collect();
+        let required_sinks = required_sinks.map(|sink| sink.name.to_string());
         Plan {
             dir: tape.dir.clone(),
             storage: Arc::new(Disk),
             shed_below: options.segment_bytes.saturating_mul(SHED_BELOW_SEGMENTS),
             options,
-            retention: Retention { keep_age: tape.keep.age, keep_bytes: tape.keep.bytes, required },
+            retention: Retention {
+                keep_age: tape.keep.age,
+                keep_bytes: tape.keep.bytes,
+                required: holding(Holds::Everything).chain(required_sinks).collect(),
+                once_begun: holding(Holds::OnceBegun).collect(),
+            },
             on_full: match tape.on_full {
                 config::OnFull::Stop => OnFull::Stop,
                 config::OnFull::DropOldest => OnFull::DropOldest,

@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::service::Service;
+    use crate::service::{Holds, Service};
 
     static STARTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -206,7 +206,7 @@ mod tests {
     const TROUBLED: ServiceKind = ServiceKind {
         name: "troubled",
         stage: Stage::Derive,
-        required: false,
+        holds: Holds::Nothing,
         section: |_| Some(true.into()),
         build: |_| Ok(Box::new(Troubled)),
     };

@@ -68,15 +68,21 @@ impl Recorder {
     /// Lets old segments go. A failure costs space, nothing else: it is tried again.
     pub(super) fn retain(&mut self) {
         match self.log.retain(&self.settings.retention, UnixNanos::now().0) {
-            Ok(retained) if retained.segments > 0 => {
-                tracing::info!(
-                    segments = retained.segments,
-                    bytes = retained.bytes,
-                    first_seq = retained.first_seq,
-                    "old segments removed"
-                );
+            Ok(retained) => {
+                if retained.segments > 0 {
+                    tracing::info!(
+                        segments = retained.segments,
+                        bytes = retained.bytes,
+                        first_seq = retained.first_seq,
+                        "old segments removed"
+                    );
+                }
+                let held = retained.held_by.map(|reader| (SmolStr::new(reader), retained.held_bytes));
+                if let (Some((reader, bytes)), None) = (&held, &self.view.held) {
+                    tracing::warn!(%reader, bytes, "the tape keeps what could go: a reader has not been there");
+                }
+                self.view.held = held;
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "removing old segments"),
         }
     }

@@ -40,6 +40,8 @@ pub struct View {
     /// What lies in the folder.
     pub extent: Extent,
     pub disk_free_bytes: u64,
+    /// The reader that alone keeps retention from removing more, and the bytes that stay for it.
+    pub held: Option<(SmolStr, u64)>,
     /// Names of the readers, and the seq that each is done with.
     pub readers: Vec<(SmolStr, u64)>,
 }

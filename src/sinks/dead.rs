@@ -148,7 +148,7 @@ impl Letters {
             self.log = None;
             return Err(error).with_context(|| format!("writing dead letters to {}", self.dir.display()));
         }
-        let keep = Retention { keep_age: None, keep_bytes: Some(self.keep_bytes), required: Vec::new() };
+        let keep = Retention { keep_bytes: Some(self.keep_bytes), ..Retention::default() };
         log.retain(&keep, at).context("removing the oldest dead letters")?;
         Ok(())
     }

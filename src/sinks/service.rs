@@ -11,13 +11,14 @@ use super::delivery::Delivery;
 use super::pump::Pump;
 use super::{KINDS, Setup, Sink};
 use crate::config::KindTable;
-use crate::service::{Desk, Service, ServiceKind, Stage};
+use crate::service::{Desk, Holds, Service, ServiceKind, Stage};
 
 /// What all sinks are to the deck; which one it is says the name in [`crate::service::Setup`].
 pub const KIND: ServiceKind = ServiceKind {
     name: "sink",
     stage: Stage::Serve,
-    required: true,
+    // Each table says for itself whether it holds anything back.
+    holds: Holds::Nothing,
     section: |_| None,
     build: |setup| {
         let table = setup.config.sinks.iter().find(|sink| sink.name == setup.name);

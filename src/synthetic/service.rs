@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::maker::{Maker, Recipe, SYNTHETIC};
 use super::said::mark;
 use crate::derive::{self, Derived, Past};
-use crate::service::{Desk, Service, ServiceKind, Setup, Stage, section_of};
+use crate::service::{Desk, Holds, Service, ServiceKind, Setup, Stage, section_of};
 
 /// `[synthetic]`
 pub const KIND: ServiceKind = ServiceKind {
     name: SYNTHETIC,
     stage: Stage::Derive,
-    required: true,
+    holds: Holds::Everything,
     section: |config| section_of(config.synthetic.as_ref()),
     build,
 };

@@ -31,6 +31,8 @@ pub struct Retention {
     pub keep_bytes: Option<u64>,
     /// Readers that must have been everywhere first. One that has no cursor yet holds everything.
     pub required: Vec<String>,
+    /// Readers that hold what they have not read, too, but only from the moment on when they have begun.
+    pub once_begun: Vec<String>,
 }
 
 /// What went.
@@ -43,6 +45,8 @@ pub struct Retained {
     pub first_seq: u64,
     /// The slowest required reader, if a segment stayed only because of it.
     pub held_by: Option<String>,
+    /// Bytes on disk of all the segments that stayed only because of it.
+    pub held_bytes: u64,
 }
 
 /// How much there is of a tape.
@@ -126,11 +130,31 @@ impl Log {
     /// [`Error::Io`]; what is gone by then is gone.
     pub fn retain(&mut self, policy: &Retention, now_ns: i64) -> Result<Retained, Error> {
         let age_ns = policy.keep_age.map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
-        self.remove_oldest(policy, |until_ns, total_bytes| {
+        let expired = |until_ns: i64, total_bytes: u64| {
             let too_old = age_ns.is_some_and(|age| until_ns < now_ns.saturating_sub(age));
             let too_much = policy.keep_bytes.is_some_and(|keep| total_bytes > keep);
             too_old || too_much
-        })
+        };
+        let mut retained = self.remove_oldest(policy, expired)?;
+        if retained.held_by.is_some() {
+            retained.held_bytes = self.expired_bytes(expired)?;
+        }
+        Ok(retained)
+    }
+
+    /// What the segments take that would go now, from the oldest on.
+    fn expired_bytes(&mut self, expired: impl Fn(i64, u64) -> bool) -> Result<u64, Error> {
+        let all = self.shelf.bytes + self.segment.capacity;
+        let sizes: Vec<u64> = self.shelf.sealed.iter().flatten().map(|sealed| sealed.bytes).collect();
+        let mut bytes = 0;
+        for (nth, size) in sizes.into_iter().enumerate() {
+            let (_, until_ns) = self.begun_from(nth + 1)?;
+            if !expired(until_ns, all - bytes) {
+                break;
+            }
+            bytes += size;
+        }
+        Ok(bytes)
     }
 
     /// Lets the oldest segment go, whatever its age, to make room on a full disk. Required readers hold it all the same.
@@ -177,7 +201,7 @@ impl Log {
             }
             let slowest = match &slowest {
                 Some(slowest) => slowest,
-                None => slowest.insert(self.slowest(&policy.required)?),
+                None => slowest.insert(self.slowest(policy)?),
             };
             if let Some((name, done_seq)) = slowest
                 && done_seq + 1 < seq_end
@@ -249,8 +273,8 @@ impl Log {
     }
 
     /// The required reader that is furthest behind, and the seq it is done with.
-    fn slowest(&self, required: &[String]) -> Result<Option<(String, u64)>, Error> {
-        slowest(&*self.storage, &self.dir, required, self.tape_id())
+    fn slowest(&self, policy: &Retention) -> Result<Option<(String, u64)>, Error> {
+        slowest(&*self.storage, &self.dir, policy, self.tape_id())
     }
 
     fn remove_segment(&self, id: u64) -> Result<(), Error> {
@@ -269,7 +293,7 @@ pub(crate) fn make_room(maker: &Maker, policy: &Retention, check: Check) -> Resu
         return Ok(false);
     }
     let Some(behind) = folder::open_next(storage, dir, oldest + 1, check)? else { return Ok(false) };
-    let slowest = slowest(storage, dir, &policy.required, maker.tape_id)?;
+    let slowest = slowest(storage, dir, policy, maker.tape_id)?;
     if slowest.is_some_and(|(_, done_seq)| done_seq + 1 < behind.header.first_seq) {
         return Ok(false);
     }
@@ -298,13 +322,14 @@ fn newest_stated(
 fn slowest(
     storage: &dyn Storage,
     dir: &Path,
-    required: &[String],
+    policy: &Retention,
     tape_id: Uuid,
 ) -> Result<Option<(String, u64)>, Error> {
     let hasty = storage.flaw(Flaw::UnlinkBeforeCursorSync);
     let mut slowest: Option<(String, u64)> = None;
-    for name in required {
-        let seq = cursor::synced_seq(storage, dir, name, tape_id, hasty)?.unwrap_or(0);
+    let always = policy.required.iter().map(|name| (name, Some(0)));
+    for (name, unbegun) in always.chain(policy.once_begun.iter().map(|name| (name, None))) {
+        let Some(seq) = cursor::synced_seq(storage, dir, name, tape_id, hasty)?.or(unbegun) else { continue };
         if slowest.as_ref().is_none_or(|(_, least)| seq < *least) {
             slowest = Some((name.clone(), seq));
         }

@@ -95,6 +95,25 @@ fn a_required_reader_holds_what_it_has_not_read_and_another_does_not() {
 }
 
 #[test]
+fn a_reader_that_has_never_begun_may_hold_nothing_and_one_that_has_tells_how_much_it_holds() {
+    let bench = Bench::new();
+    let mut log = filled(&bench, 300);
+    let policy =
+        Retention { keep_bytes: Some(128 * 1024), once_begun: vec!["store".to_owned()], ..Retention::default() };
+    let retained = log.retain(&policy, 0).unwrap();
+    assert!(retained.segments > 0 && retained.held_by.is_none(), "{retained:?}");
+    let mut store = Cursor::open(&*bench.storage, &bench.dir, "store", log.tape_id(), 300).unwrap();
+    store.commit(retained.first_seq, b"").unwrap();
+    let policy = Retention { keep_bytes: Some(0), ..policy };
+    let held = log.retain(&policy, 0).unwrap();
+    assert_eq!((held.segments, held.held_by.as_deref()), (0, Some("store")));
+    store.commit(300, b"").unwrap();
+    let gone = log.retain(&policy, 0).unwrap();
+    assert_eq!(gone.held_by, None);
+    assert_eq!(held.held_bytes, gone.bytes, "what it held is what goes when it holds it no more");
+}
+
+#[test]
 fn one_segment_goes_at_a_time_to_make_room() {
     let bench = Bench::new();
     let mut log = filled(&bench, 300);

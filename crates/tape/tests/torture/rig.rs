@@ -425,7 +425,7 @@ pub(crate) fn open_cursor(rig: &Rig, log: &Log) -> Result<Cursor, Error> {
 
 /// Keeps so many bytes, and whatever the sink has not delivered.
 pub(crate) fn retention(keep_bytes: u64) -> Retention {
-    Retention { keep_age: None, keep_bytes: Some(keep_bytes), required: vec![SINK.to_owned()] }
+    Retention { keep_bytes: Some(keep_bytes), required: vec![SINK.to_owned()], ..Retention::default() }
 }
 
 /// A fault of the disk must come out as the variant that tells the caller what to do.
