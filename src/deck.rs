@@ -59,6 +59,9 @@ const LAST_MARGIN: Duration = Duration::from_secs(5);
 /// How often a tape on a full disk is tried again at start.
 const OPEN_RETRY: Duration = Duration::from_secs(1);
 
+/// Why a deck stops that nobody asked to.
+const FAILED: &str = "the recorder failed";
+
 /// The recorder's thread ended in a panic; the log has the message.
 #[derive(Debug, thiserror::Error)]
 #[error("the recorder panicked: see the log")]
@@ -80,13 +83,18 @@ pub async fn run(mut plan: Plan, mut options: RunOptions) -> anyhow::Result<Summ
     let mut signals = Signals::listen()?;
     let end = options.run_for.map(|time| Instant::now() + time);
     let mut panics = 0;
+    let stopping = Arc::new(AtomicBool::new(false));
     loop {
         let begun = Instant::now();
-        let ended = run_once(&mut plan, &options, &mut signals).await;
+        let ended = run_once(&mut plan, &options, &mut signals, &stopping).await;
         if begun.elapsed() >= RECORDER_HEALTHY {
             panics = 0;
         }
         match ended {
+            Err(error) if error.is::<RecorderPanicked>() && stopping.load(Ordering::Relaxed) => {
+                tracing::error!("the recorder panicked, and the deck was asked to stop: the tape is not opened anew");
+                return Err(error);
+            }
             Err(error) if error.is::<RecorderPanicked>() && panics < RECORDER_PANICS => {
                 panics += 1;
                 tracing::error!(
@@ -101,7 +109,12 @@ pub async fn run(mut plan: Plan, mut options: RunOptions) -> anyhow::Result<Summ
 }
 
 /// One life of the recorder, with all that depends on it.
-async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) -> anyhow::Result<Summary> {
+async fn run_once(
+    plan: &mut Plan,
+    options: &RunOptions,
+    signals: &mut Signals,
+    stopping: &Arc<AtomicBool>,
+) -> anyhow::Result<Summary> {
     let listener = match plan.http {
         Some(listen) => Some(http::bind(listen)?),
         None => None,
@@ -138,7 +151,7 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
         };
         served.push((SmolStr::new_static("http"), tokio::spawn(http)));
     }
-    let handler = control_handler(status.clone(), commands);
+    let handler = control_handler(status.clone(), commands, stopping.clone());
     let (dir, stop) = (plan.dir.clone(), serving.clone());
     let control = async move {
         supervise::keep("control", restarts, stop.clone(), || control::serve(&dir, handler.clone(), stop.clone()))
@@ -177,34 +190,22 @@ async fn run_once(plan: &mut Plan, options: &RunOptions, signals: &mut Signals) 
             },
             // A recorder that is behind gets its turn later.
             _ = second.tick() => drop(to_recorder.try_send(Intake::Maintain)),
-            () = to_recorder.closed() => break "the recorder failed",
+            () = to_recorder.closed() => break FAILED,
         }
     };
     tracing::info!(reason, "stopping");
-    let stopping = Instant::now();
-    tokio::select! {
-        () = sources.stop_all(plan.grace) => {}
-        () = signals.stop() => end_at_once(),
+    if reason != FAILED {
+        stopping.store(true, Ordering::Relaxed);
     }
-    tokio::select! {
-        () = stop_deriving(&mut services, &to_recorder, plan.grace) => {}
-        () = signals.stop() => end_at_once(),
-    }
+    let began = Instant::now();
+    signals.while_stopping(sources.stop_all(plan.grace), stopping).await;
+    signals.while_stopping(stop_deriving(&mut services, &to_recorder, plan.grace), stopping).await;
     drop(to_recorder);
-    let summary = tokio::select! {
-        summary = join_recorder(recording, &give_up, plan.grace) => summary,
-        () = signals.stop() => end_at_once(),
-    };
-    tokio::select! {
-        () = services.stop(Stage::Serve, plan.grace) => {}
-        () = signals.stop() => end_at_once(),
-    }
+    let summary = signals.while_stopping(join_recorder(recording, &give_up, plan.grace), stopping).await;
+    signals.while_stopping(services.stop(Stage::Serve, plan.grace), stopping).await;
     serving.cancel();
-    tokio::select! {
-        () = supervise::finish("serve", served, plan.grace) => {}
-        () = signals.stop() => end_at_once(),
-    }
-    tracing::info!(took_ms = stopping.elapsed().as_millis() as u64, "stopped");
+    signals.while_stopping(supervise::finish("serve", served, plan.grace), stopping).await;
+    tracing::info!(took_ms = began.elapsed().as_millis() as u64, "stopped");
     summary
 }
 
@@ -226,6 +227,13 @@ async fn stop_deriving(services: &mut ServiceSet, to_recorder: &mpsc::Sender<Int
     services.stop(Stage::Derive, grace).await;
 }
 
+async fn end_at_second_signal(mut signals: Signals) {
+    signals.stop().await;
+    tracing::info!("asked to stop: as soon as the tape is open; a second signal ends at once");
+    signals.stop().await;
+    end_at_once();
+}
+
 fn end_at_once() -> ! {
     tracing::warn!("second signal: ending at once; what was acknowledged is on the tape");
     std::process::exit(130);
@@ -235,7 +243,14 @@ fn end_at_once() -> ! {
 async fn open_when_there_is_space(plan: &Plan, signals: &mut Signals) -> anyhow::Result<(Recorder, Watches, Opening)> {
     let mut told = false;
     loop {
-        let error = match open(plan) {
+        // Recovery of a long tape keeps this task busy: another one listens.
+        let listening = tokio::spawn(end_at_second_signal(Signals::listen()?));
+        if !told {
+            tracing::info!(dir = %plan.dir.display(), "opening the tape");
+        }
+        let opened = open(plan);
+        listening.abort();
+        let error = match opened {
             Err(error) if is_full(&error) => error,
             opened => return opened,
         };
@@ -361,9 +376,13 @@ async fn reload(
     Ok(done)
 }
 
-fn control_handler(status: http::StatusOf, commands: mpsc::Sender<Command>) -> control::Handler {
+fn control_handler(
+    status: http::StatusOf,
+    commands: mpsc::Sender<Command>,
+    stopping: Arc<AtomicBool>,
+) -> control::Handler {
     Arc::new(move |request| {
-        let (status, commands) = (status.clone(), commands.clone());
+        let (status, commands, stopping) = (status.clone(), commands.clone(), stopping.clone());
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let command = match request {
@@ -374,8 +393,10 @@ fn control_handler(status: http::StatusOf, commands: mpsc::Sender<Command>) -> c
                     };
                 }
                 Request::Stop => {
-                    drop(reply.send(Ok("stopping".to_owned())));
-                    Command::Stop
+                    // Also where nobody takes commands any more, because the recorder failed: it is not begun anew.
+                    stopping.store(true, Ordering::Relaxed);
+                    let _ = commands.send(Command::Stop).await;
+                    return Response::Ok("stopping".into());
                 }
                 Request::Reload => Command::Reload(reply),
                 Request::Restart { name } => Command::Restart(name.into(), reply),
@@ -474,6 +495,22 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::Stop("interrupted"),
             _ = self.terminate.recv() => Asked::Stop("terminated"),
             _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// Does what a stop consists of. The first signal is what it is done for, or is remembered when there was none
+    /// before; a second one ends the process at once.
+    async fn while_stopping<T>(&mut self, work: impl Future<Output = T>, stopping: &AtomicBool) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.stop() => {
+                    if stopping.swap(true, Ordering::Relaxed) {
+                        end_at_once();
+                    }
+                }
+            }
         }
     }
 

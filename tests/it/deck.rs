@@ -325,6 +325,60 @@ async fn a_recorder_that_panics_is_begun_anew_and_its_pause_is_in_the_ledger() {
     assert_eq!((of(GapState::Open), of(GapState::Closed)), (7, 7), "{down:#?}");
 }
 
+/// Whether the recorder panics before or behind the wish: the deck ends, and is not begun anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_not_forgotten_over_a_recorder_that_panics() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let dir = home.path().join("tape");
+    let text = format!("[tape]\ndir = {:?}\n\n[http]\nlisten = \"off\"\n\n{}", dir.to_str().unwrap(), source(&venue));
+    let disk = PanicsOnce::default();
+    let mut plan = Plan::unchecked(&parse_text(&text).unwrap(), &[]);
+    plan.storage = Arc::new(disk.clone());
+    let running = tokio::spawn(deck::run(plan, RunOptions::default()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let live = |status: &Status| status.sources.first().is_some_and(|source| source.live == 7);
+    loop {
+        let answer = control::ask(&dir, &Request::Status).await.ok().flatten();
+        if answer.and_then(|value| serde_json::from_value(value).ok()).is_some_and(|status| live(&status)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no deck");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    disk.0.store(true, Ordering::SeqCst);
+    control::ask(&dir, &Request::Stop).await.unwrap().expect("it heard the wish");
+    let ended = tokio::time::timeout(Duration::from_secs(30), running).await.expect("it ends").unwrap();
+    assert!(ended.is_err_and(|error| error.to_string().contains("the recorder panicked")), "and says why");
+    let openings = records(&dir)
+        .iter()
+        .filter(|record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Incarnation))
+        .count();
+    assert_eq!(openings, 1);
+}
+
+/// A part of the tape that cannot be read for now, as on a disk that hangs: nobody writes into that pipe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_deck_that_still_opens_its_tape() {
+    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
+    let deck = Deck::start(home.path(), &source(&venue));
+    deck.until("events", |status| status.events > 50);
+    let (config, dir) = (deck.config.clone(), deck.dir.clone());
+    deck.stop();
+    let segments = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    for segment in segments.filter(|path| path.extension().is_some_and(|ending| ending == "seg")) {
+        std::fs::remove_file(&segment).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&segment).status().unwrap().success());
+    }
+    let deck = Deck::run(&config, &dir, &[]);
+    let heard = |words: &str| until(words, || deck.log().contains(words).then_some(()));
+    until("the second opening", || (deck.log().matches("opening the tape").count() == 2).then_some(()));
+    deck.signal(Signal::TERM);
+    heard("as soon as the tape is open");
+    deck.signal(Signal::TERM);
+    let (status, _) = deck.wait();
+    assert_eq!(status.code(), Some(130));
+}
+
 /// A tmpfs of its own.
 pub(crate) struct SmallDisk(pub(crate) std::path::PathBuf);
 
