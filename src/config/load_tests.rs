@@ -142,6 +142,18 @@ fn the_names_of_the_predecessors_make_a_sink_and_fill_the_one_that_is_there() {
 }
 
 #[test]
+fn the_predecessors_host_is_where_the_bus_listens() {
+    let of = |host: &str| resolve(&Inputs { env: names(&[("ZMQ_HOST", host)]), ..Inputs::default() });
+    let bus = of("localhost").unwrap().config.bus.unwrap();
+    assert_eq!(bus.listen, std::net::Ipv4Addr::LOCALHOST);
+    let error = refusal(&Inputs { env: names(&[("ZMQ_HOST", "publisher.lan")]), ..Inputs::default() });
+    assert!(error.contains("ZMQ_HOST: `publisher.lan` is not an address of this machine"), "{error}");
+    let inputs = Inputs { env: names(&[("ZMQ_HOST", "127.0.0.2")]), ..file("[bus]\nlisten = '127.0.0.3'\n") };
+    let loaded = resolve(&inputs).unwrap();
+    assert_eq!(loaded.config.bus.unwrap().listen.to_string(), "127.0.0.3", "the file says more");
+}
+
+#[test]
 fn a_name_of_a_later_version_is_reported_and_not_ignored() {
     let env = names(&[("QUESTDB_HOST", "db"), ("MQTT_BROKER", "broker"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
     let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();

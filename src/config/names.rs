@@ -3,6 +3,8 @@
 //! A name fills the missing key of the first table of its kind, and creates that table when there
 //! is none. It never overrides the config file. A name whose table this version does not have yet is listed by `check`.
 
+use std::net::IpAddr;
+
 /// One name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldName {
@@ -36,6 +38,8 @@ pub enum Form {
     Seconds,
     /// Bare minutes, several with commas: `5,15` becomes `["5m", "15m"]`.
     MinutesList,
+    /// An address of this machine: `localhost` and `*` are understood, other names are not.
+    Address,
     /// Python's level words: `WARNING`, `CRITICAL`, `SUCCESS` …
     Level,
 }
@@ -88,7 +92,7 @@ pub const OLD_NAMES: &[OldName] = &[
     text("INSTRUMENTS_FILE", source("kite"), "instruments_file"),
     secret("X_BEARER_TOKEN", source("x"), "bearer_token"),
     secret("TWITTER_BEARER_TOKEN", source("x"), "bearer_token"),
-    text("ZMQ_HOST", BUS, "host"),
+    formed("ZMQ_HOST", BUS, "listen", Form::Address),
     text("INFLUXDB_HOST", sink("influx"), "host"),
     text("INFLUX_HOST", sink("influx"), "host"),
     formed("INFLUXDB_PORT", sink("influx"), "port", Form::Number),
@@ -161,6 +165,13 @@ impl Form {
                 .collect::<Option<Vec<_>>>()
                 .map(toml::Value::Array)
                 .ok_or("minutes, several with commas: 5,15"),
+            Form::Address => match raw {
+                "localhost" => Ok("127.0.0.1".into()),
+                "*" => Ok("0.0.0.0".into()),
+                _ => raw.parse::<IpAddr>().map(|ip| ip.to_string().into()).map_err(|_| {
+                    "an address of this machine: write 127.0.0.1, or none (to read the bus of another machine is `connect` of a source of kind zmq)"
+                }),
+            },
             Form::Level => match raw.to_ascii_lowercase().as_str() {
                 "notset" => Ok("trace".into()),
                 "success" => Ok("info".into()),
@@ -184,6 +195,7 @@ mod tests {
     use super::*;
     use crate::config::schema::{Node, kinds};
     use crate::config::secret::looks_secret;
+    use crate::config::tree::Tree;
 
     #[test]
     fn old_values_become_new_ones() {
@@ -197,16 +209,26 @@ mod tests {
             (Form::Number, "8086", "8086"),
             (Form::Level, "WARNING", r#""warn""#),
             (Form::Text, "host", r#""host""#),
+            (Form::Address, "localhost", r#""127.0.0.1""#),
+            (Form::Address, "*", r#""0.0.0.0""#),
+            (Form::Address, "::1", r#""::1""#),
         ];
         for (form, raw, want) in cases {
             assert_eq!(form.read(raw).map(|value| value.to_string()), Ok(want.to_owned()), "{raw}");
         }
-        for (form, raw) in
-            [(Form::Number, "x"), (Form::Flag, "perhaps"), (Form::MinutesList, "5,"), (Form::Level, "loud")]
-        {
+        for (form, raw) in [
+            (Form::Number, "x"),
+            (Form::Flag, "perhaps"),
+            (Form::MinutesList, "5,"),
+            (Form::Level, "loud"),
+            (Form::Address, "publisher.lan"),
+        ] {
             assert!(form.read(raw).is_err(), "{raw}");
         }
     }
+
+    /// Those that this version has.
+    const SECTIONS: [&str; 3] = ["log", "candles", "bus"];
 
     #[test]
     fn every_name_leads_to_a_key_of_a_kind_that_exists() {
@@ -215,6 +237,7 @@ mod tests {
                 Target::Kind { stage, kind } if kinds(stage).iter().any(|known| known.name == kind) => {
                     Node::kind(stage, kind)
                 }
+                Target::Section(section) if SECTIONS.contains(&section) => Node::at(&Tree::default(), &[section]),
                 _ => continue,
             };
             assert!(node.and_then(|node| node.child(row.key)).is_some(), "{} leads nowhere: {}", row.name, row.key);
