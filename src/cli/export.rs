@@ -42,7 +42,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         let sql = self.sql()?;
-        self.answer.run(global, out, &sql)
+        self.answer.run(global, out, &sql, true)
     }
 
     /// The rows in the order of the tape.

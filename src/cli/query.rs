@@ -46,6 +46,9 @@ pub(super) struct Answer {
     /// Write to this file, and not to standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write over a file that exists
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Folder of the tape, in place of `[tape] dir`
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -53,7 +56,7 @@ pub(super) struct Answer {
 
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
-        self.answer.run(global, out, &self.sql)
+        self.answer.run(global, out, &self.sql, false)
     }
 }
 
@@ -67,9 +70,12 @@ impl Answer {
         }
     }
 
-    /// Becomes the store's program. Returns only if that fails.
-    pub(super) fn run(mut self, global: &Global, out: &mut Out, sql: &str) -> anyhow::Result<()> {
+    /// Becomes the store's program. Returns only if that fails. `progress`: it tells how far it is.
+    pub(super) fn run(mut self, global: &Global, out: &mut Out, sql: &str, progress: bool) -> anyhow::Result<()> {
         self.format_of_file();
+        if let Some(file) = self.out.as_ref().filter(|file| !self.force && file.is_file()) {
+            return Err(End::Usage(format!("{} exists already: --force writes over it", file.display())).into());
+        }
         let config = global.load()?.config;
         let dir = self.dir.unwrap_or(config.tape.dir);
         let archive = config.store.unwrap_or_default().folder(&dir);
@@ -86,6 +92,7 @@ impl Answer {
         if let Some(file) = &self.out {
             command.arg("--out").arg(file);
         }
+        command.args(self.force.then_some("--force")).args(progress.then_some("--progress"));
         command.arg("--").arg(sql);
         out.flush()?;
         Err(command.exec()).with_context(|| format!("starting {}", program.display()))

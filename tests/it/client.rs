@@ -1,14 +1,11 @@
 //! The Python client: its own tests, against fakes and against a deck.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tapedeck::bus::registry::SERVICES;
 use tapedeck::status::Status;
 use tapedeck_market::{Body, Record};
 use tapedeck_testkit::kraken::FakeKraken;
@@ -34,18 +31,6 @@ fn the_python_client_passes_its_own_tests() {
     assert!(ran.is_some_and(|ran| ran > 50), "{said}");
 }
 
-/// Ports of the register, moved to where nobody else is: below those that the system hands out by itself.
-fn free_offset() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let seed = u16::try_from(std::process::id() % 100).unwrap();
-    loop {
-        let offset = 1_000 + (seed + NEXT.fetch_add(1, Ordering::Relaxed)) % 110 * 40;
-        if SERVICES.iter().all(|service| TcpListener::bind(("127.0.0.1", service.port + offset)).is_ok()) {
-            return offset;
-        }
-    }
-}
-
 /// What `tests/python/client_deck.py` says at its end.
 #[derive(Debug, Deserialize)]
 struct Heard {
@@ -63,7 +48,7 @@ struct Heard {
 async fn heard(messages: u32, kill: bool) -> Option<(Heard, Vec<Record>)> {
     let python = support::python()?;
     let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(300).start().await.unwrap();
-    let (home, offset) = (tempfile::tempdir().unwrap(), free_offset());
+    let (home, offset) = (tempfile::tempdir().unwrap(), support::free_offset());
     let config = format!(
         "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = [\"BTC/USD\", \"ETH/USD\"]\n[bus]\nport_offset = {offset}\n",
         venue.ws_url(),
@@ -119,6 +104,50 @@ async fn the_client_hears_every_trade_of_a_deck() {
     assert_whole(&heard, &records);
     assert_eq!((heard.missed, heard.duplicates), (0, 0), "{heard:?}");
     assert!(!heard.seen["kraken_tick"].is_empty());
+}
+
+/// `--only`: publishers alone, and candles told of as they close; the store of the same config stays away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_publishers_run_when_only_they_are_named() {
+    let Some(python) = support::python() else { return };
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(100).start().await.unwrap();
+    let (home, offset) = (tempfile::tempdir().unwrap(), support::free_offset());
+    let dir = home.path().join("tape");
+    let config = format!(
+        "[tape]\ndir = {dir:?}\n[http]\nlisten = \"off\"\n[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\n\
+         pairs = [\"BTC/USD\", \"ETH/USD\"]\n[source.other]\nkind = \"zmq\"\nconnect = [\"tcp://127.0.0.1:1\"]\n[bus]\nport_offset = {offset}\n\
+         [candles]\nintervals = [\"1s\"]\n[store]\nsql_listen = \"off\"\n",
+        venue.ws_url(),
+        venue.rest_url()
+    );
+    let work = move || {
+        let path = home.path().join("tapedeck.toml");
+        std::fs::write(&path, config).unwrap();
+        let deck = support::Deck::run(&path, &dir, &["--only", "kraken,bus,candles"]);
+        let status = deck.until("a bus", |status| {
+            status.services.iter().any(|service| service.name == "bus" && service.state == "running")
+        });
+        let mut names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!((names, status.sources.len()), (vec!["bus", "candles"], 1));
+        let script = r#"
+import sys, tapedeck
+left = {"kraken_tick", "kr_depth", "candle.1s"}
+with tapedeck.subscribe(sorted(left), port_offset=int(sys.argv[1])) as sub:
+    while left:
+        message = sub.get(timeout=60)
+        assert message is not None, left
+        if message.topic == "candle.1s":
+            assert message.high >= message.low and message.interval, message
+        left.discard(message.topic)
+"#;
+        let mut command = Command::new(python);
+        command.env("PYTHONPATH", package()).args(["-c", script, &offset.to_string()]);
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{}\n{}", String::from_utf8_lossy(&out.stderr), deck.log());
+        deck.stop();
+    };
+    tokio::task::spawn_blocking(work).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

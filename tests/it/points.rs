@@ -2,6 +2,7 @@
 
 mod clients;
 mod desk;
+mod influx;
 mod kill;
 mod query;
 

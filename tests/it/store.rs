@@ -12,7 +12,7 @@ use tapedeck_testkit::kraken::{FakeKraken, Handle};
 use crate::support::{Deck, records, skipped, tapedeck, until};
 
 /// Whether the second program was built, as `make test` does; without it the tests say that they skip.
-fn store_is_built() -> bool {
+pub(crate) fn store_is_built() -> bool {
     let beside = Path::new(env!("CARGO_BIN_EXE_tapedeck")).with_file_name("tapedeck-store");
     let built = beside.exists();
     if !built {
@@ -21,7 +21,7 @@ fn store_is_built() -> bool {
     built
 }
 
-fn psql_is_there() -> bool {
+pub(crate) fn psql_is_there() -> bool {
     let there = Command::new("psql").arg("--version").output().is_ok_and(|out| out.status.success());
     if !there {
         skipped("no psql: scripts/servers install postgres");
@@ -86,7 +86,7 @@ impl Desk {
     }
 }
 
-fn is_ready(service: &tapedeck::status::Service) -> bool {
+pub(crate) fn is_ready(service: &tapedeck::status::Service) -> bool {
     let sql = service.detail.get("sql").and_then(Value::as_str);
     service.state == "running" && sql.is_some_and(|sql| sql.starts_with("SQL: ready"))
 }

@@ -1,12 +1,15 @@
 //! A deck as a child process, and what tests ask of it.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tapedeck::bus::registry::SERVICES;
 use tapedeck::status::Status;
 use tapedeck_market::{Body, Gap, GapCause, GapState, Record, wire};
 use tapedeck_tape::storage::Disk;
@@ -218,5 +221,22 @@ pub(crate) fn skipped_by_choice(why: &str) {
     if let Some(list) = std::env::var_os("TAPEDECK_SKIPPED") {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
         file.unwrap().write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// A port that nobody has.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Ports of the register, moved to where nobody else is: below those that the system hands out by itself.
+pub(crate) fn free_offset() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let seed = u16::try_from(std::process::id() % 100).unwrap();
+    loop {
+        let offset = 1_000 + (seed + NEXT.fetch_add(1, Ordering::Relaxed)) % 110 * 40;
+        if SERVICES.iter().all(|service| TcpListener::bind(("127.0.0.1", service.port + offset)).is_ok()) {
+            return offset;
+        }
     }
 }

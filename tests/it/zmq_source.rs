@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tapedeck_market::{Body, GapCause, GapState, Record, Value};
 
-use crate::support::{Deck, gaps, python, records, tapedeck, until};
+use crate::support::{Deck, free_port, gaps, python, records, tapedeck, until};
 
 /// What a publisher says that it sent.
 #[derive(Debug, Deserialize)]
@@ -52,10 +51,6 @@ impl Drop for Publisher {
 
 fn repo() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn config(port: u16, more: &str) -> String {

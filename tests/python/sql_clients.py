@@ -82,10 +82,35 @@ def psycopg_3():
                 for seq in range(1, 9):
                     cursor.execute("select seq from trades where seq = %s", (seq,), prepare=True)
                     same(cursor.fetchone(), (seq,), "prepared")
-        with connection.cursor(name="some") as cursor:
-            cursor.itersize = 300
-            cursor.execute("select seq, price from trades where seq > %s order by seq", (0,))
-            same([row[0] for row in cursor], list(range(1, TRADES + 1)), "named cursor")
+        for binary in (False, True):
+            with connection.cursor(name="some", binary=binary) as cursor:
+                cursor.itersize = 300
+                cursor.execute("select seq, price, symbol, ts_recv from trades where seq > %s order by seq", (0,))
+                same(cursor.fetchone()[1:3], (FIRST[1], FIRST[3]), f"first row of a named cursor, binary {binary}")
+                same([row[0] for row in cursor], list(range(2, TRADES + 1)), f"named cursor, binary {binary}")
+        # Both forms of one cursor, portion by portion; the columns may be described at any time.
+        with connection.cursor() as text, connection.cursor(binary=True) as binary:
+            text.execute("declare mixed cursor for select seq, price from trades order by seq")
+            for form in (text, binary, text, binary):
+                form.execute("fetch 2 from mixed")
+                same([column.name for column in form.description], ["seq", "price"], "columns")
+                same(len(form.fetchall()), 2, "rows of a portion")
+            same(text.execute("fetch next from mixed").fetchall()[0][0], 9, "the ninth")
+            text.execute("close mixed")
+            binary.execute("declare whole binary cursor for select seq, price from trades order by seq")
+            same(len(text.execute("fetch all from whole").fetchall()), TRADES, "declared in binary, all at once")
+            same(text.execute("fetch 1 from whole").fetchall(), [], "behind the last")
+        connection.commit()
+        for gone in ("fetch 1 from whole", "close whole", "fetch 1 from nothing"):
+            try:
+                connection.execute(gone)
+                raise AssertionError(f"answered: {gone}")
+            except psycopg.errors.InvalidCursorName:
+                connection.rollback()
+        with connection.cursor(name="held", withhold=True) as cursor:
+            cursor.execute("select seq from trades order by seq")
+            connection.commit()
+            same(cursor.fetchmany(2), [(1,), (2,)], "held over the end of its transaction")
         with connection.cursor() as cursor:
             rows = [row[0] for row in cursor.stream("select seq from trades order by seq limit 100")]
             same(rows, list(range(1, 101)), "stream")

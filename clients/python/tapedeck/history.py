@@ -113,12 +113,11 @@ def latest_tick_sql() -> str:
         for table in ("quotes", "tickers")
     ]
     # What `write_point(TickData(...))` wrote.
-    number = "field_numbers[array_position(field_names, '{}')]"
+    number = "field_numbers[cast(array_position(field_names, '{}') as bigint)]"
+    instrument = "tag_values[cast(array_position(tag_names, 'instrument') as bigint)]"
     tables.append(
-        "select tag_values[array_position(tag_names, 'instrument')] as instrument, {} as bid, {} as ask, ts_event, "
-        "ts_recv, seq from points where name = 'tick' and tag_values[array_position(tag_names, 'instrument')] = %s".format(
-            number.format("bid"), number.format("ask")
-        )
+        "select {0} as instrument, {1} as bid, {2} as ask, ts_event, ts_recv, seq from points where name = 'tick' "
+        "and {0} = %s".format(instrument, number.format("bid"), number.format("ask"))
     )
     return "select * from ({}) as t order by seq desc limit 1".format(" union all ".join(tables))
 

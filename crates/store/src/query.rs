@@ -1,13 +1,14 @@
 //! `tapedeck-store query`: one query over archive and tape, without a server, also while a deck runs.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
 use datafusion::sql::parser::Statement as Parsed;
 use tapedeck_archive::Table as Kind;
 use tapedeck_tape::storage::{Disk, Storage};
@@ -15,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Failed, Until};
 use crate::limits::Limits;
+use crate::new_file::NewFile;
 use crate::opened::{Opened, Place};
 use crate::output::{Format, Writer};
+use crate::progress::Progress;
 
 /// A query that somebody waits for at a terminal has no deadline but theirs.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
@@ -39,6 +42,12 @@ pub struct Args {
     /// Write here, and not to standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write over a file that exists
+    #[arg(long, requires = "out")]
+    force: bool,
+    /// Tell on standard error how far it is, and what was written
+    #[arg(long)]
+    progress: bool,
     /// The query; from standard input when it is `-`
     #[arg(value_name = "SQL")]
     sql: String,
@@ -66,21 +75,52 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let source = Opened::read(&place, &storage, &tables_of(&sql))?;
     let limits = Limits { memory_bytes: MEMORY_BYTES, spill_bytes: SPILL_BYTES, ..Limits::default() };
     let engine = Arc::new(Engine::new(Arc::new(source), limits, temporary.path(), runtime.handle().clone())?);
-    let cut = match &args.out {
-        None => runtime.block_on(answer(&engine, &sql, format, io::stdout()))?,
+    let mut progress = args.progress.then(|| Progress::new(terminal));
+    let done = match &args.out {
+        None => runtime.block_on(until_interrupted(answer(&engine, &sql, format, io::stdout(), progress.as_mut())))?,
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("making {}", path.display()))?;
-            runtime.block_on(answer(&engine, &sql, format, file))?
+            let file = NewFile::of(path, args.force)?;
+            let done = answer(&engine, &sql, format, file.as_file(), progress.as_mut());
+            let done = runtime.block_on(until_interrupted(done))?;
+            file.appear()?;
+            done
         }
     };
-    if cut {
+    if let Some(progress) = progress {
+        progress.end(args.out.as_deref());
+    }
+    if done == Shown::InPart {
         eprintln!("there are more rows than a table shows: say --format csv, or add a limit");
     }
     runtime.shutdown_background();
     Ok(())
 }
 
-async fn answer(engine: &Arc<Engine>, sql: &str, format: Format, out: impl Write + Send) -> anyhow::Result<bool> {
+/// Whether all rows were written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Whole,
+    InPart,
+}
+
+/// Ctrl-C ends it like an error, so that what was begun is removed.
+async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
+}
+
+async fn answer(
+    engine: &Arc<Engine>,
+    sql: &str,
+    format: Format,
+    out: impl Write + Send,
+    mut progress: Option<&mut Progress>,
+) -> anyhow::Result<Shown> {
+    if let Some(progress) = &mut progress {
+        progress.expect(count(engine, sql).await?);
+    }
     let session = engine.session();
     let plan = session.plan_text(sql).await.map_err(plain)?;
     let schema = Arc::clone(plan.schema().inner());
@@ -88,12 +128,29 @@ async fn answer(engine: &Arc<Engine>, sql: &str, format: Format, out: impl Write
     let mut rows = session.run(plan, until).await.map_err(plain)?;
     let mut writer = Writer::new(format, BufWriter::new(out), &schema)?;
     while let Some(batch) = rows.next().await {
-        writer.write(&batch.map_err(plain)?)?;
+        let batch = batch.map_err(plain)?;
+        writer.write(&batch)?;
+        if let Some(progress) = &mut progress {
+            progress.wrote(batch.num_rows() as u64);
+        }
         if writer.is_full() {
             break;
         }
     }
-    writer.finish()
+    Ok(if writer.finish()? { Shown::InPart } else { Shown::Whole })
+}
+
+/// How many rows a query has: as a rule known from the files, or from one column.
+async fn count(engine: &Arc<Engine>, sql: &str) -> anyhow::Result<u64> {
+    let session = engine.session();
+    let plan = session.plan_text(&format!("select count(*) from ({sql}) as counted")).await.map_err(plain)?;
+    let until = Until { cancelled: CancellationToken::new(), deadline: Instant::now() + FOR_EVER };
+    let batches = session.run(plan, until).await.map_err(plain)?.collect().await.map_err(plain)?;
+    let counted = batches
+        .iter()
+        .find(|batch| batch.num_rows() > 0)
+        .map(|batch| batch.column(0).as_primitive::<Int64Type>().value(0));
+    Ok(counted.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0))
 }
 
 /// The engine's words without its own call stack.

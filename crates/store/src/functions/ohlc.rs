@@ -22,6 +22,9 @@ use datafusion::prelude::SessionContext;
 
 /// What the wire can carry of a decimal: 28 digits, 10 of them behind the point, as in the tables.
 const DECIMAL: DataType = DataType::Decimal128(28, 10);
+/// A division takes fourteen more digits than its result shows: 38 of them would not do for a busy minute.
+const NOTIONAL: DataType = DataType::Decimal256(76, 20);
+const TOTAL: DataType = DataType::Decimal256(76, 10);
 const INSTANT: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
 
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl TableFunctionImpl for Ohlc {
                 col("low"),
                 col("close"),
                 cast(col("total"), DECIMAL).alias("volume"),
-                cast(col("notional") / col("total"), DECIMAL).alias("vwap"),
+                cast(cast(col("notional"), NOTIONAL) / cast(col("total"), TOTAL), DECIMAL).alias("vwap"),
                 col("trades"),
             ])?
             .build()?;

@@ -24,7 +24,7 @@ use pgwire::types::format::FormatOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::cancel::Running;
-use super::cursor::{self, Store};
+use super::cursor::{self, Cursors, Store};
 use super::errors::{error, fatal};
 use super::planner::{Planned, Planner};
 use super::{rows, setting};
@@ -34,6 +34,7 @@ use crate::guard::{self, Verb};
 pub(super) struct Connection {
     pub(super) planner: Arc<Planner>,
     pub(super) running: Arc<Running>,
+    pub(super) cursors: Cursors,
     pub(super) passed: Arc<AtomicBool>,
 }
 
@@ -103,20 +104,22 @@ impl Connection {
             }
             (Verb::Declare, Statement::Declare { stmts }) => {
                 tokio::select! {
-                    declared = cursor::declare(&self.planner, store(client)?, stmts, plan) => declared?,
+                    declared = self.cursors.declare(&self.planner, store(client)?, stmts, plan) => declared?,
                     over = until.over() => return Err(over.into()),
                 }
             }
             (Verb::Fetch, Statement::Fetch { name, direction, .. }) => {
-                cursor::fetch(store(client)?, name, direction, until).await?
+                self.cursors.fetch(name, direction, format, until)?
             }
-            (Verb::Close, Statement::Close { cursor }) => cursor::close(store(client)?, cursor),
+            (Verb::Close, Statement::Close { cursor }) => self.cursors.close(store(client)?, cursor)?,
             (Verb::Set, Statement::Set(set)) => setting::set(client, set).await?,
             (Verb::Show, _) => setting::show(client, statement, self.planner.session.engine().limits().timeout())?,
             (Verb::Begin, _) => Response::TransactionStart(Tag::new("BEGIN")),
-            (Verb::Commit, _) if failed => Response::TransactionEnd(Tag::new("ROLLBACK")),
-            (Verb::Commit, _) => Response::TransactionEnd(Tag::new("COMMIT")),
-            (Verb::Rollback, _) => Response::TransactionEnd(Tag::new("ROLLBACK")),
+            (Verb::Commit | Verb::Rollback, _) => {
+                self.cursors.transaction_ends(store(client)?);
+                let word = if verb == Verb::Commit && !failed { "COMMIT" } else { "ROLLBACK" };
+                Response::TransactionEnd(Tag::new(word))
+            }
             (Verb::RollbackTo, _) => Response::Execution(Tag::new("ROLLBACK")),
             (Verb::Deallocate, Statement::Deallocate { name, .. }) => {
                 store(client)?.rm_statement(&name.value);
@@ -239,8 +242,10 @@ impl ExtendedQueryHandler for Connection {
             }
             None => return Err(PgWireError::PortalNotFound(name.to_owned())),
         };
-        if let Some((statement, _)) = &portal.statement.statement.1 {
-            self.mend(client, statement);
+        match &portal.statement.statement.1 {
+            Some((statement, _)) => self.mend(client, statement),
+            // The portal beside a cursor.
+            None => return Err(error("55000", format!("the rows of cursor \"{name}\" are read with FETCH"))),
         }
         client.set_state(PgWireConnectionState::QueryInProgress);
         let status = self.execute(client, &portal, usize::try_from(message.max_rows).unwrap_or(0)).await?;
@@ -251,7 +256,7 @@ impl ExtendedQueryHandler for Connection {
 
     async fn do_describe_statement<C>(
         &self,
-        client: &mut C,
+        _client: &mut C,
         target: &StoredStatement<Planned>,
     ) -> PgWireResult<DescribeStatementResponse>
     where
@@ -268,10 +273,7 @@ impl ExtendedQueryHandler for Connection {
             .map(|at| of_client(at).or_else(|| told.get(at).cloned()).unwrap_or_else(|| unknown.clone()))
             .collect();
         let fields = match &target.statement.1 {
-            Some((Statement::Fetch { name, .. }, _)) => {
-                let portal = cursor::find(store(client)?, name)?;
-                cursor::columns(&portal).await.map(|fields| fields.as_ref().clone()).unwrap_or_default()
-            }
+            Some((Statement::Fetch { name, .. }, _)) => self.cursors.columns(name, &Format::UnifiedText)?,
             _ => self.planner.get_result_schema(&target.statement, None)?,
         };
         Ok(DescribeStatementResponse::new(types, fields))
@@ -279,7 +281,7 @@ impl ExtendedQueryHandler for Connection {
 
     async fn do_describe_portal<C>(
         &self,
-        client: &mut C,
+        _client: &mut C,
         target: &Portal<Planned>,
     ) -> PgWireResult<DescribePortalResponse>
     where
@@ -289,13 +291,11 @@ impl ExtendedQueryHandler for Connection {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         // A cursor that was declared, or a portal read in part: its columns are those of its rows.
-        if let Some(fields) = cursor::columns(target).await {
+        if let Some(fields) = cursor::columns_of_portal(target).await {
             return Ok(DescribePortalResponse::new(fields.as_ref().clone()));
         }
         if let Some((Statement::Fetch { name, .. }, _)) = &target.statement.statement.1 {
-            let portal = cursor::find(store(client)?, name)?;
-            let fields = cursor::columns(&portal).await;
-            return Ok(DescribePortalResponse::new(fields.map(|fields| fields.as_ref().clone()).unwrap_or_default()));
+            return Ok(DescribePortalResponse::new(self.cursors.columns(name, &target.result_column_format)?));
         }
         let fields = self.planner.get_result_schema(&target.statement.statement, Some(&target.result_column_format))?;
         Ok(DescribePortalResponse::new(fields))

@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use cancel::{Registry, Running};
 use connection::Connection;
+use cursor::Cursors;
 use planner::Planner;
 use startup::{Door, Startup};
 
@@ -183,7 +184,8 @@ impl Server {
         let running = Arc::new(Running::default());
         let startup = self.door.enter(Arc::clone(&running), full);
         let planner = Planner::new(self.engine.session());
-        let connection = Connection { planner: Arc::new(planner), running, passed: Arc::clone(&startup.passed) };
+        let (planner, passed) = (Arc::new(planner), Arc::clone(&startup.passed));
+        let connection = Connection { planner, running, cursors: Cursors::default(), passed };
         Handlers {
             startup: Arc::new(startup),
             connection: Arc::new(connection),

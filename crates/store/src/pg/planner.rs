@@ -20,7 +20,7 @@ use pgwire::error::PgWireResult;
 use tokio_util::sync::CancellationToken;
 
 use super::errors::error;
-use super::setting;
+use super::{rows, setting};
 use crate::engine::{Failed, Session};
 use crate::guard::{self, Verb};
 
@@ -155,7 +155,11 @@ impl QueryParser for Planner {
         match &planned.1 {
             // It opens the query and answers without rows.
             Some((Statement::Declare { .. }, _)) => Ok(Vec::new()),
-            _ => self.types.get_result_schema(planned, format),
+            Some((_, plan)) => {
+                let whole = format.map(|format| rows::whole(format, plan.schema().as_arrow())).transpose()?;
+                self.types.get_result_schema(planned, whole.as_ref())
+            }
+            None => self.types.get_result_schema(planned, format),
         }
     }
 }
