@@ -116,6 +116,8 @@ pub struct Engine {
     paced: Vec<SmolStr>,
     /// The greatest receive time seen.
     clock: i64,
+    /// What is not known of a topic lies at or below this seq.
+    unknown_until: u64,
     dropped: u64,
 }
 
@@ -131,6 +133,7 @@ impl Engine {
             topics: HashMap::new(),
             paced: Vec::new(),
             clock: i64::MIN,
+            unknown_until: 0,
             dropped: 0,
         }
     }
@@ -147,6 +150,13 @@ impl Engine {
         if let Some(topic) = self.topic(&SmolStr::new(topic)) {
             topic.last_seq = topic.last_seq.max(seq);
         }
+    }
+
+    /// Records up to that seq were passed over unread: any topic may have one among them. A subscriber then asks once too
+    /// often, where it would miss something without knowing.
+    pub fn passed_over(&mut self, until: u64) {
+        self.unknown_until = until;
+        self.topics.values_mut().for_each(|topic| topic.last_seq = topic.last_seq.max(until));
     }
 
     /// Takes a record; hands out what is to be sent now.
@@ -229,7 +239,13 @@ impl Engine {
                 return None;
             }
             let manner = Manner::of(&self.bus, name);
-            let topic = Topic { manner, last_seq: 0, slot: 0, waiting: BTreeMap::new(), by_key: HashMap::new() };
+            let topic = Topic {
+                manner,
+                last_seq: self.unknown_until,
+                slot: 0,
+                waiting: BTreeMap::new(),
+                by_key: HashMap::new(),
+            };
             self.topics.insert(name.clone(), topic);
         }
         self.topics.get_mut(name)

@@ -170,3 +170,14 @@ fn a_topic_too_many_is_dropped_and_counted() {
     let out = feed(&mut engine, (0..TOPICS_MAX + 5).map(point));
     assert_eq!((out.len(), engine.dropped()), (TOPICS_MAX, 5));
 }
+
+#[test]
+fn what_was_passed_over_unread_is_a_hole_in_every_topic() {
+    let mut engine = Engine::new(Arc::default(), None);
+    engine.restore_last("kraken_tick", 4);
+    engine.passed_over(9);
+    let mut out = Vec::new();
+    engine.apply(12, event(0, "BTC/USD", quote("100", "101")), &mut out);
+    engine.apply(13, event(1, "BTC/USD", trade("100")), &mut out);
+    assert_eq!(places(&out), [("kraken_tick", 12, 9), ("kraken_tick", 13, 12), ("trade.kraken", 13, 9)]);
+}

@@ -119,6 +119,9 @@ fn catch_up(publisher: &mut Publisher, cursor: &Cursor, dir: &Path, end: u64) ->
     publisher.engine().restore(reader.checkpoint());
     let known: BTreeMap<String, u64> = rmp_serde::from_slice(cursor.state()).unwrap_or_default();
     let first = reader.seq();
+    if !near && !cursor.is_new() {
+        publisher.engine().passed_over(first.saturating_sub(1));
+    }
     for (topic, seq) in &known {
         // What lies ahead is found by reading it.
         if *seq < first {

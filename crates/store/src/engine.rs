@@ -144,8 +144,9 @@ impl Engine {
     /// The statements of a text, with what PostgreSQL's clients write put into words that the engine knows.
     ///
     /// # Errors
-    /// It is no SQL.
+    /// It is no SQL, or deeper than what works on it can bear ([`ParserError::RecursionLimitExceeded`]).
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>, ParserError> {
+        crate::depth::check(sql)?;
         self.parser.parse(sql)
     }
 

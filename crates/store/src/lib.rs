@@ -10,6 +10,7 @@
 //! slow, bloat or kill the recorder. It reads; it can change nothing.
 
 pub mod archive;
+mod depth;
 pub mod engine;
 pub mod functions;
 pub mod guard;

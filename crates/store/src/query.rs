@@ -165,7 +165,7 @@ fn plain(failed: Failed) -> anyhow::Error {
 fn tables_of(sql: &str) -> HashSet<Kind> {
     let all = || Kind::ALL.into_iter().collect();
     let parser = datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser::new();
-    let Ok(statements) = parser.parse(sql) else { return HashSet::new() };
+    let Ok(statements) = crate::depth::check(sql).and_then(|()| parser.parse(sql)) else { return HashSet::new() };
     let mut tables = HashSet::new();
     for statement in statements {
         let parsed = Parsed::Statement(Box::new(statement));

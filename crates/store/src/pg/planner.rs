@@ -9,6 +9,7 @@ use datafusion::common::{DFSchema, ParamValues, ToDFSchema as _};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{Declare, Statement};
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion_postgres::DfSessionService;
 use datafusion_postgres::arrow_pg::datatypes::df::deserialize_parameters_with_server_types;
 use pgwire::api::portal::{Format, Portal};
@@ -50,7 +51,12 @@ impl Planner {
             return Err(error("54000", format!("the statement is longer than {SQL_BYTES} bytes")));
         }
         let sql = with_public_path(sql);
-        self.session.engine().parse(&sql).map_err(|cause| error("42601", cause.to_string()))
+        self.session.engine().parse(&sql).map_err(|cause| match cause {
+            ParserError::RecursionLimitExceeded => {
+                error("54001", "the statement is too deep: too many operators in a row, or brackets within brackets")
+            }
+            cause => error("42601", cause.to_string()),
+        })
     }
 
     /// The plan of a statement that the guard lets through; one without rows for what the engine does not answer.

@@ -197,6 +197,27 @@ async fn what_one_connection_sets_no_other_sees() {
     assert_eq!(error.code().map(|code| code.code()), Some("0A000"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_is_too_deep_is_refused_and_the_server_lives() {
+    let server = serve(Growing::with(1, 10), Limits::default()).await;
+    let client = server.connect().await;
+    for statement in [
+        format!("select 1{}", "+1".repeat(1_000)),
+        format!("select 1 where 1=1{}", " or 1=2".repeat(1_500)),
+        format!("select 1{}", " union all select 1".repeat(1_000)),
+        format!("select {}1{}", "(".repeat(1_000), ")".repeat(1_000)),
+        format!("select 1{}", "+1".repeat(400_000)),
+    ] {
+        let error = client.simple_query(&statement).await.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("54001"), "{error:?}");
+        let error = client.prepare(&statement).await.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("54001"), "{error:?}");
+    }
+    let deep = format!("select count(*) from trades where seq = 0{}", " or seq = 1".repeat(120));
+    client.simple_query(&deep).await.unwrap();
+    client.simple_query("select 1").await.unwrap();
+}
+
 #[test]
 fn an_open_address_needs_encryption_or_a_word() {
     let options =
