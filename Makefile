@@ -1,8 +1,8 @@
 # What a user, a developer and CI call. Each target says what it needs; none needs anything installed by hand.
 
-export CARGO
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tapedeck/target
 CARGO ?= cargo
+export CARGO
 # `make torture N=2000`: cycles of the kill test.
 N ?= 2000
 
