@@ -5,7 +5,8 @@
 //! ```
 //!
 //! What would be stored as something else is refused here, with a reason: a line break in a name ends the line, a backslash at the
-//! end of one escapes what follows it, an infinite number is none.
+//! end of one escapes what follows it, an infinite number is none. A backslash before a character that is itself escaped is read in
+//! two ways by the server: where it looks for the end of the line, and where it reads the name; a quote behind it could swallow the next line.
 
 use std::io::Write as _;
 
@@ -24,7 +25,9 @@ pub(super) enum NoLine {
     Empty(&'static str),
     #[error("the {0} `{1}` holds a line break or a zero byte, which line protocol cannot express")]
     Control(&'static str, String),
-    #[error("the {0} `{1}` ends in a backslash, which line protocol cannot express")]
+    #[error(
+        "the {0} `{1}` has a backslash at its end or before a comma, space or `=`, which line protocol cannot express"
+    )]
     Backslash(&'static str, String),
     #[error("measurement and tags take {0} bytes, more than {KEY_BYTES}")]
     LongKey(usize),
@@ -171,7 +174,7 @@ impl Line<'_> {
         if memchr3(b'\n', b'\r', 0, bytes).is_some() {
             return Err(NoLine::Control(what, shown()));
         }
-        if bytes.ends_with(b"\\") {
+        if bytes.ends_with(b"\\") || bytes.windows(2).any(|pair| pair[0] == b'\\' && b",= ".contains(&pair[1])) {
             return Err(NoLine::Backslash(what, shown()));
         }
         if bytes.len() > KEY_BYTES {
@@ -236,10 +239,11 @@ mod tests {
     #[test]
     fn what_would_be_stored_as_something_else_is_refused_and_leaves_nothing() {
         type Build = fn(&mut Lines) -> Result<(), NoLine>;
-        let cases: [(Build, &str); 7] = [
+        let cases: [(Build, &str); 8] = [
             (|lines| lines.line("a\nb").map(drop), "line break"),
             (|lines| lines.line("").map(drop), "empty"),
             (|lines| lines.line("m")?.tag("k", "v\\"), "backslash"),
+            (|lines| lines.line("\\ =").map(drop), "backslash"),
             (|lines| lines.line("m")?.tag("k", "a\0"), "zero byte"),
             (|lines| lines.line("m")?.float("x", f64::NAN), "not a finite number"),
             (|lines| lines.line("m")?.uint("x", u64::MAX), "larger than"),
