@@ -4,13 +4,13 @@
 //! measurement,tag=value,… field=1.5,count=3i,text="…" 1700000000000000000
 //! ```
 //!
-//! What would be stored as something else is refused here, with a reason: a line break in a name ends the line, a backslash at the
+//! What would be stored as something else is refused here, with a reason: a line break in a name ends the line, a `#` before it makes it a comment, a backslash at the
 //! end of one escapes what follows it, an infinite number is none. A backslash before a character that is itself escaped is read in
 //! two ways by the server: where it looks for the end of the line, and where it reads the name; a quote behind it could swallow the next line.
 
 use std::io::Write as _;
 
-use memchr::{memchr2, memchr3};
+use memchr::memchr2;
 use tapedeck_market::Decimal;
 
 /// The server's own bound for measurement and tags together.
@@ -23,12 +23,14 @@ const TEXT_BYTES: usize = 65_535;
 pub(super) enum NoLine {
     #[error("the {0} is empty")]
     Empty(&'static str),
-    #[error("the {0} `{1}` holds a line break or a zero byte, which line protocol cannot express")]
+    #[error("the {0} `{1}` holds a control character, which line protocol cannot express")]
     Control(&'static str, String),
     #[error(
         "the {0} `{1}` has a backslash at its end or before a comma, space or `=`, which line protocol cannot express"
     )]
     Backslash(&'static str, String),
+    #[error("the measurement `{0}` begins with `#`, which makes its line a comment")]
+    Comment(String),
     #[error("measurement and tags take {0} bytes, more than {KEY_BYTES}")]
     LongKey(usize),
     #[error("the text of `{0}` takes {1} bytes, more than {TEXT_BYTES}")]
@@ -171,18 +173,18 @@ impl Line<'_> {
         if bytes.is_empty() {
             return Err(NoLine::Empty(what));
         }
-        if memchr3(b'\n', b'\r', 0, bytes).is_some() {
+        if bytes.iter().any(u8::is_ascii_control) {
             return Err(NoLine::Control(what, shown()));
+        }
+        // A line that begins with it is a comment.
+        if what == "measurement" && bytes[0] == b'#' {
+            return Err(NoLine::Comment(shown()));
         }
         if bytes.ends_with(b"\\") || bytes.windows(2).any(|pair| pair[0] == b'\\' && b",= ".contains(&pair[1])) {
             return Err(NoLine::Backslash(what, shown()));
         }
         if bytes.len() > KEY_BYTES {
             return Err(NoLine::LongKey(bytes.len()));
-        }
-        // A line that begins with it is a comment.
-        if what == "measurement" && bytes[0] == b'#' {
-            self.text.push(b'\\');
         }
         for &byte in bytes {
             if escaped.contains(&byte) {
@@ -239,12 +241,13 @@ mod tests {
     #[test]
     fn what_would_be_stored_as_something_else_is_refused_and_leaves_nothing() {
         type Build = fn(&mut Lines) -> Result<(), NoLine>;
-        let cases: [(Build, &str); 8] = [
-            (|lines| lines.line("a\nb").map(drop), "line break"),
+        let cases: [(Build, &str); 9] = [
+            (|lines| lines.line("a\nb").map(drop), "control character"),
+            (|lines| lines.line("#a").map(drop), "begins with `#`"),
             (|lines| lines.line("").map(drop), "empty"),
             (|lines| lines.line("m")?.tag("k", "v\\"), "backslash"),
             (|lines| lines.line("\\ =").map(drop), "backslash"),
-            (|lines| lines.line("m")?.tag("k", "a\0"), "zero byte"),
+            (|lines| lines.line("m")?.tag("k", "a\0"), "control character"),
             (|lines| lines.line("m")?.float("x", f64::NAN), "not a finite number"),
             (|lines| lines.line("m")?.uint("x", u64::MAX), "larger than"),
             (|lines| lines.line("m")?.end(1), "no field"),
