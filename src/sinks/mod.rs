@@ -1,7 +1,7 @@
 //! Where events go: one file (or folder) a store, one row in [`KINDS`].
 //!
 //! A sink formats and sends. Reading, batching, retries, dead letters and commits are the same for all of them, in
-//! [`pump`]: a sink sees no cursor and no timer, and writing the same batch twice is harmless.
+//! `pump`: a sink sees no cursor and no timer, and writing the same batch twice is harmless.
 //!
 //! ```text
 //! tape ─► lanes (live, backlog) ─► pump ─► Sink::write ─► confirmed ─► cursor
