@@ -356,29 +356,6 @@ async fn a_stop_is_not_forgotten_over_a_recorder_that_panics() {
     assert_eq!(openings, 1);
 }
 
-/// A part of the tape that cannot be read for now, as on a disk that hangs: nobody writes into that pipe.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_ends_a_deck_that_still_opens_its_tape() {
-    let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
-    let deck = Deck::start(home.path(), &source(&venue));
-    deck.until("events", |status| status.events > 50);
-    let (config, dir) = (deck.config.clone(), deck.dir.clone());
-    deck.stop();
-    let segments = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-    for segment in segments.filter(|path| path.extension().is_some_and(|ending| ending == "seg")) {
-        std::fs::remove_file(&segment).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(&segment).status().unwrap().success());
-    }
-    let deck = Deck::run(&config, &dir, &[]);
-    let heard = |words: &str| until(words, || deck.log().contains(words).then_some(()));
-    until("the second opening", || (deck.log().matches("opening the tape").count() == 2).then_some(()));
-    deck.signal(Signal::TERM);
-    heard("as soon as the tape is open");
-    deck.signal(Signal::TERM);
-    let (status, _) = deck.wait();
-    assert_eq!(status.code(), Some(130));
-}
-
 /// A tmpfs of its own.
 pub(crate) struct SmallDisk(pub(crate) std::path::PathBuf);
 
