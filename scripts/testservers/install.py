@@ -9,6 +9,7 @@ import sys
 import time
 
 from . import Failed, Unavailable
+from .process import Process
 
 _POLICY = "/usr/sbin/policy-rc.d"
 _POLICY_BEFORE = _POLICY + ".before-tapedeck"
@@ -61,7 +62,9 @@ def run(label, argv, env=None, folder=None):
                         told = time.monotonic()
                         say(f"  {label}: {told - began:.0f} s")
         except BaseException:
-            child.kill()
+            family = Process.of(child.pid)
+            if family:
+                family.kill()  # with the compilers that it has started
             child.wait()
             raise
     if child.returncode != 0:

@@ -368,7 +368,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(SmallDisk(at.to_owned()));
         }
-        crate::support::skipped("a tmpfs cannot be mounted here");
+        crate::skipped::skipped("a tmpfs cannot be mounted here");
         None
     }
 }

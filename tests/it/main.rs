@@ -21,6 +21,7 @@ mod logs;
 mod points;
 mod replay;
 mod servers;
+mod skipped;
 mod store;
 mod support;
 mod synthetic;

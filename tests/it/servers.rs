@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::support::{skipped, skipped_by_choice};
+use crate::skipped::{name_it, skipped};
 
 /// How a server of one's own is started.
 #[derive(Clone, Debug, Default)]
@@ -236,7 +236,7 @@ server!(
 server!(
     /// InfluxDB 2.x, set up with one organisation and a token that may do everything. Only `make test-all` builds it: where
     /// it is missing nothing fails, also where nothing else may be skipped.
-    Influx2, "influxdb2", skipped_by_choice);
+    Influx2, "influxdb2", name_it);
 server!(
     /// QuestDB. It has one database: a test has tables of its own names in it.
     Questdb, "questdb", skipped);

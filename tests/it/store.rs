@@ -9,7 +9,8 @@ use serde_json::Value;
 use tapedeck_market::Kind;
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 
-use crate::support::{Deck, records, skipped, tapedeck, until};
+use crate::skipped::skipped;
+use crate::support::{Deck, records, tapedeck, until};
 
 /// Whether the second program was built, as `make test` does; without it the tests say that they skip.
 pub(crate) fn store_is_built() -> bool {

@@ -1,6 +1,6 @@
 //! A deck as a child process, and what tests ask of it.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +14,8 @@ use tapedeck::status::Status;
 use tapedeck_market::{Body, Gap, GapCause, GapState, Record, wire};
 use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Item, Reader, Start};
+
+pub(crate) use crate::skipped::skipped;
 
 /// What a state is waited for, at most: long, because machines of tests are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -195,32 +197,6 @@ pub(crate) fn python() -> Option<PathBuf> {
             skipped(&format!("no Python for the tests: {why}"));
             None
         }
-    }
-}
-
-/// Names the running test as skipped, which fails it where nothing may be: libtest itself knows only "ok".
-#[track_caller]
-pub(crate) fn skipped(why: &str) {
-    assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "skipped: {why}");
-    skipped_by_choice(why);
-}
-
-/// As `skipped`, for what only `make test-all` brings: it fails nowhere.
-#[track_caller]
-pub(crate) fn skipped_by_choice(why: &str) {
-    let thread = std::thread::current();
-    // With one test thread all tests run on the main one.
-    let test = match thread.name() {
-        Some(name) if name != "main" => name.to_owned(),
-        _ => std::panic::Location::caller().to_string(),
-    };
-    let line = format!("skipped: {test}: {why}\n");
-    // Not by `eprintln`, which libtest keeps to itself when the test is "ok".
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    // What scripts/test prints at the end.
-    if let Some(list) = std::env::var_os("TAPEDECK_SKIPPED") {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
-        file.unwrap().write_all(line.as_bytes()).unwrap();
     }
 }
 

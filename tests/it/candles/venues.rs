@@ -14,7 +14,7 @@ use super::{Bucket, HOUR, MINUTE, SECOND, event, latest, make, numbered, quote, 
 fn recording(name: &str) -> Option<String> {
     use std::io::Read as _;
     let Some(folder) = std::env::var_os("TAPEDECK_FIXTURES") else {
-        crate::support::skipped("TAPEDECK_FIXTURES is not set");
+        crate::skipped::skipped("TAPEDECK_FIXTURES is not set");
         return None;
     };
     let bytes = std::fs::read(PathBuf::from(folder).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -23,7 +23,7 @@ pub(crate) fn fixtures() -> Option<PathBuf> {
     match dir {
         Some(dir) if dir.is_dir() => Some(dir),
         _ => {
-            crate::support::skipped("TAPEDECK_FIXTURES is not set");
+            crate::skipped::skipped("TAPEDECK_FIXTURES is not set");
             None
         }
     }

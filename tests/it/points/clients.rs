@@ -35,7 +35,7 @@ fn curl_writes_points() {
         .args(["-sS", "-i", "-XPOST", &url, "--data-binary", "cpu,host=a load=0.64 1784483680"])
         .output();
     let Ok(curl) = curl else {
-        crate::support::skipped("no curl");
+        crate::skipped::skipped("no curl");
         return;
     };
     assert!(curl.stdout.starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&curl.stdout));

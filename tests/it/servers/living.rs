@@ -301,7 +301,7 @@ fn up_is_the_same_twice_status_shows_it_and_down_removes_it() {
     let servers = |words: &[&str]| servers(&[words, &["influxdb", "--json", "--dir", dir][..]].concat(), None);
     let first = servers(&["up"]);
     if first.status.code() == Some(3) {
-        crate::support::skipped(&stderr(&first));
+        crate::skipped::skipped(&stderr(&first));
         return;
     }
     let first = json(&first);

@@ -14,3 +14,5 @@ mod python;
 mod rig;
 mod rows;
 mod size;
+#[path = "../../../../tests/it/skipped.rs"]
+mod skipped;

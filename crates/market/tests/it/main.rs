@@ -4,4 +4,6 @@ mod book;
 mod decimal;
 mod golden;
 mod kraken;
+#[path = "../../../../tests/it/skipped.rs"]
+mod skipped;
 mod wire;

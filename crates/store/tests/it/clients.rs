@@ -15,26 +15,28 @@ fn repo() -> &'static Path {
 
 /// A tool that is not there skips its test, or fails it where nothing may be skipped.
 fn missing(what: &str, why: &str) {
-    assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "no {what}: {why}");
-    eprintln!("skipped: no {what}: {why}");
+    crate::skipped::skipped(&format!("no {what}: {why}"));
 }
 
 fn python() -> Option<PathBuf> {
-    static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let find = || {
-        let out = Command::new(repo().join("scripts/venv")).output().ok()?;
-        if !out.status.success() {
-            missing("Python", &String::from_utf8_lossy(&out.stderr));
-            return None;
-        }
-        Some(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()))
+        let out = Command::new(repo().join("scripts/venv")).output().map_err(|error| error.to_string())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if out.status.success() { Ok(PathBuf::from(said(&out.stdout))) } else { Err(said(&out.stderr)) }
     };
-    PYTHON.get_or_init(find).clone()
+    match PYTHON.get_or_init(find) {
+        Ok(path) => Some(path.clone()),
+        Err(why) => {
+            missing("Python", why);
+            None
+        }
+    }
 }
 
 fn psql(server: &Served) -> Option<Command> {
     if Command::new("psql").arg("--version").output().is_err() {
-        missing("psql", "install postgresql-client");
+        missing("psql", "scripts/servers install postgres");
         return None;
     }
     let mut psql = Command::new("psql");

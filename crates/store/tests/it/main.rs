@@ -5,4 +5,6 @@ mod clients;
 mod ending;
 mod engine;
 mod refused;
+#[path = "../../../../tests/it/skipped.rs"]
+mod skipped;
 mod support;

@@ -18,6 +18,8 @@ mod faults;
 mod flips;
 mod regress;
 mod rig;
+#[path = "../../../../tests/it/skipped.rs"]
+mod skipped;
 
 /// How many times more states than in an ordinary run.
 fn scale() -> u64 {

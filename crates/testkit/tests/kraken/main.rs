@@ -8,3 +8,5 @@ mod market;
 mod recorded;
 mod rest;
 mod simulate;
+#[path = "../../../../tests/it/skipped.rs"]
+mod skipped;

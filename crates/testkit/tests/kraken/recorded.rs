@@ -17,8 +17,7 @@ const HOLE: &str = "ws_v2_book_btcusd_d10_20260720T0339_with_hole.jsonl";
 
 fn recording(name: &str) -> Option<(PathBuf, Vec<String>)> {
     let Some(folder) = std::env::var_os("TAPEDECK_FIXTURES") else {
-        assert!(std::env::var_os("TAPEDECK_REQUIRE_ALL").is_none(), "TAPEDECK_FIXTURES is not set");
-        eprintln!("TAPEDECK_FIXTURES is not set: nothing was replayed");
+        crate::skipped::skipped("TAPEDECK_FIXTURES is not set: nothing was replayed");
         return None;
     };
     let path = PathBuf::from(folder).join("kraken").join(name);
