@@ -288,6 +288,7 @@ def _status(options):
 
 
 def _end(number, _frame):
+    print(f"servers: ended by signal {number}", file=sys.stderr)
     raise SystemExit(128 + number)
 
 
