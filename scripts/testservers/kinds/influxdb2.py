@@ -73,8 +73,9 @@ class InfluxDb2(Kind):
             "PKG_CONFIG": pkg_config,
             "RUSTC_WORKSPACE_WRAPPER": rustc,
             "GOFLAGS": "-mod=mod",
-            "CARGO_TARGET_DIR": os.path.join(build, "target"),
         }
+        # Its Rust library is looked for in the folder of its sources: a target folder set for this repository hides it.
+        env.pop("CARGO_TARGET_DIR", None)
         if active.returncode == 0 and active.stdout.strip():
             env["RUSTUP_TOOLCHAIN"] = active.stdout.split()[0]
         # Behind everything else: it takes long, and nobody waits for it but who asked.
