@@ -9,6 +9,7 @@ mod plan;
 mod services;
 mod sources;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -227,11 +228,12 @@ async fn stop_deriving(services: &mut ServiceSet, to_recorder: &mpsc::Sender<Int
     services.stop(Stage::Derive, grace).await;
 }
 
-async fn end_at_second_signal(mut signals: Signals) {
+/// The first signal is seen by whoever goes on when the tape is open.
+async fn end_at_second_signal(mut signals: Signals) -> Infallible {
     signals.stop().await;
     tracing::info!("asked to stop: as soon as the tape is open; a second signal ends at once");
     signals.stop().await;
-    end_at_once();
+    end_at_once()
 }
 
 fn end_at_once() -> ! {
@@ -243,13 +245,16 @@ fn end_at_once() -> ! {
 async fn open_when_there_is_space(plan: &Plan, signals: &mut Signals) -> anyhow::Result<(Recorder, Watches, Opening)> {
     let mut told = false;
     loop {
-        // Recovery of a long tape keeps this task busy: another one listens.
-        let listening = tokio::spawn(end_at_second_signal(Signals::listen()?));
+        let listening = end_at_second_signal(Signals::listen()?);
         if !told {
             tracing::info!(dir = %plan.dir.display(), "opening the tape");
         }
-        let opened = open(plan);
-        listening.abort();
+        // Recovery of a long tape takes its time, and a disk may hang: neither on a thread of the runtime.
+        let plan_of = plan.clone();
+        let opened = tokio::select! {
+            opened = tokio::task::spawn_blocking(move || open(&plan_of)) => opened.context("opening the tape")?,
+            never = listening => match never {},
+        };
         let error = match opened {
             Err(error) if is_full(&error) => error,
             opened => return opened,

@@ -220,20 +220,34 @@ async fn with_drop_oldest_a_full_disk_is_no_reason_to_stop_nor_not_to_start() {
     .await;
 }
 
-/// The real disk, on which one sync of the recorder's thread panics when it is told to.
+/// The real disk with one trouble: it hangs, or one sync of the recorder's thread panics when it is told to.
 #[derive(Clone, Debug, Default)]
-struct PanicsOnce(Arc<AtomicBool>);
+struct Troubled {
+    panics: Arc<AtomicBool>,
+    /// It never answers when it is asked what it holds.
+    hangs: bool,
+}
+
+const HANGS: &str = "the disk hangs";
 
 #[derive(Debug)]
-struct PanicsOnceFile(Arc<dyn StorageFile>, PanicsOnce);
+struct TroubledFile(Arc<dyn StorageFile>, Troubled);
 
-impl PanicsOnce {
+impl Troubled {
+    /// A deck of that venue on this disk.
+    fn plan(&self, dir: &Path, venue: &Handle) -> Plan {
+        let text =
+            format!("[tape]\ndir = {:?}\n\n[http]\nlisten = \"off\"\n\n{}", dir.to_str().unwrap(), source(venue));
+        let mut plan = Plan::unchecked(&parse_text(&text).unwrap(), &[]);
+        plan.storage = Arc::new(self.clone());
+        plan
+    }
     fn wrap(&self, file: io::Result<Arc<dyn StorageFile>>) -> io::Result<Arc<dyn StorageFile>> {
-        file.map(|file| Arc::new(PanicsOnceFile(file, self.clone())) as Arc<dyn StorageFile>)
+        file.map(|file| Arc::new(TroubledFile(file, self.clone())) as Arc<dyn StorageFile>)
     }
 }
 
-impl Storage for PanicsOnce {
+impl Storage for Troubled {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn StorageFile>> {
         self.wrap(Disk.open(path, create))
     }
@@ -241,6 +255,12 @@ impl Storage for PanicsOnce {
         self.wrap(Disk.open_read(path))
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        if self.hangs {
+            println!("{HANGS}");
+            loop {
+                std::thread::park();
+            }
+        }
         Disk.list(dir)
     }
     fn sizes(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
@@ -266,7 +286,7 @@ impl Storage for PanicsOnce {
     }
 }
 
-impl StorageFile for PanicsOnceFile {
+impl StorageFile for TroubledFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         self.0.read_at(buf, at)
     }
@@ -275,7 +295,7 @@ impl StorageFile for PanicsOnceFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         let recording = std::thread::current().name() == Some("recorder");
-        assert!(!(recording && self.1.0.swap(false, Ordering::SeqCst)), "told to");
+        assert!(!(recording && self.1.panics.swap(false, Ordering::SeqCst)), "told to");
         self.0.sync_data()
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -290,11 +310,8 @@ impl StorageFile for PanicsOnceFile {
 async fn a_recorder_that_panics_is_begun_anew_and_its_pause_is_in_the_ledger() {
     let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
     let dir = home.path().join("tape");
-    let text = format!("[tape]\ndir = {:?}\n\n[http]\nlisten = \"off\"\n\n{}", dir.to_str().unwrap(), source(&venue));
-    let disk = PanicsOnce::default();
-    let mut plan = Plan::unchecked(&parse_text(&text).unwrap(), &[]);
-    plan.storage = Arc::new(disk.clone());
-    let running = tokio::spawn(deck::run(plan, RunOptions::default()));
+    let disk = Troubled::default();
+    let running = tokio::spawn(deck::run(disk.plan(&dir, &venue), RunOptions::default()));
     let status = || async {
         let answer = control::ask(&dir, &Request::Status).await.ok().flatten();
         answer.and_then(|value| serde_json::from_value::<Status>(value).ok()).unwrap_or_default()
@@ -308,7 +325,7 @@ async fn a_recorder_that_panics_is_begun_anew_and_its_pause_is_in_the_ledger() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let first_life = status().await.started;
-    disk.0.store(true, Ordering::SeqCst);
+    disk.panics.store(true, Ordering::SeqCst);
     while !live(&status().await, &first_life) {
         assert!(Instant::now() < deadline, "{:#?}", status().await);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -330,11 +347,8 @@ async fn a_recorder_that_panics_is_begun_anew_and_its_pause_is_in_the_ledger() {
 async fn a_stop_is_not_forgotten_over_a_recorder_that_panics() {
     let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
     let dir = home.path().join("tape");
-    let text = format!("[tape]\ndir = {:?}\n\n[http]\nlisten = \"off\"\n\n{}", dir.to_str().unwrap(), source(&venue));
-    let disk = PanicsOnce::default();
-    let mut plan = Plan::unchecked(&parse_text(&text).unwrap(), &[]);
-    plan.storage = Arc::new(disk.clone());
-    let running = tokio::spawn(deck::run(plan, RunOptions::default()));
+    let disk = Troubled::default();
+    let running = tokio::spawn(deck::run(disk.plan(&dir, &venue), RunOptions::default()));
     let deadline = Instant::now() + Duration::from_secs(60);
     let live = |status: &Status| status.sources.first().is_some_and(|source| source.live == 7);
     loop {
@@ -345,7 +359,7 @@ async fn a_stop_is_not_forgotten_over_a_recorder_that_panics() {
         assert!(Instant::now() < deadline, "no deck");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    disk.0.store(true, Ordering::SeqCst);
+    disk.panics.store(true, Ordering::SeqCst);
     control::ask(&dir, &Request::Stop).await.unwrap().expect("it heard the wish");
     let ended = tokio::time::timeout(Duration::from_secs(30), running).await.expect("it ends").unwrap();
     assert!(ended.is_err_and(|error| error.to_string().contains("the recorder panicked")), "and says why");
@@ -354,6 +368,33 @@ async fn a_stop_is_not_forgotten_over_a_recorder_that_panics() {
         .filter(|record| matches!(&record.event.body, Body::Tape(note) if note.what == TapeEvent::Incarnation))
         .count();
     assert_eq!(openings, 1);
+}
+
+/// In a process of its own, for it ends that way: this binary again, told by the variable that it is the deck.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_deck_that_still_opens_its_tape() {
+    const IS_DECK: &str = "TAPEDECK_TEST_OPENS_IN";
+    if let Some(dir) = std::env::var_os(IS_DECK) {
+        let disk = Troubled { hangs: true, ..Troubled::default() };
+        let ended = deck::run(disk.plan(Path::new(&dir), &venue().await), RunOptions::default()).await;
+        panic!("nothing but a signal ends it: {ended:?}");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let mut deck = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "deck::a_second_signal_ends_a_deck_that_still_opens_its_tape", "--nocapture"])
+        .env(IS_DECK, home.path().join("tape"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = io::BufRead::lines(io::BufReader::new(deck.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains(HANGS)), "it never came to open its tape");
+    let pid = rustix::process::Pid::from_child(&deck);
+    // Signals that come close together are one.
+    let status = until("its end", || {
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+        deck.try_wait().unwrap()
+    });
+    assert_eq!(status.code(), Some(130));
 }
 
 /// A tmpfs of its own.
