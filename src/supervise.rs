@@ -172,9 +172,14 @@ async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
 }
 
 fn waits() -> ExponentialBackoff {
+    waits_between(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
+/// Waits that double with each failure, with jitter, and never end.
+pub(crate) fn waits_between(shortest: Duration, longest: Duration) -> ExponentialBackoff {
     ExponentialBuilder::default()
-        .with_min_delay(SHORTEST_WAIT)
-        .with_max_delay(LONGEST_WAIT)
+        .with_min_delay(shortest)
+        .with_max_delay(longest)
         .with_factor(2.0)
         .with_jitter()
         .without_max_times()

@@ -11,9 +11,11 @@ use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::Out;
 use crate::cli::reading::{self, Where};
+use crate::cli::{retention, stores};
 use crate::config::units::{Interval, parse_duration, show_duration};
 use crate::config::{Candles, Globs};
 use crate::derive::TapePast;
+use crate::sinks::{self, Question};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +24,7 @@ Examples:
   tapedeck candles BTC/USD 1h --json              one object a line
   tapedeck candles BTC/USD 15m --compute          make them now, of the ticks on the tape
   tapedeck candles EUR_USD 1m --compute --set candles.input=mid
+  tapedeck candles BTC/USD 1m --sink influx       those that a store holds
 
 Flags: complete, partial (recording began or ended inside it), gap (something is missing), revised, backfilled.";
 
@@ -46,6 +49,9 @@ pub(super) struct Args {
     /// Make them of the ticks on the tape, as `[candles]` says, whether or not the deck made any
     #[arg(long)]
     compute: bool,
+    /// Those that this sink's store holds, by the name of its table: the newest week of minutes, if it is more
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["compute", "all", "dir"])]
+    sink: Option<String>,
     /// Every statement, not only the last one on each candle
     #[arg(long)]
     all: bool,
@@ -84,6 +90,9 @@ struct Line<'a> {
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         global.start_quiet_logs()?;
+        if let Some(sink) = &self.sink {
+            return self.stored(sink, global, out);
+        }
         let found = if self.compute { self.compute(global)? } else { self.read(global)? };
         if found.is_empty() {
             let text = format!("no {} candles of {}", show_duration(self.interval), self.symbol);
@@ -105,6 +114,25 @@ impl Args {
             out.table(&headings, &rows)?;
         }
         out.flush()
+    }
+
+    /// What a store holds.
+    fn stored(&self, sink: &str, global: &Global, out: &mut Out) -> anyhow::Result<()> {
+        let config = global.load()?.config;
+        let table = stores::named(&config, sink)?;
+        let (_, mut store) = sinks::build(table, &config.tape.dir)?;
+        let question =
+            Question::Candles { symbol: self.symbol.clone(), interval: self.interval, from: self.from, to: self.to };
+        let mut found = super::block_on(store.ask(&question))?;
+        found.rows.retain(|row| self.venue.as_deref().is_none_or(|venue| row[0] == venue));
+        if found.rows.is_empty() {
+            let text = format!("[sink.{sink}] has no {} candles of {}", show_duration(self.interval), self.symbol);
+            return Err(End::Absent(text).into());
+        }
+        if self.json {
+            return found.objects().iter().try_for_each(|one| out.line(serde_json::to_string(one)?));
+        }
+        retention::print(&found, out)
     }
 
     /// What stands on the tape.

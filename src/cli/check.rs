@@ -181,16 +181,20 @@ async fn ask(sessions: Vec<Session>) -> Vec<Finding> {
     futures_util::future::join_all(asked).await
 }
 
-/// Tries every store at once: connection, credentials, a write and its reading back.
-async fn ask_stores(tables: &[&KindTable], dir: &Path) -> Vec<Finding> {
+/// Tries every store at once: connection, credentials, a write and its reading back. A finding for each thing found.
+pub(super) async fn ask_stores(tables: &[&KindTable], dir: &Path) -> Vec<Finding> {
     let asked = tables.iter().map(|table| async move {
         let what = format!("sink.{}", table.name);
         let tried = async { sinks::build(table, dir)?.1.check().await };
+        let one = |line: String| match line.strip_prefix(sinks::WARNING) {
+            Some(words) => Finding::new(what.clone(), Mark::Warn, words),
+            None => Finding::new(what.clone(), Mark::Good, line),
+        };
         match tokio::time::timeout(PATIENCE, tried).await {
-            Ok(Ok(found)) => Finding::new(what, Mark::Good, found.join(", ")),
-            Ok(Err(error)) => Finding::new(what, Mark::Bad, format!("{error:#}")),
-            Err(_) => Finding::new(what, Mark::Bad, format!("no answer in {} s", PATIENCE.as_secs())),
+            Ok(Ok(found)) => found.into_iter().map(one).collect(),
+            Ok(Err(error)) => vec![Finding::new(what, Mark::Bad, format!("{error:#}"))],
+            Err(_) => vec![Finding::new(what, Mark::Bad, format!("no answer in {} s", PATIENCE.as_secs()))],
         }
     });
-    futures_util::future::join_all(asked).await
+    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
 }

@@ -8,8 +8,8 @@ use tapedeck_market::{UnixNanos, wire};
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::Out;
-use crate::config::suggest::nearest;
-use crate::config::{Config, KindTable};
+use crate::cli::stores::named;
+use crate::config::Config;
 use crate::control::{self, Request};
 use crate::sinks::{self, Letter};
 
@@ -89,7 +89,7 @@ impl Args {
 
 fn list(config: &Config, only: Option<&str>, json: bool, out: &mut Out) -> anyhow::Result<()> {
     let tables = match only {
-        Some(name) => vec![table(config, name)?],
+        Some(name) => vec![named(config, name)?],
         None => config.sinks.iter().collect(),
     };
     let mut letters: Vec<(&str, Letter)> = Vec::new();
@@ -128,7 +128,7 @@ fn time(at: UnixNanos) -> String {
 }
 
 fn retry(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -> anyhow::Result<()> {
-    let table = table(config, sink)?;
+    let table = named(config, sink)?;
     refuse_running(&config.tape.dir)?;
     let wanted = |letter: &Letter| seqs.is_empty() || seqs.contains(&letter.seq);
     let done = super::block_on(sinks::retry(table, &config.tape.dir, wanted))?;
@@ -148,7 +148,7 @@ fn retry(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -
 }
 
 fn give_up(config: &Config, sink: &str, seqs: &[u64], all: bool, out: &mut Out) -> anyhow::Result<()> {
-    let table = table(config, sink)?;
+    let table = named(config, sink)?;
     refuse_running(&config.tape.dir)?;
     let (delivery, _) = sinks::plan_of(table)?;
     let wanted = |letter: &Letter| all || seqs.contains(&letter.seq);
@@ -157,19 +157,6 @@ fn give_up(config: &Config, sink: &str, seqs: &[u64], all: bool, out: &mut Out) 
         return Err(End::Absent("there is no such dead letter: see `tapedeck deadletter list`".to_owned()).into());
     }
     out.line(format!("dropped {dropped}"))
-}
-
-fn table<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a KindTable> {
-    if let Some(table) = config.sinks.iter().find(|table| table.name == name) {
-        return Ok(table);
-    }
-    let names: Vec<&str> = config.sinks.iter().map(|table| table.name.as_str()).collect();
-    let help = match nearest(name, names.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if names.is_empty() => "the config has no sink".to_owned(),
-        None => format!("there are: {}", names.join(", ")),
-    };
-    Err(End::Usage(format!("there is no [sink.{name}]; {help}")).into())
 }
 
 /// A running deck writes the letters itself.

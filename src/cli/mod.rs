@@ -20,18 +20,22 @@ mod gaps;
 mod init;
 mod keys;
 mod kinds;
+mod latest;
 mod manual;
 pub mod out;
 mod ports;
 mod query;
 mod reading;
 mod replay;
+mod retention;
 mod run;
 mod simulate;
 mod status;
+mod stores;
 mod tail;
 mod tap;
 mod tape;
+mod validate;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -106,11 +110,14 @@ enum Verb {
     Replay(replay::Args),
     Gaps(gaps::Args),
     Candles(candles::Args),
+    Latest(latest::Args),
     Book(book::Args),
     Query(query::Args),
     Export(export::Args),
     Cursors(cursors::Args),
     Deadletter(deadletter::Args),
+    Retention(retention::Args),
+    Validate(validate::Args),
     Tape(tape::Args),
     Ports(ports::Args),
     Keys(keys::Args),
@@ -164,11 +171,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Replay(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),
         Verb::Candles(args) => args.run(global, &mut out),
+        Verb::Latest(args) => args.run(global, &mut out),
         Verb::Book(args) => args.run(global, &mut out),
         Verb::Query(args) => args.run(global, &mut out),
         Verb::Export(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Deadletter(args) => args.run(global, &mut out),
+        Verb::Retention(args) => args.run(global, &mut out),
+        Verb::Validate(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
         Verb::Ports(args) => args.run(global, &mut out),
         Verb::Keys(args) => args.run(global, &mut out),

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tapedeck_market::{Record, SmolStr, UnixNanos, wire};
+use tapedeck_market::{Body, Event, Kind, Record, SmolStr, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Item, Reader, Start, Tail};
 use tokio::sync::mpsc;
 
+use super::books::Books;
 use super::delivery::Delivery;
 
 /// Lots read ahead of the one that is being written: with their size the bound of a sink's memory.
@@ -44,6 +45,8 @@ pub(super) struct Stretch {
     pub dir: PathBuf,
     pub tape: Arc<Tail>,
     pub delivery: Arc<Delivery>,
+    /// Levels a side of whole books, in the place of their changes.
+    pub books: Option<usize>,
     /// Most records of a lot, as the store takes them at present.
     pub limit: Arc<AtomicUsize>,
     /// The deck stops: no waiting for more.
@@ -88,8 +91,11 @@ impl Lane {
 fn read(stretch: &Stretch, lots: &mpsc::Sender<anyhow::Result<Lot>>) -> anyhow::Result<()> {
     let mut reader = Reader::open_with(Arc::new(Disk), &stretch.dir, Start::Seq(stretch.from), stretch.tape.clone())
         .context("reading the tape")?;
+    let books = stretch.books.filter(|_| stretch.delivery.events.fit(Kind::BOOK.name()));
+    let books = books.map(|levels| Books::before(levels, &stretch.dir, &stretch.tape, stretch.from));
+    let mut books = books.transpose().context("reading the books of the tape")?;
     loop {
-        let Some(lot) = gather(stretch, &mut reader, lots)? else { return Ok(()) };
+        let Some(lot) = gather(stretch, &mut reader, &mut books, lots)? else { return Ok(()) };
         let end = stretch.until.is_some_and(|until| lot.to >= until);
         if lots.blocking_send(Ok(lot)).is_err() || end {
             return Ok(());
@@ -101,6 +107,7 @@ fn read(stretch: &Stretch, lots: &mpsc::Sender<anyhow::Result<Lot>>) -> anyhow::
 fn gather(
     stretch: &Stretch,
     reader: &mut Reader,
+    books: &mut Option<Books>,
     lots: &mpsc::Sender<anyhow::Result<Lot>>,
 ) -> anyhow::Result<Option<Lot>> {
     let Stretch { delivery, until, .. } = stretch;
@@ -113,6 +120,7 @@ fn gather(
         }
         match reader.next().context("reading the tape")? {
             Some(Item::Hole(hole)) => {
+                books.iter_mut().for_each(Books::forget_all);
                 lot.lost += hole.to_seq - hole.from_seq + 1;
                 lot.to = hole.to_seq;
             }
@@ -120,11 +128,12 @@ fn gather(
                 lot.to = raw.seq;
                 lot.first_recv.get_or_insert(UnixNanos(raw.ts_recv));
                 match wire::decode(raw.payload) {
-                    Ok(event) if delivery.wants(&event) => {
-                        lot.bytes += raw.payload.len();
-                        lot.records.push(Record { seq: raw.seq, event });
+                    Ok(event) => {
+                        if let Some(event) = whole(event, books).filter(|event| delivery.wants(event)) {
+                            lot.bytes += raw.payload.len();
+                            lot.records.push(Record { seq: raw.seq, event });
+                        }
                     }
-                    Ok(_) => {}
                     Err(_) => lot.unread += 1,
                 }
             }
@@ -146,4 +155,15 @@ fn gather(
             return Ok(Some(lot));
         }
     }
+}
+
+/// The event as the store wants it: in the place of a change of a book, its best levels. `None`: they have not changed.
+fn whole(mut event: Event, books: &mut Option<Books>) -> Option<Event> {
+    if let Some(books) = books {
+        let best = books.follow(&event);
+        if let Body::Book(update) = &mut event.body {
+            *update = best?;
+        }
+    }
+    Some(event)
 }

@@ -50,15 +50,33 @@ pub(super) enum NoLine {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     pub text: Vec<u8>,
+    /// Lines that are whole: a text in one may hold line breaks.
+    pub count: usize,
 }
 
 impl Lines {
     /// Begins a line; it counts once [`Line::end`] has returned.
     pub(super) fn line(&mut self, measurement: &str) -> Result<Line<'_>, NoLine> {
         let start = self.text.len();
-        let mut line = Line { text: &mut self.text, start, fields: 0, whole: false };
+        let mut line = Line { text: &mut self.text, count: &mut self.count, start, fields: 0, whole: false };
         line.name("measurement", measurement, b", ")?;
         Ok(line)
+    }
+
+    /// Forgets all lines, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.back_to((0, 0));
+    }
+
+    /// Where the lines end, for [`Lines::back_to`].
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.text.len(), self.count)
+    }
+
+    /// Forgets what was written since.
+    pub(super) fn back_to(&mut self, (bytes, count): (usize, usize)) {
+        self.text.truncate(bytes);
+        self.count = count;
     }
 }
 
@@ -66,6 +84,7 @@ impl Lines {
 #[derive(Debug)]
 pub(super) struct Line<'a> {
     text: &'a mut Vec<u8>,
+    count: &'a mut usize,
     start: usize,
     fields: usize,
     whole: bool,
@@ -162,6 +181,7 @@ impl Line<'_> {
         self.text.push(b' ');
         self.text.extend_from_slice(itoa::Buffer::new().format(ts_ns).as_bytes());
         self.text.push(b'\n');
+        *self.count += 1;
         self.whole = true;
         Ok(())
     }

@@ -14,6 +14,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tapedeck_market::{Record, SmolStr, Uuid};
 
+mod asked;
+mod books;
 mod dead;
 mod delivery;
 mod influx;
@@ -24,6 +26,7 @@ mod pump;
 mod retry;
 mod service;
 
+pub use asked::{Question, Retention, Table};
 pub use dead::{Letter, Letters, folder as dead_letters_folder, list as dead_letters};
 pub use delivery::{Begin, Delivery};
 pub use influx::address_of;
@@ -50,6 +53,12 @@ pub trait Sink: Send {
     /// Each says what the pump does next.
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
 
+    /// Levels a side, for a store that wants each state of a book: a record of kind `book` then holds the best levels as a
+    /// snapshot, is left out where they did not change, and its `depth` is how many are known. `None`: books as recorded.
+    fn books(&self) -> Option<usize> {
+        None
+    }
+
     /// Called every few seconds between batches, also while there is nothing to write: partitions made ahead, a look at the
     /// store's health.
     ///
@@ -59,12 +68,34 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Tries the store without delivering: connection, credentials, a write and its reading back. A line for each thing found.
+    /// Tries the store without delivering: connection, credentials, a write and its reading back. A line for each thing found;
+    /// one that begins with [`WARNING`] is something to look at.
     ///
     /// # Errors
     /// What does not work, and what to do about it.
     async fn check(&mut self) -> anyhow::Result<Vec<String>>;
+
+    /// Whether [`Sink::ask`] has answers.
+    fn answers(&self) -> bool {
+        false
+    }
+
+    /// What it holds, for people.
+    ///
+    /// # Errors
+    /// It cannot be reached, or cannot be asked that.
+    async fn ask(&mut self, question: &Question) -> anyhow::Result<Table> {
+        anyhow::bail!("this kind of store cannot be asked: {question:?}")
+    }
+
+    /// How long it keeps what, where that can be managed from here.
+    fn retention(&mut self) -> Option<&mut dyn Retention> {
+        None
+    }
 }
+
+/// Begins a line of [`Sink::check`] that is no failure, and yet not as it should be.
+pub const WARNING: &str = "warning: ";
 
 /// Records for a store, in the order of the tape.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tapedeck_market::{Record, SmolStr, UnixNanos, Uuid};
 use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Cursor, Item, Reader, Start};
@@ -30,6 +30,7 @@ use super::lane::{Lane, Lot, Stretch};
 use super::progress::Progress;
 use super::{Batch, Opened, Sink, SinkError};
 use crate::service::Desk;
+use crate::supervise::waits_between;
 
 /// The first wait after a failure, and the longest: a store that is back is found within it.
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
@@ -231,6 +232,7 @@ impl<'a> Running<'a> {
             dir: self.desk.dir.clone(),
             tape: self.desk.tape.clone(),
             delivery: self.delivery.clone(),
+            books: self.sink.books(),
             limit: self.limit.clone(),
             hurry: self.hurry.clone(),
             from,
@@ -563,13 +565,7 @@ async fn next_of(lane: &mut Option<Lane>) -> Option<anyhow::Result<Lot>> {
 }
 
 fn waits() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(SHORTEST_WAIT)
-        .with_max_delay(LONGEST_WAIT)
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times()
-        .build()
+    waits_between(SHORTEST_WAIT, LONGEST_WAIT)
 }
 
 #[cfg(test)]

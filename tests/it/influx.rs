@@ -1,5 +1,9 @@
 //! A deck that delivers to a real InfluxDB: killed servers, killed decks, wrong passwords, conflicting types, hostile names.
 
+mod books;
+mod retention;
+mod second;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -230,30 +234,6 @@ fn a_wrong_password_is_told_plainly_and_a_right_one_needs_no_restart_of_the_reco
     until("the points", || (detail(&deck, "delivered") >= 10).then_some(()));
     let answer = query(&url, "tick", "SELECT COUNT(v) FROM m", &["-u", "admin:secret-pw"]);
     assert_eq!(answer["results"][0]["series"][0]["values"][0][1], 10, "{answer}");
-    deck.stop();
-}
-
-#[test]
-fn the_second_version_takes_the_same_points() {
-    let Some(server) = Influx2::shared() else { return };
-    let bucket = server.fresh_database();
-    let sink = format!(
-        "url = \"{}\"\ndatabase = \"{bucket}\"\norg = \"{}\"\ntoken = \"{}\"",
-        server.url(),
-        server.org(),
-        server.token()
-    );
-    let desk = Desk::new(&sink);
-    let deck = desk.start();
-    desk.post(&lines("m", 0, 1_000));
-    let conflict = format!("m,host=a v=\"text\" {}\n", 1_700_000_000_000_000_000_i64 + 5_000_000);
-    desk.post(&(conflict + &lines("m", 1_000, 500)));
-    let auth = ["-H", &format!("Authorization: Token {}", server.token())];
-    until("all points", || {
-        let answer = query(server.url(), &bucket, "SELECT COUNT(v) FROM m", &auth);
-        (answer["results"][0]["series"][0]["values"][0][1] == 1_500).then_some(())
-    });
-    until("the dead letter", || (detail(&deck, "dead_letters") == 1).then_some(()));
     deck.stop();
 }
 

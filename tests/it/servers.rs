@@ -12,7 +12,7 @@
 //!
 //! `None` is a server that cannot be had here: the test returns, and is named as skipped.
 
-mod asking;
+pub(crate) mod asking;
 mod living;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -63,7 +63,10 @@ pub(super) fn of_query(status: StatusCode, text: &str) -> Result<Value, SinkErro
     if !status.is_success() {
         return Err(unable(status, text));
     }
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let value: Value = serde_json::from_str(text).map_err(|_| {
+        let words = anyhow!("its answer of {} bytes to a query is no JSON, or was cut", text.len());
+        SinkError::Unavailable(words)
+    })?;
     let results = value["results"].as_array().into_iter().flatten();
     let error = results.chain([&value]).find_map(|result| result["error"].as_str()).map(str::to_owned);
     match error {
@@ -142,5 +145,6 @@ mod tests {
         let text = r#"{"results":[{"statement_id":0,"error":"not allowed"}]}"#;
         assert!(of_query(StatusCode::OK, text).is_err());
         assert!(of_query(StatusCode::OK, r#"{"results":[{"statement_id":0}]}"#).is_ok());
+        assert!(of_query(StatusCode::OK, r#"{"results":[{"sta"#).is_err(), "an answer that was cut is none");
     }
 }

@@ -1,16 +1,22 @@
 //! Requests to an InfluxDB, in its dialect.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow};
 use reqwest::{Method, RequestBuilder, StatusCode, Url, header};
 use serde_json::Value;
 
 use super::answer::{self, Answer};
 use super::config::{Config, Version};
+use super::policies::Found;
 use crate::config::Secret;
+use crate::config::units::parse_duration;
 use crate::sinks::SinkError;
 
 /// An answer is a few lines, unless it quotes what it refuses; the rest of those is of no use.
 const ANSWER_BYTES: usize = 256 * 1024;
+/// What is read of the rows of a query.
+const ROWS_BYTES: usize = 64 << 20;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -19,8 +25,9 @@ pub(super) struct Client {
     version: Version,
     user: Option<(String, Secret)>,
     token: Option<Secret>,
-    write_path: &'static str,
-    write_params: Vec<(&'static str, String)>,
+    database: String,
+    org: String,
+    consistency: Option<String>,
 }
 
 impl Client {
@@ -32,19 +39,13 @@ impl Client {
         if !config.verify_tls {
             http = http.tls_danger_accept_invalid_certs(true);
         }
-        let database = config.database.clone();
-        let (write_path, mut write_params) = match config.version {
-            // No word for the precision: ns is what 1.x takes then, and an unknown word would be taken for ns silently.
-            Version::V1 => ("write", vec![("db", database)]),
-            Version::V2 => {
-                let org = config.org.clone().unwrap_or_default();
-                ("api/v2/write", vec![("bucket", database), ("org", org), ("precision", "ns".to_owned())])
-            }
-            Version::V3 => ("api/v3/write_lp", vec![("db", database), ("precision", "nanosecond".to_owned())]),
-        };
-        if config.version == Version::V1 {
-            write_params.extend(config.retention_policy.clone().map(|policy| ("rp", policy)));
-            write_params.extend(config.consistency.clone().map(|word| ("consistency", word)));
+        if let Some(path) = &config.ca_file {
+            let pem = std::fs::read(path).with_context(|| format!("ca_file: reading {}", path.display()))?;
+            let found = reqwest::Certificate::from_pem_bundle(&pem);
+            let found = found.with_context(|| format!("ca_file: {} is no PEM", path.display()))?;
+            anyhow::ensure!(!found.is_empty(), "ca_file: {} holds no certificate", path.display());
+            // And no others: whoever names an authority trusts that one.
+            http = http.tls_certs_only(found);
         }
         Ok(Client {
             http: http.build().context("preparing requests to InfluxDB")?,
@@ -55,8 +56,9 @@ impl Client {
                 .clone()
                 .map(|user| (user, config.password.clone().unwrap_or_else(|| Secret::new("")))),
             token: config.token.clone(),
-            write_path,
-            write_params,
+            database: config.database.clone(),
+            org: config.org.clone().unwrap_or_default(),
+            consistency: config.consistency.clone(),
         })
     }
 
@@ -78,14 +80,147 @@ impl Client {
         }
     }
 
-    /// Sends lines.
+    /// Sends lines to a retention policy, or to where the database takes them by default.
     ///
     /// # Errors
     /// The server is away, refuses us, or wants less at once.
-    pub(super) async fn write(&self, lines: &[u8]) -> Result<Answer, SinkError> {
-        let request = self.request(Method::POST, self.write_path, &self.write_params).body(lines.to_vec());
-        let (status, text) = send(request).await?;
+    pub(super) async fn write(&self, lines: &[u8], policy: Option<&str>) -> Result<Answer, SinkError> {
+        let (path, params) = self.target(policy);
+        let request = self.request(Method::POST, path, &params).body(lines.to_vec());
+        let (status, text) = send(request, ANSWER_BYTES).await?;
         answer::of_write(self.version, status, &text, lines)
+    }
+
+    fn target(&self, policy: Option<&str>) -> (&'static str, Vec<(&'static str, String)>) {
+        match self.version {
+            // No word for the precision: ns is what 1.x takes then, and an unknown word would be taken for ns silently.
+            Version::V1 => {
+                let mut params = vec![("db", self.database.clone())];
+                params.extend(policy.map(|policy| ("rp", policy.to_owned())));
+                params.extend(self.consistency.clone().map(|word| ("consistency", word)));
+                ("write", params)
+            }
+            Version::V2 => {
+                let (bucket, precision) = (self.bucket(policy), "ns".to_owned());
+                ("api/v2/write", vec![("bucket", bucket), ("org", self.org.clone()), ("precision", precision)])
+            }
+            Version::V3 => {
+                ("api/v3/write_lp", vec![("db", self.database.clone()), ("precision", "nanosecond".to_owned())])
+            }
+        }
+    }
+
+    /// The bucket of a policy, as the 1.x API of the server itself names them.
+    pub(super) fn bucket(&self, policy: Option<&str>) -> String {
+        match policy.filter(|policy| *policy != AUTOGEN) {
+            Some(policy) => format!("{}/{policy}", self.database),
+            None => self.database.clone(),
+        }
+    }
+
+    /// The policies that the database has. None of them is known to a user who may not ask.
+    ///
+    /// # Errors
+    /// The server is away.
+    pub(super) async fn policies(&self, wanted: &[String]) -> Result<Vec<Found>, SinkError> {
+        match self.version {
+            Version::V1 => {
+                let statement = format!("SHOW RETENTION POLICIES ON {}", quoted(&self.database));
+                let answer = match self.ask(&statement).await {
+                    Ok(answer) => answer,
+                    Err(SinkError::Waiting(_)) => return Ok(Vec::new()),
+                    Err(error) => return Err(error),
+                };
+                let rows = answer["results"][0]["series"][0]["values"].as_array().cloned().unwrap_or_default();
+                let length = |value: &Value| parse_duration(value.as_str()?).ok().filter(|length| !length.is_zero());
+                let found = |row: &Value| {
+                    Some(Found {
+                        name: row[0].as_str()?.to_owned(),
+                        keeps: length(&row[1]),
+                        shard: length(&row[2]),
+                        replication: row[3].as_u64(),
+                        default: row[4].as_bool().unwrap_or_default(),
+                    })
+                };
+                Ok(rows.iter().filter_map(found).collect())
+            }
+            Version::V2 => {
+                let mut found = Vec::new();
+                for name in [AUTOGEN].into_iter().chain(wanted.iter().map(String::as_str)) {
+                    if let Some(bucket) = self.find_bucket(&self.bucket(Some(name))).await? {
+                        found.push(policy_of(name, &bucket));
+                    }
+                }
+                Ok(found)
+            }
+            Version::V3 => Ok(Vec::new()),
+        }
+    }
+
+    /// A bucket of 2.x; `None` also for a token that sees none.
+    pub(super) async fn find_bucket(&self, name: &str) -> Result<Option<Value>, SinkError> {
+        let params = [("name", name.to_owned()), ("org", self.org.clone())];
+        let (status, text) = send(self.request(Method::GET, "api/v2/buckets", &params), ANSWER_BYTES).await?;
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(None),
+            status if status.is_success() => {
+                let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+                Ok(answer["buckets"].as_array().and_then(|buckets| buckets.first()).cloned())
+            }
+            status => Err(answer::unable(status, &text)),
+        }
+    }
+
+    /// Its databases, or buckets; `None` for a user who may not ask.
+    pub(super) async fn databases(&self) -> Option<Vec<String>> {
+        let texts = |value: &Value| value.as_str().map(str::to_owned);
+        match self.version {
+            Version::V1 => {
+                let answer = self.query("SHOW DATABASES").await.ok()?;
+                let rows = answer["results"][0]["series"][0]["values"].as_array()?.clone();
+                Some(rows.iter().filter_map(|row| texts(&row[0])).collect())
+            }
+            Version::V2 => {
+                let params = [("limit", "100".to_owned()), ("org", self.org.clone())];
+                let (status, text) =
+                    send(self.request(Method::GET, "api/v2/buckets", &params), ANSWER_BYTES).await.ok()?;
+                let answer: Value = serde_json::from_str(&text).ok().filter(|_| status.is_success())?;
+                Some(answer["buckets"].as_array()?.iter().filter_map(|bucket| texts(&bucket["name"])).collect())
+            }
+            Version::V3 => None,
+        }
+    }
+
+    /// Takes away what `check` wrote.
+    ///
+    /// # Errors
+    /// The user may write and not delete.
+    pub(super) async fn remove_probe(&self) -> anyhow::Result<()> {
+        if self.version == Version::V1 {
+            return self.query("DROP MEASUREMENT tapedeck_check").await.map(drop);
+        }
+        let (start, stop) = ("1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z");
+        let all = serde_json::json!({ "start": start, "stop": stop, "predicate": "_measurement=\"tapedeck_check\"" });
+        self.order(Method::POST, "api/v2/delete", &[("bucket", self.database.clone())], &all).await.map(drop)
+    }
+
+    /// A request of 2.x with JSON in it, and the JSON of its answer.
+    ///
+    /// # Errors
+    /// It was not done, and why.
+    pub(super) async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        params: &[(&str, String)],
+        body: &Value,
+    ) -> anyhow::Result<Value> {
+        let org = [("org", self.org.clone())];
+        let request = self.request(method, path, &[params, &org].concat());
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+        let (status, text) = send(request, ANSWER_BYTES).await.map_err(|error| anyhow!("{error}"))?;
+        anyhow::ensure!(status.is_success(), "{}", answer::unable(status, &text));
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// Makes what is missing: the database of 1.x; a bucket is its administrator's affair.
@@ -95,14 +230,18 @@ impl Client {
     pub(super) async fn prepare(&self, config: &Config) -> Result<(), SinkError> {
         match self.version {
             Version::V1 => {
-                let statement = format!("CREATE DATABASE \"{}\"", config.database.replace('"', "\\\""));
+                let statement = format!("CREATE DATABASE {}", quoted(&config.database));
                 let request = form(self.request(Method::POST, "query", &[]), &[("q", &statement)]);
-                let (status, text) = send(request).await?;
-                answer::of_query(status, &text).map(drop)
+                let (status, text) = send(request, ANSWER_BYTES).await?;
+                match answer::of_query(status, &text) {
+                    // Who may write and no more: whether the database is there, the first write will tell.
+                    Err(SinkError::Waiting(_)) if status == StatusCode::FORBIDDEN => Ok(()),
+                    done => done.map(drop),
+                }
             }
             Version::V2 => {
-                let params = [("name", config.database.clone()), ("org", config.org.clone().unwrap_or_default())];
-                let (status, text) = send(self.request(Method::GET, "api/v2/buckets", &params)).await?;
+                let params = [("name", config.database.clone()), ("org", self.org.clone())];
+                let (status, text) = send(self.request(Method::GET, "api/v2/buckets", &params), ANSWER_BYTES).await?;
                 match status {
                     StatusCode::NOT_FOUND => {
                         let words = format!("there is no bucket `{}`: make it, or set `database`", config.database);
@@ -114,7 +253,7 @@ impl Client {
                 }
             }
             Version::V3 => {
-                let (status, text) = send(self.request(Method::GET, "ping", &[])).await?;
+                let (status, text) = send(self.request(Method::GET, "ping", &[]), ANSWER_BYTES).await?;
                 if status.is_success() { Ok(()) } else { Err(answer::unable(status, &text)) }
             }
         }
@@ -124,11 +263,35 @@ impl Client {
     ///
     /// # Errors
     /// It was not answered, or with an error: 200 alone is no success here.
-    pub(super) async fn query(&self, config: &Config, statement: &str) -> anyhow::Result<Value> {
-        let fields = [("q", statement), ("db", &config.database), ("epoch", "ns")];
-        let sent = send(form(self.request(Method::POST, "query", &[]), &fields)).await;
-        let (status, text) = sent.map_err(|error| anyhow!("{error}"))?;
-        answer::of_query(status, &text).map_err(|error| anyhow!("{error}"))
+    pub(super) async fn query(&self, statement: &str) -> anyhow::Result<Value> {
+        self.ask(statement).await.map_err(|error| anyhow!("{error}"))
+    }
+
+    async fn ask(&self, statement: &str) -> Result<Value, SinkError> {
+        let fields = [("q", statement), ("db", &self.database), ("epoch", "ns")];
+        let (status, text) = send(form(self.request(Method::POST, "query", &[]), &fields), ROWS_BYTES).await?;
+        answer::of_query(status, &text)
+    }
+}
+
+/// What the server itself calls the policy of a database of which none was ever made.
+pub(super) const AUTOGEN: &str = "autogen";
+
+/// A name in InfluxQL.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+/// A bucket of 2.x as a policy.
+fn policy_of(name: &str, bucket: &Value) -> Found {
+    let rule = &bucket["retentionRules"][0];
+    let seconds = |key: &str| rule[key].as_u64().filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    Found {
+        name: name.to_owned(),
+        keeps: seconds("everySeconds"),
+        shard: seconds("shardGroupDurationSeconds"),
+        replication: None,
+        default: name == AUTOGEN,
     }
 }
 
@@ -139,14 +302,14 @@ fn form(request: RequestBuilder, fields: &[(&str, &str)]) -> RequestBuilder {
 }
 
 /// Sends a request and reads what is of use of the answer.
-async fn send(request: RequestBuilder) -> Result<(StatusCode, String), SinkError> {
+async fn send(request: RequestBuilder, most: usize) -> Result<(StatusCode, String), SinkError> {
     let away = |error: reqwest::Error| SinkError::Unavailable(anyhow::Error::new(error.without_url()));
     let mut response = request.send().await.map_err(away)?;
     let status = response.status();
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(away)? {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES - bytes.len())]);
-        if bytes.len() >= ANSWER_BYTES {
+        bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]);
+        if bytes.len() >= most {
             break;
         }
     }

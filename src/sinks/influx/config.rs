@@ -1,5 +1,7 @@
 //! The table of an InfluxDB.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -7,6 +9,8 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::legacy::LegacyTick;
+use super::policies::{self, Policy};
 use crate::config::Secret;
 use crate::config::units::Interval;
 
@@ -29,6 +33,9 @@ pub(super) struct Config {
     /// Whether its certificate must be right. Default: true.
     #[serde(default = "yes")]
     pub verify_tls: bool,
+    /// Certificates (PEM) of the authorities that may have signed it. Default: those of this system.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Its dialect: 1, 2 or 3. Default: 2 when there is an `org`, else 1.
     #[serde(default)]
     pub dialect: Option<u8>,
@@ -47,9 +54,19 @@ pub(super) struct Config {
     /// Token (2.x, 3). Default: none.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// Retention policy that everything goes to (1.x). Default: the database's own default.
+    /// Retention policy that everything goes to (1.x, 2.x). Default: by kind of event, as `policies` says.
     #[serde(default)]
     pub retention_policy: Option<String>,
+    /// Retention policies, in addition to `default`, `high_frequency` and `long_term` or in their place; made by
+    /// `tapedeck retention create`. Default: none.
+    #[serde(default)]
+    pub policies: BTreeMap<String, Policy>,
+    /// Write the predecessors' measurement `tick` too, in the form of `bridge` or `nbpy`. Default: no.
+    #[serde(default)]
+    pub legacy_tick: Option<LegacyTick>,
+    /// Levels a side of a book that are delivered, 1 to 1000. Default: 5.
+    #[serde(default = "book_levels")]
+    pub book_levels: usize,
     /// How many nodes of a cluster must confirm (1.x): `any`, `one`, `quorum`, `all`. Default: none said.
     #[serde(default)]
     pub consistency: Option<String>,
@@ -86,6 +103,10 @@ fn database() -> String {
     "tick".to_owned()
 }
 
+fn book_levels() -> usize {
+    5
+}
+
 fn timeout() -> Interval {
     Interval(Duration::from_secs(30))
 }
@@ -109,6 +130,8 @@ impl Config {
         if let Some(word) = &config.consistency {
             ensure!(CONSISTENCY.contains(&word.as_str()), "consistency: write one of {}", CONSISTENCY.join(", "));
         }
+        ensure!((1..=1_000).contains(&config.book_levels), "book_levels: write 1 to 1000");
+        policies::check(&config.policies)?;
         if config.version == Version::V2 {
             ensure!(config.org.is_some(), "org: 2.x needs the name of the organisation");
         }
@@ -150,6 +173,14 @@ mod tests {
             ("password = 'x'", "needs `username`"),
             ("consistency = 'some'", "write one of any"),
             ("database = ''", "database is empty"),
+            ("book_levels = 0", "book_levels: write 1"),
+            ("policies.a = { duration = '10m' }", "policies.a: `duration` must be"),
+            ("policies.a = { duration = '2h', shard = '1m' }", "policies.a: `shard` must be"),
+            ("policies.a = { duration = '2h', events = ['ticks'] }", "no kind of event is called `ticks`"),
+            (
+                "policies.a = { duration = '2h', default = true }\npolicies.b = { duration = '2h', default = true }",
+                "only one",
+            ),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");

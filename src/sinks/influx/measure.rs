@@ -8,6 +8,7 @@
 //! | odds | `betfair_stream` | event_id, market_id, selection | back_price, lay_price, matched_amount |
 //! | post | `twitter_sentiment` | author, topic, location | sentiment_score, text_length |
 //! | candle | `candle` | instrument, exchange, interval, input | open, high, low, close, volume, vwap, trades, flags, revision |
+//! | book | `<venue>_depth`, a line a level | pair or instrument, exchange, level | bid_price, bid_size, ask_price, ask_size |
 //! | gap | `gap` | instrument, exchange, cause, channel | state, id, from_ns, to_ns, missing, detail |
 //! | synthetic | `synthetic` | instrument | spread, spread_bid, spread_ask, bid and ask of both legs |
 //! | point | its own | its own | its own |
@@ -15,7 +16,8 @@
 //! Every line but a point's has the fields `seq` and, where the venue told a time, `ts_event_ns`.
 
 use tapedeck_market::{
-    Body, Candle, Event, Gap, Odds, Order, Point, Post, Quote, Record, Synthetic, Ticker, Trade, UnixNanos, Value,
+    Body, BookUpdate, Candle, Event, Gap, Level, Odds, Order, Point, Post, Quote, Record, Synthetic, Ticker, Trade,
+    UnixNanos, Value,
 };
 
 use crate::config::units::show_duration;
@@ -23,11 +25,12 @@ use crate::sinks::line::{Line, Lines, NoLine};
 
 type Done = Result<(), NoLine>;
 
-/// Writes the line of a record.
+/// Writes the line of a record; of a book, a line for each level.
 ///
 /// # Errors
-/// [`NoLine::Unwanted`]: the store has no place for such records. Anything else: this one cannot be written.
-pub(super) fn line(lines: &mut Lines, record: &Record) -> Done {
+/// [`NoLine::Unwanted`]: the store has no place for such records. Anything else: this one cannot be written, and some of
+/// its lines may have been.
+pub(super) fn lines(lines: &mut Lines, record: &Record) -> Done {
     let event = &record.event;
     match &event.body {
         Body::Quote(quote) => whole(lines, record, &format!("{}_tick", event.venue), |line| tick(line, event, quote)),
@@ -40,6 +43,7 @@ pub(super) fn line(lines: &mut Lines, record: &Record) -> Done {
         Body::Order(order) => {
             whole(lines, record, &format!("{}_orders", event.venue), |line| self::order(line, event, order))
         }
+        Body::Book(update) => book(lines, record, update),
         Body::Odds(odds) => whole(lines, record, "betfair_stream", |line| self::odds(line, event, odds)),
         Body::Post(post) => whole(lines, record, "twitter_sentiment", |line| self::post(line, post)),
         Body::Candle(candle) => self::candle(lines, record, candle),
@@ -72,6 +76,17 @@ pub(super) fn stamp(record: &Record) -> i64 {
     apart(ts, digits, record.seq)
 }
 
+/// The time that a record's lines bear.
+pub(super) fn time(record: &Record) -> UnixNanos {
+    match &record.event.body {
+        // A revision takes the place of the candle before it.
+        Body::Candle(candle) => candle.start,
+        // A point keeps its own time: whoever sent it decided which points are the same.
+        Body::Point(_) => record.event.ts_event.unwrap_or(record.event.ts_recv),
+        _ => UnixNanos(stamp(record)),
+    }
+}
+
 fn apart(ts: i64, digits: u32, seq: u64) -> i64 {
     let unit = 10_i64.pow(digits);
     // Below 10^9, so it fits.
@@ -89,10 +104,14 @@ fn whole(lines: &mut Lines, record: &Record, measurement: &str, fields: impl FnO
     line.end(stamp(record))
 }
 
-/// The predecessors call Kraken's instruments pairs.
 fn named(line: &mut Line<'_>, event: &Event) -> Done {
     line.tag("exchange", &event.venue)?;
-    line.tag(if event.venue == "kraken" { "pair" } else { "instrument" }, &event.symbol)
+    line.tag(name_tag(event), &event.symbol)
+}
+
+/// The predecessors call Kraken's instruments pairs.
+fn name_tag(event: &Event) -> &'static str {
+    if event.venue == "kraken" { "pair" } else { "instrument" }
 }
 
 macro_rules! decimals {
@@ -135,6 +154,33 @@ fn trade(line: &mut Line<'_>, event: &Event, trade: &Trade) -> Done {
     match &trade.id {
         Some(id) => line.text("id", id),
         None => Ok(()),
+    }
+}
+
+/// The best levels of a book, whole. One that is empty has size 0: left out, its last state would look like its present one.
+fn book(lines: &mut Lines, record: &Record, update: &BookUpdate) -> Done {
+    // A change alone says nothing of a level.
+    let Some(depth) = update.depth.filter(|_| update.snapshot) else { return Err(NoLine::Unwanted) };
+    let measurement = format!("{}_depth", record.event.venue);
+    for at in 0..depth as usize {
+        whole(lines, record, &measurement, |line| {
+            line.tag("exchange", &record.event.venue)?;
+            line.tag("level", itoa::Buffer::new().format(at + 1))?;
+            line.tag(name_tag(&record.event), &record.event.symbol)?;
+            side(line, "bid_price", "bid_size", update.bids.get(at))?;
+            side(line, "ask_price", "ask_size", update.asks.get(at))
+        })?;
+    }
+    Ok(())
+}
+
+fn side(line: &mut Line<'_>, price: &str, size: &str, level: Option<&Level>) -> Done {
+    match level {
+        Some(level) => {
+            line.decimal(price, level.price.into())?;
+            line.decimal(size, level.size.into())
+        }
+        None => line.decimal(size, tapedeck_market::Decimal::ZERO),
     }
 }
 
@@ -215,8 +261,7 @@ fn candle(lines: &mut Lines, record: &Record, candle: &Candle) -> Done {
     line.text("flags", &candle.flags.names().collect::<Vec<_>>().join(","))?;
     line.uint("revision", candle.revision.into())?;
     line.uint("seq", record.seq)?;
-    // A revision takes the place of the candle before it.
-    line.end(candle.start.0)
+    line.end(time(record).0)
 }
 
 fn gap(line: &mut Line<'_>, event: &Event, gap: &Gap) -> Done {
@@ -252,7 +297,6 @@ fn synthetic(line: &mut Line<'_>, event: &Event, synthetic: &Synthetic) -> Done 
     Ok(())
 }
 
-/// A point keeps its own time: whoever sent it decided which points are the same.
 fn point(lines: &mut Lines, record: &Record, point: &Point) -> Done {
     let mut line = lines.line(&point.name)?;
     for (key, value) in &point.tags {
@@ -268,7 +312,7 @@ fn point(lines: &mut Lines, record: &Record, point: &Point) -> Done {
             Value::Text(value) => line.text(key, value)?,
         }
     }
-    line.end(record.event.ts_event.unwrap_or(record.event.ts_recv).0)
+    line.end(time(record).0)
 }
 
 #[cfg(test)]
@@ -293,7 +337,7 @@ mod tests {
 
     fn written(record: &Record) -> String {
         let mut lines = Lines::default();
-        line(&mut lines, record).unwrap();
+        self::lines(&mut lines, record).unwrap();
         String::from_utf8(lines.text).unwrap()
     }
 
@@ -308,6 +352,25 @@ mod tests {
         let want = "kraken_tick,exchange=kraken,pair=BTC/USD bid=105000.1,ask=105000.20,seq=1234567i,\
                     ts_event_ns=1700000000123456000i 1700000000123456567\n";
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn a_level_of_a_book_is_a_line_and_an_empty_one_says_so() {
+        let level = |price: &str, size: &str| Level {
+            price: price.parse().unwrap(),
+            size: size.parse().unwrap(),
+            orders: None,
+        };
+        let (bids, asks) = (vec![level("104.5", "2"), level("104.4", "1.50")], vec![level("105", "3")]);
+        let update = BookUpdate { snapshot: true, bids, asks, depth: Some(3), checksum: None };
+        let text = written(&record(7, "kraken", None, Body::Book(update.clone())));
+        let want = "kraken_depth,exchange=kraken,level=1,pair=BTC/USD bid_price=104.5,bid_size=2,ask_price=105,ask_size=3,seq=7i 1700000000000000007\n\
+                    kraken_depth,exchange=kraken,level=2,pair=BTC/USD bid_price=104.4,bid_size=1.50,ask_size=0,seq=7i 1700000000000000007\n\
+                    kraken_depth,exchange=kraken,level=3,pair=BTC/USD bid_size=0,ask_size=0,seq=7i 1700000000000000007\n";
+        assert_eq!(text, want);
+        let change = BookUpdate { snapshot: false, ..update };
+        let unwanted = lines(&mut Lines::default(), &record(7, "kraken", None, Body::Book(change)));
+        assert_eq!(unwanted, Err(NoLine::Unwanted), "a change is no state");
     }
 
     #[test]

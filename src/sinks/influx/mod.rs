@@ -7,29 +7,37 @@
 //! The same series and time overwrite each other, which makes a batch that comes twice harmless, and would make two
 //! events of the same moment one: see [`measure::stamp`].
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use async_trait::async_trait;
 use reqwest::Method;
-use tapedeck_market::Uuid;
+use tapedeck_market::{Record, UnixNanos, Uuid};
 
 use super::line::{Lines, NoLine};
-use super::{Batch, Kind, Opened, Refusal, Reject, Setup, Sink, SinkError};
+use super::{Batch, Kind, Opened, Question, Refusal, Reject, Retention, Setup, Sink, SinkError, Table, WARNING};
+use crate::config::units::show_duration;
 
 mod answer;
+mod ask;
 mod client;
 mod config;
+mod legacy;
 mod measure;
+mod policies;
+mod retention;
 
 use answer::Answer;
 use client::Client;
 use config::{Config, Version};
+use policies::{Policy, Route};
 
 pub(super) const KIND: Kind = Kind {
     name: "influx",
     about: "InfluxDB 1.x, 2.x or 3: measurements by line protocol",
     build: |setup: Setup| {
         let config = Config::from_table(setup.table)?;
-        Ok(Box::new(Influx { client: Client::of(&config)?, config, lines: Lines::default() }))
+        Ok(Box::new(Influx::of(config)?))
     },
     schema: || schemars::schema_for!(Config),
 };
@@ -44,62 +52,181 @@ pub fn address_of(table: &crate::config::KindTable) -> Option<reqwest::Url> {
 struct Influx {
     config: Config,
     client: Client,
-    /// Kept for its memory.
+    /// The policies of the config.
+    wanted: Vec<(String, Policy)>,
+    /// By the policies that the store has.
+    parcels: Vec<Parcel>,
+    /// When the store was asked for them.
+    routed_at: Option<Instant>,
+}
+
+/// The lines of a batch that go to one place in the store.
+#[derive(Default)]
+struct Parcel {
+    route: Route,
     lines: Lines,
+    /// Of each line, the record that it is of.
+    index_of: Vec<usize>,
+}
+
+/// How often a store is asked which policies it has: they are made and altered by hand.
+const ROUTE_EVERY: Duration = Duration::from_secs(60);
+/// What is older than a policy keeps is refused here, in place of by the store, which finds it record by record. Our clocks
+/// may differ by so much.
+const CLOCKS: Duration = Duration::from_secs(3600);
+
+impl Influx {
+    fn of(config: Config) -> anyhow::Result<Influx> {
+        Ok(Influx {
+            client: Client::of(&config)?,
+            wanted: policies::wanted(&config.policies),
+            parcels: vec![Parcel::default()],
+            routed_at: None,
+            config,
+        })
+    }
+
+    /// Looks which policies there are.
+    async fn route(&mut self) -> Result<(), SinkError> {
+        let mut names: Vec<String> = self.wanted.iter().map(|(name, _)| name.clone()).collect();
+        names.extend(self.config.retention_policy.clone());
+        let found = self.client.policies(&names).await?;
+        let routes = policies::routes(self.config.retention_policy.as_deref(), &self.wanted, &found);
+        if !self.parcels.iter().map(|parcel| &parcel.route).eq(&routes) {
+            self.parcels = routes.into_iter().map(|route| Parcel { route, ..Parcel::default() }).collect();
+        }
+        self.routed_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Writes the lines of a batch, sorted by where they go. What has no line is refused.
+    fn pack(&mut self, batch: &Batch<'_>) -> Vec<Reject> {
+        let mut rejects = Vec::new();
+        let routes: Vec<Route> = self.parcels.iter().map(|parcel| parcel.route.clone()).collect();
+        for parcel in &mut self.parcels {
+            parcel.lines.clear();
+            parcel.index_of.clear();
+        }
+        let now = UnixNanos::now();
+        for (index, record) in batch.records.iter().enumerate() {
+            let parcel = &mut self.parcels[policies::route_of(&routes, record.event.body.kind())];
+            let place = parcel.lines.place();
+            let mut written = measure::lines(&mut parcel.lines, record);
+            if let (Ok(()), Some(form)) = (&written, self.config.legacy_tick) {
+                written = legacy::line(form, &mut parcel.lines, record);
+            }
+            let refused = match &written {
+                Ok(()) => parcel.too_old(record, now),
+                Err(NoLine::Unwanted) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if refused.is_some() || written.is_err() {
+                parcel.lines.back_to(place);
+            }
+            parcel.index_of.resize(parcel.lines.count, index);
+            rejects.extend(refused.map(|words| Reject { index, words }));
+        }
+        rejects
+    }
+}
+
+impl Parcel {
+    /// The words for a record that the policy would not keep.
+    fn too_old(&self, record: &Record, now: UnixNanos) -> Option<String> {
+        let keeps = self.route.keeps?;
+        let time = measure::time(record);
+        let old = now.saturating_since(time) > keeps.saturating_add(CLOCKS);
+        old.then(|| {
+            let policy = self.route.policy.as_deref().unwrap_or("the default one");
+            format!("it is of {time}, and the retention policy ({policy}) keeps {}", show_duration(keeps))
+        })
+    }
 }
 
 #[async_trait]
 impl Sink for Influx {
     async fn open(&mut self, _tape: Uuid) -> Result<Opened, SinkError> {
         self.client.prepare(&self.config).await?;
+        self.route().await?;
         Ok(Opened::NoMark)
     }
 
+    fn books(&self) -> Option<usize> {
+        Some(self.config.book_levels)
+    }
+
+    async fn tend(&mut self) -> Result<(), SinkError> {
+        if self.routed_at.is_some_and(|at| at.elapsed() >= ROUTE_EVERY) { self.route().await } else { Ok(()) }
+    }
+
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let mut rejects = Vec::new();
-        // Of each line, the record that it is of.
-        let mut index_of = Vec::with_capacity(batch.records.len());
-        self.lines.text.clear();
-        for (index, record) in batch.records.iter().enumerate() {
-            match measure::line(&mut self.lines, record) {
-                Ok(()) => index_of.push(index),
-                Err(NoLine::Unwanted) => {}
-                Err(error) => rejects.push(Reject { index, words: error.to_string() }),
-            }
-        }
-        if !index_of.is_empty() {
-            let answer = self.client.write(&self.lines.text).await?;
-            match answer {
+        let mut rejects = self.pack(batch);
+        let mut rest_stored = true;
+        for parcel in self.parcels.iter().filter(|parcel| parcel.lines.count > 0) {
+            let first = parcel.index_of[0];
+            match self.client.write(&parcel.lines.text, parcel.route.policy.as_deref()).await? {
                 Answer::Stored => {}
-                Answer::Lines { bad, rest_stored } => {
-                    rejects.extend(
-                        bad.into_iter().filter_map(|(line, words)| Some(Reject { index: *index_of.get(line)?, words })),
-                    );
-                    return Err(SinkError::Refused(Refusal { rejects, rest_stored }));
+                Answer::Lines { bad, rest_stored: stored } => {
+                    let named = bad
+                        .into_iter()
+                        .filter_map(|(line, words)| Some(Reject { index: *parcel.index_of.get(line)?, words }));
+                    rejects.extend(named);
+                    rest_stored &= stored;
+                }
+                // All lines of one record: it is that one.
+                Answer::Refused(words) if parcel.index_of.iter().all(|index| *index == first) => {
+                    rejects.push(Reject { index: first, words });
+                    rest_stored = false;
                 }
                 Answer::Refused(words) => return Err(SinkError::BatchRefused(words)),
             }
         }
-        if rejects.is_empty() { Ok(()) } else { Err(SinkError::Refused(Refusal { rejects, rest_stored: true })) }
+        if rejects.is_empty() { Ok(()) } else { Err(SinkError::Refused(Refusal { rejects, rest_stored })) }
     }
 
     async fn check(&mut self) -> anyhow::Result<Vec<String>> {
         let mut found = vec![self.client.ping().await?];
         self.client.prepare(&self.config).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         found.push(format!("database `{}` is there", self.config.database));
+        found.extend(self.client.databases().await.map(|names| format!("databases: {}", names.join(", "))));
         let token = Uuid::new_v4().simple().to_string();
-        let line = format!("tapedeck_check,probe=check token=\"{token}\" {}\n", tapedeck_market::UnixNanos::now().0);
-        let written = self.client.write(line.as_bytes()).await.map_err(|error| anyhow::anyhow!("writing: {error}"))?;
+        let line = format!("tapedeck_check,probe=check token=\"{token}\" {}\n", UnixNanos::now().0);
+        let written = self.client.write(line.as_bytes(), None).await;
+        let written = written.map_err(|error| anyhow::anyhow!("writing: {error}"))?;
         anyhow::ensure!(matches!(written, Answer::Stored), "writing: {written:?}");
-        if self.config.version == Version::V1 {
-            let read = self.client.query(&self.config, "SELECT LAST(token) FROM tapedeck_check").await?;
-            anyhow::ensure!(read.to_string().contains(&token), "what was written is not read back");
-            self.client.query(&self.config, "DROP MEASUREMENT tapedeck_check").await.context("removing the probe")?;
-            found.push("written and read back".to_owned());
-        } else {
+        if self.config.version == Version::V3 {
             found.push("written".to_owned());
+            return Ok(found);
         }
+        match self.client.query("SELECT LAST(token) FROM tapedeck_check").await {
+            Ok(read) => {
+                anyhow::ensure!(read.to_string().contains(&token), "what was written is not read back");
+                self.client.remove_probe().await.context("removing the probe")?;
+                found.push("written and read back".to_owned());
+            }
+            Err(error) => found.push(format!("{WARNING}written, and not read back: {error:#}")),
+        }
+        let policies = self.found().await?;
+        if let Some(only) = &self.config.retention_policy {
+            anyhow::ensure!(
+                policies.iter().any(|policy| policy.name == *only),
+                "there is no retention policy `{only}`: make it, or change `retention_policy`"
+            );
+        }
+        found.extend(self.misled(&policies).map(|words| format!("{WARNING}{words}")));
         Ok(found)
+    }
+
+    fn answers(&self) -> bool {
+        true
+    }
+
+    async fn ask(&mut self, question: &Question) -> anyhow::Result<Table> {
+        self.answer(question).await
+    }
+
+    fn retention(&mut self) -> Option<&mut dyn Retention> {
+        Some(self)
     }
 }
 

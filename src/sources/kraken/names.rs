@@ -71,6 +71,51 @@ pub fn modern(name: &str) -> Option<SmolStr> {
     Some(SmolStr::from_iter([modern_asset(base).as_ref(), "/", modern_asset(quote).as_ref()]))
 }
 
+/// The REST key of a v2 symbol, by rule: `BTC/USD` → `XXBTZUSD`, `ADA/USD` → `ADAUSD`. What is no pair stays as it is.
+#[must_use]
+pub fn rest_key(symbol: &str) -> SmolStr {
+    let Some((base, quote)) = symbol.split_once('/') else { return SmolStr::new(symbol) };
+    let (base, quote) = (old_asset(base), old_asset(quote));
+    let prefixed = |asset: &str| PREFIXED.into_iter().find(|old| old[1..] == *asset);
+    match (base, quote) {
+        ("USDT", "USD") => SmolStr::new_static("USDTZUSD"),
+        _ if LATER.contains(&(base, quote)) => SmolStr::from_iter([base, quote]),
+        _ => match (prefixed(base), prefixed(quote)) {
+            (Some(base), Some(quote)) => SmolStr::from_iter([base, quote]),
+            _ => SmolStr::from_iter([base, quote]),
+        },
+    }
+}
+
+/// Pairs of old assets that were listed after the prefixes were given up.
+const LATER: [(&str, &str); 16] = [
+    ("AUD", "JPY"),
+    ("AUD", "USD"),
+    ("ETH", "AUD"),
+    ("EUR", "AUD"),
+    ("EUR", "CAD"),
+    ("EUR", "GBP"),
+    ("EUR", "JPY"),
+    ("LTC", "AUD"),
+    ("LTC", "ETH"),
+    ("LTC", "GBP"),
+    ("XBT", "AUD"),
+    ("XDG", "EUR"),
+    ("XDG", "USD"),
+    ("XRP", "AUD"),
+    ("XRP", "ETH"),
+    ("XRP", "GBP"),
+];
+
+/// `BTC` → `XBT`.
+fn old_asset(name: &str) -> &str {
+    match name {
+        "BTC" => "XBT",
+        "DOGE" => "XDG",
+        other => other,
+    }
+}
+
 /// The v2 name of an asset: `XXBT` and `XBT` → `BTC`.
 fn modern_asset(name: &str) -> Cow<'_, str> {
     let plain = if PREFIXED.contains(&name) { &name[1..] } else { name };
@@ -213,6 +258,27 @@ mod tests {
             assert_eq!(modern(name).as_deref(), Some(symbol), "{name}");
         }
         assert_eq!(modern("NOSUCH"), None);
+    }
+
+    #[test]
+    fn a_symbol_has_its_old_name_without_the_asset_list() {
+        for (symbol, name) in [
+            ("BTC/USD", "XXBTZUSD"),
+            ("ETH/BTC", "XETHXXBT"),
+            ("ADA/USD", "ADAUSD"),
+            ("ADA/BTC", "ADAXBT"),
+            ("DOGE/BTC", "XXDGXXBT"),
+            ("DOGE/USD", "XDGUSD"),
+            ("USDT/USD", "USDTZUSD"),
+            ("EUR/USD", "ZEURZUSD"),
+            ("EUR/GBP", "EURGBP"),
+            ("BTC/AUD", "XBTAUD"),
+            ("AUD/USD", "AUDUSD"),
+            ("XLM/AUD", "XXLMZAUD"),
+            ("EUR_USD", "EUR_USD"),
+        ] {
+            assert_eq!(rest_key(symbol), name, "{symbol}");
+        }
     }
 
     #[test]

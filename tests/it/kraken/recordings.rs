@@ -29,7 +29,7 @@ pub(crate) fn fixtures() -> Option<PathBuf> {
     }
 }
 
-pub(super) fn text(path: &std::path::Path) -> String {
+pub(crate) fn text(path: &std::path::Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
     if path.extension().is_some_and(|extension| extension == "gz") {
         let mut text = String::new();

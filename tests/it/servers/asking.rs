@@ -73,7 +73,7 @@ fn influxql(port: u16, database: &str, query: &str, headers: &[(&str, &str)]) ->
     answer["results"][0].clone()
 }
 
-fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+pub(crate) fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     ask(port, "POST", path, headers, body, Duration::from_secs(60)).unwrap()
 }
 
