@@ -40,9 +40,6 @@ pub struct Candles {
     pub symbols: Globs,
     /// Venues whose ticker stands for trades: last price, and the difference of the day's running volume. Default: ["kite"].
     pub cumulative: Globs,
-    /// Table that the predecessors' candles went to; used by the PostgreSQL sink. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub table: Option<String>,
 }
 
 impl Default for Candles {
@@ -56,7 +53,6 @@ impl Default for Candles {
             sources: Globs::default(),
             symbols: Globs::default(),
             cumulative: Globs(vec!["kite".to_owned()]),
-            table: None,
         }
     }
 }

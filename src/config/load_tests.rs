@@ -155,10 +155,10 @@ fn the_predecessors_host_is_where_the_bus_listens() {
 
 #[test]
 fn a_name_of_a_later_version_is_reported_and_not_ignored() {
-    let env = names(&[("QUESTDB_HOST", "db"), ("MQTT_BROKER", "broker"), ("PG_CONN_STR", "postgres://u:secret@h/d")]);
+    let env = names(&[("POCKETBASE_URL", "db"), ("MQTT_BROKER", "broker"), ("MQTT_PASSWORD", "a-secret@word")]);
     let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
     let notes: Vec<&str> = loaded.notes.iter().map(|note| note.text.as_str()).collect();
-    for name in ["QUESTDB_HOST", "MQTT_BROKER", "PG_CONN_STR"] {
+    for name in ["POCKETBASE_URL", "MQTT_BROKER", "MQTT_PASSWORD"] {
         assert!(
             notes.iter().any(|note| note.contains(name) && note.contains("known, used by a later version")),
             "{name}: {notes:?}"

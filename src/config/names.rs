@@ -112,7 +112,7 @@ pub const OLD_NAMES: &[OldName] = &[
     secret("QUESTDB_PASSWORD", sink("questdb"), "password"),
     text("QUESTDB_PATH", SYNC, "questdb_path"),
     formed("CANDLE_INTERVALS", CANDLES, "intervals", Form::MinutesList),
-    text("CANDLE_TABLE_NAME", CANDLES, "table"),
+    text("CANDLE_TABLE_NAME", sink("postgres"), "candle_table"),
     formed("HEARTBEAT_INTERVAL", HEARTBEAT, "every", Form::Seconds),
     text("MQTT_BROKER", HEARTBEAT, "broker"),
     formed("MQTT_PORT", HEARTBEAT, "port", Form::Number),

@@ -21,6 +21,7 @@ mod delivery;
 mod influx;
 mod lane;
 mod line;
+pub mod postgres;
 mod progress;
 mod pump;
 mod retry;
@@ -34,7 +35,7 @@ pub use retry::{Again, Retried, give_up, retry};
 pub use service::{KIND as SERVICE, build, plan_of};
 
 /// Every kind of sink there is.
-pub const KINDS: &[Kind] = &[influx::KIND];
+pub const KINDS: &[Kind] = &[influx::KIND, postgres::KIND];
 
 /// A store that takes records.
 #[async_trait]

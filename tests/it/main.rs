@@ -19,6 +19,7 @@ mod kill;
 mod kraken;
 mod logs;
 mod points;
+mod postgres;
 mod replay;
 mod servers;
 mod skipped;

@@ -10,11 +10,11 @@ use crate::store::{is_ready, psql_is_there, store_is_built};
 use crate::support::{Deck, free_port, python, skipped, until};
 
 /// An authority, and certificates by it.
-struct Authority(TempDir);
+pub(crate) struct Authority(TempDir);
 
 impl Authority {
     /// `None`: there is no openssl, and the test says that it skips.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if Command::new("openssl").arg("version").output().is_err() {
             skipped("no openssl: apt-get install openssl");
             return None;
@@ -45,12 +45,12 @@ impl Authority {
         assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// A certificate for a host, in the form in which keys come: `rsa` or `ec`.
-    fn issue(&self, host: &str, kind: &[&str]) -> (PathBuf, PathBuf) {
+    pub(crate) fn issue(&self, host: &str, kind: &[&str]) -> (PathBuf, PathBuf) {
         let names = format!("subjectAltName={host}");
         std::fs::write(self.path("extensions"), &names).unwrap();
         let request =

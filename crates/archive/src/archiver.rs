@@ -32,8 +32,8 @@ use crate::range::{Range, write};
 use crate::snapshot::{Snapshot, Snapshots, TableView};
 use crate::stand_in::{missing, undecodable};
 use crate::status::{Board, Status};
-use crate::table::Table;
 use crate::tail::TableTail;
+use tapedeck_tables::Table;
 
 /// Records that are read before anything else is looked at.
 const TURN_RECORDS: usize = 4096;

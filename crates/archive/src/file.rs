@@ -26,7 +26,7 @@ use tapedeck_market::{SmolStr, Uuid};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::rows::schema;
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
 /// Higher levels of zstd cost twice the time for a hundredth of the bytes.

@@ -35,7 +35,7 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::file::{Facts, facts_of};
 use crate::snapshot::ArchiveFile;
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 const STATE: &str = ".state";
 const FILES: &str = ".files";

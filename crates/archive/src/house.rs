@@ -18,7 +18,7 @@ use crate::keep::Keep;
 use crate::rows::schema;
 use crate::snapshot::{ArchiveFile, Snapshot, Snapshots};
 use crate::status::Board;
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 /// Compacted files hold up to this before compression.
 const GROUP_BYTES: u64 = 16 * 1024 * 1024;

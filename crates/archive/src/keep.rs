@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::day::Day;
-use crate::table::{Policy, Table};
+use tapedeck_tables::{Policy, Table};
 
 /// Days to keep, by policy and by table, and how much space all of it may take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

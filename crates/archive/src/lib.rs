@@ -5,7 +5,6 @@
 
 mod archive;
 mod archiver;
-mod bodies;
 mod columns;
 mod day;
 pub mod disk;
@@ -14,14 +13,12 @@ mod exact;
 mod file;
 mod folder;
 mod house;
-mod json;
 mod keep;
 mod range;
 mod rows;
 mod snapshot;
 mod stand_in;
 mod status;
-mod table;
 mod tail;
 
 pub use archive::Archive;
@@ -34,4 +31,4 @@ pub use keep::{Keep, UnknownKeep};
 pub use rows::{Rows, SCHEMA_VERSION, batch, records, schema};
 pub use snapshot::{ArchiveFile, Snapshot, Snapshots, TableView};
 pub use status::Status;
-pub use table::{Policy, Table, UnknownTable};
+pub use tapedeck_tables::{Policy, Table, UnknownTable};

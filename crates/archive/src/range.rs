@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::file::encode;
 use crate::folder::{FileName, Folder, Part, order};
 use crate::snapshot::Snapshots;
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 /// The records that the next files will hold.
 #[derive(Debug)]

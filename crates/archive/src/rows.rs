@@ -5,14 +5,12 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tapedeck_market::{Record, SmolStr, Uuid};
+use tapedeck_tables::{Table, columns, json, prototype, row};
 
-use crate::bodies;
 use crate::columns::read::Reading;
-use crate::columns::schema::{Fields, Holds};
+use crate::columns::schema::data_type;
 use crate::columns::write::{Builder, Unfit, Writing};
 use crate::error::Error;
-use crate::json;
-use crate::table::Table;
 
 /// Version of the schemas, in their metadata. It grows when a column changes its meaning, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -51,12 +49,12 @@ pub fn records(table: Table, batch: &RecordBatch) -> Result<Vec<Record>, Error> 
     if let Some(field) = misfit(table, batch) {
         return Err(Error::NotOurs { what: format!("a batch of {table} without a column `{field}` as it should be") });
     }
-    let prototype = bodies::prototype(table);
+    let prototype = prototype(table);
     let mut reading = Reading::new(batch);
     let mut records = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        reading.start(row);
-        records.push(bodies::row(&mut reading, table, "", &prototype));
+    for nth in 0..batch.num_rows() {
+        reading.start(nth);
+        records.push(row(&mut reading, table, "", prototype.seq, &prototype.event));
     }
     Ok(records)
 }
@@ -98,7 +96,7 @@ impl Rows {
     pub fn push(&mut self, record: &Record) {
         debug_assert_eq!(Table::of(&record.event.body), self.table);
         let mut writing = Writing::new(&mut self.columns, &mut self.unfit);
-        bodies::row(&mut writing, self.table, &self.tape_id, record);
+        row(&mut writing, self.table, &self.tape_id, record.seq, &record.event);
         if self.unfit.is_empty() {
             self.exact.append_null();
         } else {
@@ -145,20 +143,13 @@ impl Rows {
     }
 }
 
-/// Columns of the table, but for the last.
-fn columns(table: Table) -> Vec<((&'static str, &'static str), Holds)> {
-    let mut fields = Fields::default();
-    bodies::row(&mut fields, table, "", &bodies::prototype(table));
-    fields.columns
-}
-
 fn make_schema(table: Table) -> Schema {
     let described = |name: &str, data_type, doc: &str| {
         let field = Field::new(name, data_type, true);
         if doc.is_empty() { field } else { field.with_metadata([("comment".to_owned(), doc.to_owned())].into()) }
     };
     let mut fields: Vec<Field> =
-        columns(table).into_iter().map(|((name, doc), holds)| described(name, holds.data_type(), doc)).collect();
+        columns(table).into_iter().map(|((name, doc), holds)| described(name, data_type(holds), doc)).collect();
     fields.push(described(EXACT, DataType::Utf8, EXACT_DOC));
     let metadata = [
         ("table".to_owned(), table.name().to_owned()),

@@ -14,7 +14,7 @@ use tapedeck_market::{SmolStr, Uuid};
 
 use crate::day::Day;
 use crate::disk::Disk;
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 /// A Parquet file of the archive.
 pub struct ArchiveFile {

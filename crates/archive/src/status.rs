@@ -6,7 +6,7 @@ use serde::Serialize;
 use tapedeck_market::Uuid;
 
 use crate::snapshot::Snapshot;
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 /// How the archive stands. Counters are since start.
 #[derive(Clone, Debug, Default, Serialize)]

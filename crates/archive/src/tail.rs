@@ -7,7 +7,7 @@ use arrow::compute::concat_batches;
 use tapedeck_market::{Record, Uuid};
 
 use crate::rows::{Rows, schema};
-use crate::table::Table;
+use tapedeck_tables::Table;
 
 /// Batches of this many rows are left as they are: joining them again would cost more than it saves.
 const JOINED_ROWS: usize = 32_768;

@@ -6,11 +6,9 @@ use arrow::array::{
 };
 use arrow::datatypes::{Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use tapedeck_market::{Decimal, Leg, Price, Size, SmolStr, Sum, UnixNanos};
+use tapedeck_tables::{Column, Columns, LEG_DECIMALS, Rung, Shape, json};
 
-use super::{Column, Columns, Rung, Shape};
-use crate::columns::schema::LEG_DECIMALS;
 use crate::exact::{decimal_of, parse_sum, sum_of};
-use crate::json;
 
 /// Reads one row after another.
 #[derive(Debug)]

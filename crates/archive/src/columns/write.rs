@@ -9,9 +9,9 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use tapedeck_market::{Decimal, Leg, SmolStr, Sum, UnixNanos};
+use tapedeck_tables::{Column, Columns, Holds, LEG_DECIMALS, Rung, Shape, leg_decimals};
 
-use super::schema::{Holds, LEG_DECIMALS, item, leg_fields, rung_fields};
-use super::{Column, Columns, Rung, Shape};
+use super::schema::{item, leg_fields, rung_fields};
 use crate::exact::{PRECISION, SCALE, fit_decimal, fit_sum};
 
 /// A column that is being filled.
@@ -39,8 +39,8 @@ impl Builder {
             Holds::Float => Builder::Float(Float64Builder::new()),
             Holds::Flag => Builder::Flag(BooleanBuilder::new()),
             Holds::Time => Builder::Time(TimestampNanosecondBuilder::new()),
-            Holds::Text => Builder::Text(StringBuilder::new()),
-            Holds::Word => Builder::Word(Words::default()),
+            Holds::Text | Holds::Json | Holds::JsonToAsk => Builder::Text(StringBuilder::new()),
+            Holds::Word | Holds::Uuid => Builder::Word(Words::default()),
             Holds::Bytes => Builder::Bytes(BinaryBuilder::new()),
             Holds::Texts => Builder::Texts(ListBuilder::new(StringBuilder::new())),
             Holds::Floats => Builder::Floats(ListBuilder::new(Float64Builder::new())),
@@ -190,18 +190,6 @@ impl Legs {
         columns.extend(self.decimals.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         list(&mut self.ends, StructArray::new(leg_fields(), columns, None))
     }
-}
-
-/// The decimals of a leg, as [`LEG_DECIMALS`] names them.
-pub(crate) fn leg_decimals(leg: &Leg) -> [Option<Decimal>; 6] {
-    [
-        leg.bid.map(|it| it.0),
-        leg.ask.map(|it| it.0),
-        leg.leg_bid.map(|it| it.0),
-        leg.leg_bid_size.map(|it| it.0),
-        leg.leg_ask.map(|it| it.0),
-        leg.leg_ask_size.map(|it| it.0),
-    ]
 }
 
 fn list(ends: &mut Vec<i32>, values: StructArray) -> ArrayRef {

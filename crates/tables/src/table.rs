@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use tapedeck_market::{Body, Kind};
 
-/// A table of the archive and of SQL. Every record of the tape is in exactly one.
+/// A table of the archive, of SQL, and of stores that have tables. Every record of the tape is in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     Trades,
@@ -171,14 +171,14 @@ impl Table {
     }
 
     /// The text column that rows are sorted by before `symbol` and `seq`, where there is one.
-    pub(crate) const fn sorted_first_by(self) -> Option<&'static str> {
+    pub const fn sorted_first_by(self) -> Option<&'static str> {
         match self {
             Table::Points => Some("name"),
             _ => None,
         }
     }
 
-    pub(crate) const fn index(self) -> usize {
+    pub const fn index(self) -> usize {
         self as usize
     }
 }

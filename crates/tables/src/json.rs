@@ -8,19 +8,19 @@ use serde::de::{MapAccess, Visitor};
 use tapedeck_market::{Decimal, SmolStr, Value};
 
 /// `{"a":"1","b":"2"}`
-pub(crate) fn texts<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
+pub fn texts<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
     object(pairs, |value, out| string(value.as_ref(), out))
 }
 
 /// `{"likes":3}`
-pub(crate) fn ints(pairs: &[(SmolStr, i64)]) -> String {
+pub fn ints(pairs: &[(SmolStr, i64)]) -> String {
     object(pairs, |value, out| {
         let _ = write!(out, "{value}");
     })
 }
 
 /// Numbers as numbers, with their digits; `NaN` and infinities as texts, because JSON has none.
-pub(crate) fn fields(pairs: &[(SmolStr, Value)]) -> String {
+pub fn fields(pairs: &[(SmolStr, Value)]) -> String {
     object(pairs, |value, out| match value {
         Value::Text(text) => string(text, out),
         Value::Float(float) if !float.is_finite() => string(&value_text(value), out),
@@ -29,7 +29,7 @@ pub(crate) fn fields(pairs: &[(SmolStr, Value)]) -> String {
 }
 
 /// A field's value as plain text, from which it can be read back.
-pub(crate) fn value_text(value: &Value) -> SmolStr {
+pub fn value_text(value: &Value) -> SmolStr {
     match value {
         Value::Int(int) => smol(int),
         Value::UInt(int) => smol(int),
@@ -43,7 +43,7 @@ pub(crate) fn value_text(value: &Value) -> SmolStr {
 }
 
 /// The letter by which `field_types` tells one kind of value from another.
-pub(crate) fn value_type(value: &Value) -> char {
+pub fn value_type(value: &Value) -> char {
     match value {
         Value::Int(_) => 'i',
         Value::UInt(_) => 'u',
@@ -55,7 +55,7 @@ pub(crate) fn value_type(value: &Value) -> char {
 }
 
 /// The nearest double of a number; flags are 0 and 1. A store whose column is a double has its door here.
-pub(crate) fn value_number(value: &Value) -> Option<f64> {
+pub fn value_number(value: &Value) -> Option<f64> {
     match value {
         Value::Int(int) => Some(*int as f64),
         Value::UInt(int) => Some(*int as f64),
@@ -66,7 +66,7 @@ pub(crate) fn value_number(value: &Value) -> Option<f64> {
     }
 }
 
-pub(crate) fn parse_value(of_type: char, text: &SmolStr) -> Option<Value> {
+pub fn parse_value(of_type: char, text: &SmolStr) -> Option<Value> {
     Some(match of_type {
         'i' => Value::Int(text.parse().ok()?),
         'u' => Value::UInt(text.parse().ok()?),
@@ -79,11 +79,11 @@ pub(crate) fn parse_value(of_type: char, text: &SmolStr) -> Option<Value> {
 }
 
 /// The pairs of an object of texts; empty when it is none.
-pub(crate) fn parse_texts(json: &str) -> Vec<(SmolStr, SmolStr)> {
+pub fn parse_texts(json: &str) -> Vec<(SmolStr, SmolStr)> {
     parse::<SmolStrOwned>(json).into_iter().map(|(name, value)| (name, value.0)).collect()
 }
 
-pub(crate) fn parse_ints(json: &str) -> Vec<(SmolStr, i64)> {
+pub fn parse_ints(json: &str) -> Vec<(SmolStr, i64)> {
     parse(json)
 }
 

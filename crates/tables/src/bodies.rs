@@ -1,4 +1,4 @@
-//! What each table's columns are: one function a body, which is schema, writer and reader at once (`columns/mod.rs`).
+//! What each table's columns are: one function a body, which is schema, writer and reader at once (`columns.rs`).
 //!
 //! Columns are only ever added, at the end of a body's own, so that files of different ages are read together.
 
@@ -15,14 +15,12 @@ use crate::table::Table;
 /// A whole event of a kind that this version has no columns for.
 const WHOLE_EVENT: &str = "event";
 
-/// Walks the columns of one row.
-pub(crate) fn row<C: Columns>(c: &mut C, table: Table, tape: &str, record: &Record) -> Record {
-    let Event { source, venue, symbol, ts_event, ts_recv, flags, origin, body } = &record.event;
-    let seq = c.count(
-        ("seq", "place on the tape, dense, from 1; with `tape_id` the identity of the record"),
-        Some(record.seq),
-    );
-    c.word(("tape_id", "the tape it is on"), Some(tape));
+/// Walks the columns of one row: writers take it from them, readers get it back.
+pub fn row<C: Columns>(c: &mut C, table: Table, tape: &str, seq: u64, event: &Event) -> Record {
+    let Event { source, venue, symbol, ts_event, ts_recv, flags, origin, body } = event;
+    let seq =
+        c.count(("seq", "place on the tape, dense, from 1; with `tape_id` the identity of the record"), Some(seq));
+    c.uuid(("tape_id", "the tape it is on"), Some(tape));
     let ts_event = c.time(("ts_event", "the venue's clock (UTC); NULL where it told none"), *ts_event);
     let ts_recv = c.time(("ts_recv", "our clock (UTC), taken when the bytes arrived"), Some(*ts_recv));
     let source = word(c, ("source", "name of the config table that recorded it"), source);
@@ -31,7 +29,7 @@ pub(crate) fn row<C: Columns>(c: &mut C, table: Table, tape: &str, record: &Reco
     let flags =
         c.u32(("flags", "bits: 1 backfilled, 2 absurd_time, 4 snapshot, 8 derived, 16 replayed"), Some(flags.0));
     let origin = self::origin(c, *origin);
-    let body = self::body(c, table, &record.event, body);
+    let body = self::body(c, table, event, body);
     let event = Event {
         source,
         venue,
@@ -46,7 +44,8 @@ pub(crate) fn row<C: Columns>(c: &mut C, table: Table, tape: &str, record: &Reco
 }
 
 /// A record of the table's kind, for walks that need one and do not look at it.
-pub(crate) fn prototype(table: Table) -> Record {
+#[must_use]
+pub fn prototype(table: Table) -> Record {
     let body = match table {
         Table::Trades => {
             Body::Trade(Trade { price: Default::default(), size: Default::default(), side: None, id: None })
@@ -110,7 +109,7 @@ pub(crate) fn prototype(table: Table) -> Record {
 
 fn origin<C: Columns>(c: &mut C, origin: Option<Origin>) -> Option<Origin> {
     let tape = origin.map(|origin| origin.tape.to_string());
-    let tape = c.word(("origin_tape", "the tape it was first recorded on, when that is another"), tape.as_deref());
+    let tape = c.uuid(("origin_tape", "the tape it was first recorded on, when that is another"), tape.as_deref());
     let seq = c.count(("origin_seq", "its seq there"), origin.map(|origin| origin.seq));
     Some(Origin { tape: Uuid::parse_str(&tape?).ok()?, seq: seq? })
 }
@@ -343,7 +342,7 @@ fn order<C: Columns>(c: &mut C, it: &Order) -> Order {
 fn post<C: Columns>(c: &mut C, it: &Post) -> Post {
     let metrics = |c: &mut C, column, metrics: &[(SmolStr, i64)]| {
         let text = (!metrics.is_empty()).then(|| json::ints(metrics));
-        c.text(column, text.as_deref()).map(|text| json::parse_ints(&text)).unwrap_or_default()
+        c.json(column, text.as_deref()).map(|text| json::parse_ints(&text)).unwrap_or_default()
     };
     Post {
         id: text(c, ("id", "the venue's id"), &it.id),
@@ -370,13 +369,13 @@ fn sentiment<C: Columns>(c: &mut C, it: Option<Sentiment>) -> Option<Sentiment> 
 fn point<C: Columns>(c: &mut C, Point { name, tags, fields }: &Point) -> Point {
     let name = word(c, ("name", "the measurement"), name);
     let json = (!tags.is_empty()).then(|| json::texts(tags));
-    c.text(("tags", "as JSON"), json.as_deref());
+    c.json_to_ask(("tags", "as JSON"), json.as_deref());
     let names = c.texts(("tag_names", ""), &mut tags.iter().map(|(name, _)| name.clone()));
     let values =
         c.texts(("tag_values", "in the order of `tag_names`"), &mut tags.iter().map(|(_, value)| value.clone()));
     let tags = names.into_iter().zip(values).collect();
     let json = (!fields.is_empty()).then(|| json::fields(fields));
-    c.text(("fields", "as JSON"), json.as_deref());
+    c.json_to_ask(("fields", "as JSON"), json.as_deref());
     let names = c.texts(("field_names", ""), &mut fields.iter().map(|(name, _)| name.clone()));
     let types: String = fields.iter().map(|(_, value)| json::value_type(value)).collect();
     let types = c.word(
@@ -524,7 +523,7 @@ fn side<C: Columns>(c: &mut C, column: Column, value: Option<Side>) -> Option<Si
 /// Nothing is NULL: most rows have no pairs, and a NULL costs nothing.
 fn pairs<C: Columns>(c: &mut C, column: Column, value: &[(SmolStr, SmolStr)]) -> Vec<(SmolStr, SmolStr)> {
     let text = (!value.is_empty()).then(|| json::texts(value));
-    c.text(column, text.as_deref()).map(|text| json::parse_texts(&text)).unwrap_or_default()
+    c.json(column, text.as_deref()).map(|text| json::parse_texts(&text)).unwrap_or_default()
 }
 
 fn named<T: Copy>(names: &[(T, &'static str)], name: Option<SmolStr>) -> Option<T> {
