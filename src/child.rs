@@ -240,7 +240,14 @@ mod tests {
     use super::*;
 
     fn desk() -> Desk {
-        Desk { name: "child".into(), dir: PathBuf::new(), tape: Arc::default(), out: None, shown: Arc::default() }
+        Desk {
+            name: "child".into(),
+            dir: PathBuf::new(),
+            tape: Arc::default(),
+            out: None,
+            shown: Arc::default(),
+            asked: Arc::new(tokio::sync::Mutex::new(tokio::sync::mpsc::channel(1).1)),
+        }
     }
 
     fn shell(script: &str) -> Child {

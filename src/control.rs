@@ -20,6 +20,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::sinks::Order;
+
 const SOCKET: &str = "control.sock";
 /// A request is a few words.
 const REQUEST_BYTES: u64 = 64 * 1024;
@@ -37,6 +39,11 @@ pub enum Request {
     Stop,
     /// Reads the config again, as SIGHUP does.
     Reload,
+    /// Sends dead letters of a sink again, or gives them up: some of them, then it answers.
+    Letters {
+        sink: String,
+        order: Order,
+    },
     /// Ends the sessions of a source and starts them anew.
     Restart {
         name: String,

@@ -152,7 +152,7 @@ async fn run_once(
         };
         served.push((SmolStr::new_static("http"), tokio::spawn(http)));
     }
-    let handler = control_handler(status.clone(), commands, stopping.clone());
+    let handler = control_handler(status.clone(), services.list(), commands, stopping.clone());
     let (dir, stop) = (plan.dir.clone(), serving.clone());
     let control = async move {
         supervise::keep("control", restarts, stop.clone(), || control::serve(&dir, handler.clone(), stop.clone()))
@@ -383,11 +383,13 @@ async fn reload(
 
 fn control_handler(
     status: http::StatusOf,
+    services: services::List,
     commands: mpsc::Sender<Command>,
     stopping: Arc<AtomicBool>,
 ) -> control::Handler {
     Arc::new(move |request| {
-        let (status, commands, stopping) = (status.clone(), commands.clone(), stopping.clone());
+        let (status, services) = (status.clone(), services.clone());
+        let (commands, stopping) = (commands.clone(), stopping.clone());
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let command = match request {
@@ -402,6 +404,13 @@ fn control_handler(
                     stopping.store(true, Ordering::Relaxed);
                     let _ = commands.send(Command::Stop).await;
                     return Response::Ok("stopping".into());
+                }
+                Request::Letters { sink, order } => {
+                    return match services.ask(&sink, order).await.map(serde_json::to_value) {
+                        Ok(Ok(done)) => Response::Ok(done),
+                        Ok(Err(error)) => Response::Error(error.to_string()),
+                        Err(error) => Response::Error(error),
+                    };
                 }
                 Request::Reload => Command::Reload(reply),
                 Request::Restart { name } => Command::Restart(name.into(), reply),

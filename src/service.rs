@@ -15,10 +15,12 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tapedeck_market::SmolStr;
 use tapedeck_tape::Tail;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::intake::Outlet;
+use crate::sinks::{Done, Order};
 
 /// Every kind of service there is.
 pub const SERVICES: &[ServiceKind] =
@@ -36,6 +38,13 @@ pub trait Service: Send {
     async fn run(&mut self, desk: &Desk, stop: CancellationToken) -> anyhow::Result<()>;
 }
 
+/// Something that a running sink is asked to do with its dead letters.
+#[derive(Debug)]
+pub struct Asked {
+    pub order: Order,
+    pub reply: oneshot::Sender<Result<Done, String>>,
+}
+
 /// What a service is given by the deck.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -48,6 +57,8 @@ pub struct Desk {
     /// The way to the recorder; only [`Stage::Derive`] has one, because the recorder ends when nobody can write any more.
     pub out: Option<Outlet>,
     pub shown: Arc<Shown>,
+    /// What sinks are asked while they run; held by the one life of a service that listens.
+    pub asked: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
 }
 
 /// What a service says of itself, for status, screen and metrics.

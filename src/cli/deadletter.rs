@@ -1,7 +1,6 @@
 //! `tapedeck deadletter`: what stores refused for good.
 
-use std::path::Path;
-
+use anyhow::Context as _;
 use serde::Serialize;
 use tapedeck_market::{UnixNanos, wire};
 
@@ -11,7 +10,7 @@ use crate::cli::out::Out;
 use crate::cli::stores::named;
 use crate::config::Config;
 use crate::control::{self, Request};
-use crate::sinks::{self, Letter};
+use crate::sinks::{self, Deed, Done, Letter, Order};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +38,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Send it again; what the store takes now is off the list. No deck may be running
+    /// Send it again; what the store takes now is off the list
     Retry {
         /// The sink, by the name of its table
         sink: String,
@@ -50,7 +49,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Take it off the list. The records stay on the tape. No deck may be running
+    /// Take it off the list. The records stay on the tape
     Drop {
         /// The sink, by the name of its table
         sink: String,
@@ -128,10 +127,7 @@ fn time(at: UnixNanos) -> String {
 }
 
 fn retry(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -> anyhow::Result<()> {
-    let table = named(config, sink)?;
-    refuse_running(&config.tape.dir)?;
-    let wanted = |letter: &Letter| seqs.is_empty() || seqs.contains(&letter.seq);
-    let done = super::block_on(sinks::retry(table, &config.tape.dir, wanted))?;
+    let done = carry_out(config, sink, Deed::Retry, seqs)?;
     if json {
         out.json(&done)?;
     } else {
@@ -148,22 +144,37 @@ fn retry(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -
 }
 
 fn give_up(config: &Config, sink: &str, seqs: &[u64], all: bool, out: &mut Out) -> anyhow::Result<()> {
-    let table = named(config, sink)?;
-    refuse_running(&config.tape.dir)?;
-    let (delivery, _) = sinks::plan_of(table)?;
-    let wanted = |letter: &Letter| all || seqs.contains(&letter.seq);
-    let dropped = sinks::give_up(&table.name, &config.tape.dir, delivery.dead_letters.0, wanted)?;
-    if dropped == 0 && !all {
+    let done = carry_out(config, sink, Deed::Drop, if all { &[] } else { seqs })?;
+    if done.dropped == 0 && !all {
         return Err(End::Absent("there is no such dead letter: see `tapedeck deadletter list`".to_owned()).into());
     }
-    out.line(format!("dropped {dropped}"))
+    out.line(format!("dropped {}", done.dropped))
 }
 
-/// A running deck writes the letters itself.
-fn refuse_running(dir: &Path) -> anyhow::Result<()> {
-    let deck = super::block_on(async { control::ask(dir, &Request::Status).await })?;
-    if deck.is_some() {
-        return Err(End::Busy("a deck is running on this tape: stop it first".to_owned()).into());
-    }
-    Ok(())
+/// Seqs that are named in one request.
+const SEQS: usize = 1_000;
+
+/// By the deck that runs on the tape, which writes the letters itself; without one, here.
+fn carry_out(config: &Config, sink: &str, deed: Deed, seqs: &[u64]) -> anyhow::Result<Done> {
+    let (table, dir) = (named(config, sink)?, &config.tape.dir);
+    let mut all = Done::default();
+    let chunks: Vec<&[u64]> = if seqs.is_empty() { vec![&[]] } else { seqs.chunks(SEQS).collect() };
+    super::block_on(async {
+        for seqs in chunks {
+            let mut order = Order { deed, seqs: seqs.to_vec(), after: 0 };
+            loop {
+                let request = Request::Letters { sink: sink.to_owned(), order: order.clone() };
+                let Some(answer) = control::ask(dir, &request).await? else {
+                    all.add(sinks::letters_without_deck(table, dir, order).await?);
+                    break;
+                };
+                all.add(serde_json::from_value(answer).context("understanding the deck's answer")?);
+                match all.next {
+                    Some(next) => order.after = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(all)
+    })
 }

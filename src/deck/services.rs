@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tapedeck_market::SmolStr;
 use tapedeck_tape::Tail;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::{Counters, Intake, Outlet};
-use crate::service::{Desk, ServiceKind, Setup, Shown, Stage};
+use crate::service::{Asked, Desk, ServiceKind, Setup, Shown, Stage};
+use crate::sinks::{Done, Order};
 use crate::status;
 use crate::supervise::{self, Restarts};
 
@@ -27,6 +28,8 @@ pub struct ServicePlan {
 
 /// What a service may take to end when it is replaced.
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// What a sink may take to answer: less than whoever asks waits.
+const ANSWER_LIMIT: Duration = Duration::from_secs(9);
 
 pub(super) struct ServiceSet {
     dir: PathBuf,
@@ -51,6 +54,7 @@ struct Listed {
     name: SmolStr,
     shown: Arc<Shown>,
     restarts: Arc<Restarts>,
+    ask: Option<mpsc::Sender<Asked>>,
 }
 
 impl ServiceSet {
@@ -71,14 +75,19 @@ impl ServiceSet {
         };
         let shown = Arc::new(Shown::default());
         let restarts = Arc::new(Restarts::default());
+        let (ask, asked) = mpsc::channel(1);
         let desk = Desk {
+            asked: Arc::new(tokio::sync::Mutex::new(asked)),
             name: plan.name.clone(),
             dir: self.dir.clone(),
             tape: self.tape.clone(),
             out: writes.map(outlet),
             shown: shown.clone(),
         };
-        self.list.lock().push(Listed { name: plan.name.clone(), shown: shown.clone(), restarts: restarts.clone() });
+        // Others have no dead letters.
+        let ask = Some(ask).filter(|_| kind.name == crate::sinks::SERVICE.name);
+        let listed = Listed { name: plan.name.clone(), shown: shown.clone(), restarts: restarts.clone(), ask };
+        self.list.lock().push(listed);
         let stop = CancellationToken::new();
         let (name, setup, stopped) = (plan.name.clone(), plan.setup.clone(), stop.clone());
         let task = tokio::spawn(async move {
@@ -157,6 +166,22 @@ impl ServiceSet {
 impl List {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks a running sink to do something with its dead letters.
+    pub(super) async fn ask(&self, sink: &str, order: Order) -> Result<Done, String> {
+        let ask = self.lock().iter().find(|listed| listed.name == sink).map(|listed| listed.ask.clone());
+        let Some(Some(ask)) = ask else { return Err(format!("the running deck has no sink `{sink}`")) };
+        let (reply, done) = oneshot::channel();
+        let asking = async {
+            ask.send(Asked { order, reply }).await.ok()?;
+            done.await.ok()
+        };
+        match tokio::time::timeout(ANSWER_LIMIT, asking).await {
+            Ok(Some(done)) => done,
+            Ok(None) => Err(format!("the sink `{sink}` has ended")),
+            Err(_) => Err(format!("the sink `{sink}` is busy with its store; ask again")),
+        }
     }
 
     pub(super) fn describe(&self) -> Vec<status::Service> {

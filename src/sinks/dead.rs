@@ -7,7 +7,7 @@
 //!
 //! Nothing is ever removed from the middle: what was delivered later, or dropped, is said by a further entry.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub fn folder(dir: &Path, sink: &str) -> PathBuf {
 
 /// The dead letters of a sink, held open by whoever may write them.
 #[derive(Debug)]
-pub struct Letters {
+pub(super) struct Letters {
     dir: PathBuf,
     keep_bytes: u64,
     /// Opened by the first letter: most sinks never have one.
@@ -74,34 +74,31 @@ impl Letters {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn of(dir: &Path, sink: &str, keep_bytes: u64) -> anyhow::Result<Letters> {
+    pub(super) fn of(dir: &Path, sink: &str, keep_bytes: u64) -> anyhow::Result<Letters> {
         let dir = folder(dir, sink);
-        let open = list(&dir)?.len() as u64;
+        let open = open_places(&dir)?.len() as u64;
         Ok(Letters { dir, keep_bytes, log: None, open })
+    }
+
+    /// The folder that they lie in.
+    #[must_use]
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// How many are neither delivered nor dropped.
     #[must_use]
-    pub fn open(&self) -> u64 {
+    pub(super) fn open(&self) -> u64 {
         self.open
     }
 
-    /// Adds letters, durably.
+    /// Adds letters, durably: it waits for the disk.
     ///
     /// # Errors
     /// They cannot be written: the records must not count as done.
-    pub fn add(&mut self, tape: Uuid, refused: &[(&Record, &str)]) -> anyhow::Result<()> {
-        let at = UnixNanos::now().0;
-        let entry = |(record, words): &(&Record, &str)| {
-            let (words, payload) = (clean(words), encoded(record));
-            let tape = *tape.as_bytes();
-            let entry =
-                Written { version: 1, what: LETTER, tape, seq: record.seq, at, words: &words, payload: &payload };
-            rmp_serde::to_vec(&entry)
-        };
-        let payloads: Vec<Vec<u8>> = refused.iter().map(entry).collect::<Result<_, _>>()?;
-        self.append(at, &payloads)?;
-        self.open += payloads.len() as u64;
+    pub(super) fn add(&mut self, letters: &Entries) -> anyhow::Result<()> {
+        self.append(letters.at, &letters.payloads)?;
+        self.open += letters.payloads.len() as u64;
         Ok(())
     }
 
@@ -109,7 +106,7 @@ impl Letters {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn close(&mut self, letters: &[(Uuid, u64)], delivered: bool) -> anyhow::Result<()> {
+    pub(super) fn close(&mut self, letters: &[(Uuid, u64)], delivered: bool) -> anyhow::Result<()> {
         let at = UnixNanos::now().0;
         let what = if delivered { DELIVERED } else { DROPPED };
         let entries = letters.iter().map(|(tape, seq)| Written {
@@ -154,40 +151,101 @@ impl Letters {
     }
 }
 
+/// Letters that are to be written.
+#[derive(Debug)]
+pub(super) struct Entries {
+    at: i64,
+    payloads: Vec<Vec<u8>>,
+}
+
+impl Entries {
+    /// Of records, with the store's words.
+    ///
+    /// # Errors
+    /// One cannot be encoded.
+    pub(super) fn of(tape: Uuid, refused: &[(&Record, &str)]) -> anyhow::Result<Entries> {
+        let at = UnixNanos::now().0;
+        let entry = |(record, words): &(&Record, &str)| {
+            let (words, payload) = (clean(words), encoded(record));
+            let tape = *tape.as_bytes();
+            let entry =
+                Written { version: 1, what: LETTER, tape, seq: record.seq, at, words: &words, payload: &payload };
+            rmp_serde::to_vec(&entry)
+        };
+        Ok(Entries { at, payloads: refused.iter().map(entry).collect::<Result<_, _>>()? })
+    }
+}
+
 /// The letters in a folder that are neither delivered nor dropped, in the order of their refusal. Safe beside a running deck.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub fn list(dir: &Path) -> anyhow::Result<Vec<Letter>> {
+    let mut letters = Vec::new();
+    for_each(dir, 0, |_, letter| {
+        letters.push(letter);
+        true
+    })?;
+    Ok(letters)
+}
+
+/// Shows the letters behind a place that are neither delivered nor dropped, one after the other, until `show` has enough.
+/// Only one is in memory at a time.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) fn for_each(dir: &Path, after: u64, mut show: impl FnMut(u64, Letter) -> bool) -> anyhow::Result<()> {
+    let open = open_places(dir)?;
+    entries(dir, |place, entry| {
+        let key = (Uuid::from_bytes(entry.tape), entry.seq);
+        if place <= after || open.get(&key) != Some(&place) {
+            return true;
+        }
+        let letter = Letter {
+            tape: key.0,
+            seq: entry.seq,
+            at: UnixNanos(entry.at),
+            words: entry.words.to_owned(),
+            payload: entry.payload.to_owned(),
+        };
+        show(place, letter)
+    })
+}
+
+/// Of each letter that is neither delivered nor dropped, where its last entry lies. The letters themselves stay on the disk.
+fn open_places(dir: &Path) -> anyhow::Result<HashMap<(Uuid, u64), u64>> {
+    let mut open = HashMap::new();
+    entries(dir, |place, entry| {
+        let key = (Uuid::from_bytes(entry.tape), entry.seq);
+        if entry.what == LETTER {
+            open.insert(key, place);
+        } else {
+            open.remove(&key);
+        }
+        true
+    })?;
+    Ok(open)
+}
+
+/// Reads entry by entry, with their places, until `show` has enough.
+fn entries(dir: &Path, mut show: impl FnMut(u64, &Written<'_>) -> bool) -> anyhow::Result<()> {
     if !dir.is_dir() {
-        return Ok(Vec::new());
+        return Ok(());
     }
+    let reading = || format!("reading dead letters in {}", dir.display());
     let mut reader = match Reader::open(Arc::new(Disk), dir, Start::Begin) {
-        Err(tapedeck_tape::Error::NoTape { .. }) => return Ok(Vec::new()),
-        opened => opened.with_context(|| format!("reading dead letters in {}", dir.display()))?,
+        Err(tapedeck_tape::Error::NoTape { .. }) => return Ok(()),
+        opened => opened.with_context(reading)?,
     };
-    let mut letters: BTreeMap<(Uuid, u64), (u64, Letter)> = BTreeMap::new();
-    while let Some(item) = reader.next().with_context(|| format!("reading dead letters in {}", dir.display()))? {
+    while let Some(item) = reader.next().with_context(reading)? {
         let Item::Record(raw) = item else { continue };
         // An entry of a later version is none of ours.
         let Ok(entry) = rmp_serde::from_slice::<Written<'_>>(raw.payload) else { continue };
-        let key = (Uuid::from_bytes(entry.tape), entry.seq);
-        if entry.what == LETTER {
-            let letter = Letter {
-                tape: key.0,
-                seq: entry.seq,
-                at: UnixNanos(entry.at),
-                words: entry.words.to_owned(),
-                payload: entry.payload.to_owned(),
-            };
-            letters.insert(key, (raw.seq, letter));
-        } else {
-            letters.remove(&key);
+        if !show(raw.seq, &entry) {
+            break;
         }
     }
-    let mut letters: Vec<(u64, Letter)> = letters.into_values().collect();
-    letters.sort_by_key(|(place, _)| *place);
-    Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    Ok(())
 }
 
 fn encoded(record: &Record) -> Vec<u8> {
@@ -197,7 +255,7 @@ fn encoded(record: &Record) -> Vec<u8> {
 }
 
 /// Words of a store as they may be shown: one line, of bounded length.
-fn clean(words: &str) -> String {
+pub(super) fn clean(words: &str) -> String {
     let mut line: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_CHARS).collect();
     if words.chars().nth(WORDS_CHARS).is_some() {
         line.push('…');
@@ -232,7 +290,8 @@ mod tests {
         let mut letters = Letters::of(home.path(), "influx", 1 << 20).unwrap();
         assert!(!folder(home.path(), "influx").exists(), "nothing is made for a sink without letters");
         let long = "x".repeat(5_000) + "\n";
-        letters.add(tape, &[(&record(1), "bad\nline"), (&record(2), &long), (&record(3), "c")]).unwrap();
+        let refused = [(&record(1), "bad\nline"), (&record(2), long.as_str()), (&record(3), "c")];
+        letters.add(&Entries::of(tape, &refused).unwrap()).unwrap();
         letters.close(&[(tape, 1)], true).unwrap();
         letters.close(&[(tape, 3)], false).unwrap();
         assert_eq!(letters.open(), 1);
@@ -248,6 +307,33 @@ mod tests {
     }
 
     #[test]
+    fn letters_are_shown_in_order_from_a_place_on() {
+        let home = tempfile::tempdir().unwrap();
+        let mut letters = Letters::of(home.path(), "s", 1 << 20).unwrap();
+        let records: Vec<Record> = (1..=5).map(record).collect();
+        let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, "no")).collect();
+        letters.add(&Entries::of(Uuid::nil(), &refused).unwrap()).unwrap();
+        // Refused once more: it stands where it was refused last.
+        letters.add(&Entries::of(Uuid::nil(), &refused[1..2]).unwrap()).unwrap();
+        letters.close(&[(Uuid::nil(), 4)], false).unwrap();
+        let dir = folder(home.path(), "s");
+        let (mut seen, mut places) = (Vec::new(), Vec::new());
+        for_each(&dir, 0, |place, letter| {
+            seen.push(letter.seq);
+            places.push(place);
+            seen.len() < 2
+        })
+        .unwrap();
+        assert_eq!(seen, [1, 3], "no more than wanted");
+        for_each(&dir, places[1], |_, letter| {
+            seen.push(letter.seq);
+            true
+        })
+        .unwrap();
+        assert_eq!(seen, [1, 3, 5, 2]);
+    }
+
+    #[test]
     fn the_oldest_go_when_there_are_too_many() {
         let home = tempfile::tempdir().unwrap();
         let mut letters = Letters::of(home.path(), "s", 6 << 20).unwrap();
@@ -255,7 +341,7 @@ mod tests {
         for round in 0..30_u64 {
             let records: Vec<Record> = (0..1_000).map(|n| record(round * 1_000 + n + 1)).collect();
             let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, words.as_str())).collect();
-            letters.add(Uuid::nil(), &refused).unwrap();
+            letters.add(&Entries::of(Uuid::nil(), &refused).unwrap()).unwrap();
         }
         let left = list(&folder(home.path(), "s")).unwrap();
         assert!(left.len() < 20_000, "{} letters of 1 kB in 6 MiB", left.len());

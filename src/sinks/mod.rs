@@ -28,10 +28,10 @@ mod retry;
 mod service;
 
 pub use asked::{Question, Retention, Table};
-pub use dead::{Letter, Letters, folder as dead_letters_folder, list as dead_letters};
+pub use dead::{Letter, folder as dead_letters_folder, list as dead_letters};
 pub use delivery::{Begin, Delivery};
 pub use influx::address_of;
-pub use retry::{Again, Retried, give_up, retry};
+pub use retry::{Again, Deed, Done, Order, without_deck as letters_without_deck};
 pub use service::{KIND as SERVICE, build, plan_of};
 
 /// Every kind of sink there is.

@@ -24,12 +24,13 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Cursor, Item, Reader, Start};
 use tokio_util::sync::CancellationToken;
 
-use super::dead::Letters;
+use super::dead::{Entries, Letters};
 use super::delivery::{Begin, Delivery};
 use super::lane::{Lane, Lot, Stretch};
 use super::progress::Progress;
+use super::retry::{self, Deed};
 use super::{Batch, Opened, Sink, SinkError};
-use crate::service::Desk;
+use crate::service::{Asked, Desk};
 use crate::supervise::waits_between;
 
 /// The first wait after a failure, and the longest: a store that is back is found within it.
@@ -68,7 +69,8 @@ impl Pump {
     /// # Errors
     /// The tape or the cursor cannot be read or written.
     pub(super) async fn run(self, desk: &Desk, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut running = Running::begin(self, desk, stop)?;
+        let asked = desk.asked.clone().lock_owned().await;
+        let mut running = Running::begin(self, desk, stop, asked)?;
         let ended = running.run().await;
         let committed = running.commit().await;
         running.show();
@@ -83,7 +85,10 @@ struct Running<'a> {
     name: SmolStr,
     sink: Box<dyn Sink>,
     delivery: Arc<Delivery>,
-    letters: Letters,
+    /// Taken while something writes them.
+    letters: Option<Letters>,
+    /// What the running deck is asked to do with them.
+    asked: tokio::sync::OwnedMutexGuard<tokio::sync::mpsc::Receiver<Asked>>,
     cursor: Option<Cursor>,
     progress: Progress,
     committed: Progress,
@@ -113,7 +118,12 @@ struct Counts {
 }
 
 impl<'a> Running<'a> {
-    fn begin(pump: Pump, desk: &'a Desk, stop: CancellationToken) -> anyhow::Result<Self> {
+    fn begin(
+        pump: Pump,
+        desk: &'a Desk,
+        stop: CancellationToken,
+        asked: tokio::sync::OwnedMutexGuard<tokio::sync::mpsc::Receiver<Asked>>,
+    ) -> anyhow::Result<Self> {
         let storage: Arc<dyn Storage> = Arc::new(Disk);
         let tape = tapedeck_tape::tools::id(&storage, &desk.dir).context("reading the tape's id")?;
         let durable = desk.tape.seq();
@@ -132,7 +142,8 @@ impl<'a> Running<'a> {
             sink: pump.sink,
             limit: Arc::new(AtomicUsize::new(pump.delivery.batch as usize)),
             delivery: Arc::new(pump.delivery),
-            letters,
+            letters: Some(letters),
+            asked,
             cursor: Some(cursor),
             committed: Progress::default(),
             committed_at: Instant::now(),
@@ -187,6 +198,13 @@ impl<'a> Running<'a> {
                         self.desk.shown.set_state("draining");
                         stopping = Some((self.desk.tape.seq(), Instant::now()));
                         continue;
+                    }
+                    // Before the lots: there may always be one.
+                    Some(asked) = self.asked.recv(), if stopping.is_none() => {
+                        match self.answer(asked).await? {
+                            Next::Go => continue,
+                            next => return Ok(next),
+                        }
                     }
                     lot = live.next() => (lot, true),
                     lot = next_of(&mut backlog) => (lot, false),
@@ -336,10 +354,11 @@ impl<'a> Running<'a> {
         rejects.sort_by_key(|(index, _)| *index);
         rejects.dedup_by_key(|(index, _)| *index);
         anyhow::ensure!(!rejects.is_empty(), "the sink refused records and did not say which");
+        let refused: Vec<(&Record, &str)> =
+            rejects.iter().map(|(index, words)| (&records[*index], words.as_str())).collect();
+        let entries = Arc::new(Entries::of(self.tape, &refused)?);
         loop {
-            let refused: Vec<(&Record, &str)> =
-                rejects.iter().map(|(index, words)| (&records[*index], words.as_str())).collect();
-            match self.letters.add(self.tape, &refused) {
+            match self.add_letters(entries.clone()).await {
                 Ok(()) => break,
                 Err(error) => match self.failed(SinkError::Unavailable(error)).await? {
                     Next::Go => {}
@@ -355,6 +374,38 @@ impl<'a> Running<'a> {
             records.remove(*index);
         }
         Ok(Next::Go)
+    }
+
+    /// Writes dead letters, which waits for the disk.
+    async fn add_letters(&mut self, entries: Arc<Entries>) -> anyhow::Result<()> {
+        let mut letters = self.letters.take().context("the dead letters are not there")?;
+        let writing = tokio::task::spawn_blocking(move || {
+            let written = letters.add(&entries);
+            (letters, written)
+        });
+        let (letters, written) = writing.await.context("writing dead letters")?;
+        self.letters = Some(letters);
+        written
+    }
+
+    /// Does with dead letters what the running deck is asked to.
+    async fn answer(&mut self, asked: Asked) -> anyhow::Result<Next> {
+        let letters = self.letters.take().context("the dead letters are not there")?;
+        let mut progress = self.progress.clone();
+        progress.sent = true;
+        let mark = progress.encode();
+        let (letters, done) = retry::carry_out(&mut *self.sink, letters, self.tape, &mark, &asked.order).await;
+        self.letters = Some(letters);
+        if let Ok(done) = &done {
+            tracing::info!(sink = %self.name, delivered = done.delivered, dropped = done.dropped, refused = done.refused.len(), "dead letters looked at again");
+        }
+        self.show();
+        // Whoever asked may have gone.
+        let _ = asked.reply.send(done.as_ref().map(Clone::clone).map_err(ToString::to_string));
+        match done {
+            Ok(_) => Ok(Next::Go),
+            Err(error) => self.failed(error).await,
+        }
     }
 
     /// What follows a failure that is not about records: waits, and opens the store again.
@@ -395,12 +446,31 @@ impl<'a> Running<'a> {
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = self.stop.cancelled() => return Next::Leave,
+                Some(asked) = self.asked.recv() => self.answer_away(asked).await,
             }
-            if next == until {
+            if tokio::time::Instant::now() >= until {
                 self.desk.shown.set("retry_in_ms", 0);
                 return Next::Go;
             }
         }
+    }
+
+    /// The same while the store is away: letters can be given up, and not be sent.
+    async fn answer_away(&mut self, asked: Asked) {
+        let state = self.desk.shown.state();
+        let done = match (asked.order.deed, self.letters.take()) {
+            (Deed::Drop, Some(letters)) => {
+                let (letters, done) = retry::carry_out(&mut *self.sink, letters, self.tape, &[], &asked.order).await;
+                self.letters = Some(letters);
+                done.map_err(|error| error.to_string())
+            }
+            (_, letters) => {
+                self.letters = letters;
+                Err(format!("the store cannot be reached now: {state}"))
+            }
+        };
+        self.show();
+        let _ = asked.reply.send(done);
     }
 
     /// Opens the store, again and again until it answers, and takes over what it says of itself.
@@ -520,7 +590,7 @@ impl<'a> Running<'a> {
             ("requests", self.counts.requests),
             ("failures", self.counts.failures),
             ("refused", self.counts.refused),
-            ("dead_letters", self.letters.open()),
+            ("dead_letters", self.letters.as_ref().map_or(0, Letters::open)),
             ("lost", self.counts.lost),
             ("unread", self.counts.unread),
             ("rewinds", self.counts.rewinds),

@@ -157,18 +157,20 @@ impl Deck {
 
     fn start(&self) -> Run {
         let shown = Arc::new(Shown::default());
+        let (ask, asked) = tokio::sync::mpsc::channel(1);
         let desk = Desk {
             name: "fake".into(),
             dir: self.dir().to_owned(),
             tape: self.log.tail(),
             out: None,
             shown: shown.clone(),
+            asked: Arc::new(tokio::sync::Mutex::new(asked)),
         };
         let stop = CancellationToken::new();
         let pump = Pump { name: "fake".into(), sink: Box::new(self.fake.clone()), delivery: self.delivery.clone() };
         let stopped = stop.clone();
         let task = tokio::spawn(async move { pump.run(&desk, stopped).await });
-        Run { stop, task, shown }
+        Run { stop, task, shown, ask }
     }
 
     fn cursor(&self) -> u64 {
@@ -189,6 +191,7 @@ struct Run {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
     shown: Arc<Shown>,
+    ask: tokio::sync::mpsc::Sender<Asked>,
 }
 
 impl Run {
@@ -260,6 +263,45 @@ async fn poison_is_found_by_halves_and_kept_with_the_stores_words() {
         assert!(letters.iter().all(|letter| ["cannot cast", "field type conflict"].contains(&letter.words.as_str())));
         assert!(deck.fake.lock().writes < 60, "{} writes", deck.fake.lock().writes);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_sent_again_and_given_up_by_the_running_pump() {
+    let mut deck = Deck::new();
+    deck.fake.lock().keeps_marks = true;
+    deck.fake.lock().poison = vec![1, 137, 250];
+    deck.record(300, Duration::ZERO);
+    let run = deck.start();
+    deck.until("the good rows", |store| store.rows.len() == 297).await;
+    let order = async |deed, seqs: &[u64]| {
+        let (reply, done) = tokio::sync::oneshot::channel();
+        let order = retry::Order { deed, seqs: seqs.to_vec(), after: 0 };
+        run.ask.send(Asked { order, reply }).await.unwrap();
+        done.await.unwrap()
+    };
+    let done = order(Deed::Retry, &[]).await.unwrap();
+    let refused: Vec<u64> = done.refused.iter().map(|again| again.seq).collect();
+    assert_eq!((done.delivered, refused, done.next), (0, vec![1, 137, 250], None));
+    deck.fake.lock().poison.clear();
+    assert_eq!(order(Deed::Retry, &[137]).await.unwrap().delivered, 1);
+    assert_eq!(order(Deed::Drop, &[250]).await.unwrap().dropped, 1);
+    assert_eq!(run.shown.detail()["dead_letters"], 1);
+    deck.record(100, Duration::ZERO);
+    deck.until("what is new", |store| store.rows.len() == 398).await;
+    assert!(deck.fake.lock().batches.contains(&(1, true, 137)), "it may be older than what is there");
+
+    deck.fake.lock().down = true;
+    assert_eq!(order(Deed::Retry, &[]).await.unwrap_err(), "connection refused");
+    assert!(order(Deed::Retry, &[]).await.unwrap_err().contains("cannot be reached now"), "at once, while it waits");
+    assert_eq!(order(Deed::Drop, &[]).await.unwrap().dropped, 1);
+    deck.fake.lock().down = false;
+    run.end().await;
+    assert_eq!(deck.cursor(), 400);
+    let run = deck.start();
+    deck.record(1, Duration::ZERO);
+    deck.until("the last", |store| store.rows.len() == 399).await;
+    run.end().await;
+    assert!(once(&deck.fake.lock()), "a letter that is sent again moves no mark");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
-//! Dead letters sent again, or given up, while no deck runs.
+//! Dead letters sent again, or given up: by a running pump, or by a verb while no deck runs.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use tapedeck_market::{Record, SmolStr, Uuid, wire};
 use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Cursor, Reader, Start};
@@ -12,79 +14,200 @@ use super::dead::{self, Letter, Letters};
 use super::{Batch, Refusal, Sink, SinkError, build};
 use crate::config::KindTable;
 
-/// What became of letters that were sent again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Retried {
+/// Letters of one order in memory, and how long one may take: the rest is asked for again.
+const LETTERS: usize = 1_000;
+const LETTERS_BYTES: usize = 4 << 20;
+const LONGEST: Duration = Duration::from_secs(4);
+
+/// What is to be done with dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub deed: Deed,
+    /// Only these; none: all of them.
+    pub seqs: Vec<u64>,
+    /// Only those behind this place: where the answer before ended.
+    pub after: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// Send them again; what the store takes is a dead letter no more.
+    Retry,
+    /// Give them up.
+    Drop,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
     pub delivered: u64,
+    pub dropped: u64,
     /// Refused again: they stay, with the words of the first refusal.
     pub refused: Vec<Again>,
     /// Written by a later version of this program: they stay.
     pub unreadable: u64,
+    /// There may be more, behind this place.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<u64>,
 }
 
 /// A letter that was refused once more.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     pub seq: u64,
     pub words: String,
 }
 
-/// Sends letters of a sink again, oldest first; those that the store takes now are no dead letters any more.
+impl Done {
+    /// Adds what was done after it.
+    pub fn add(&mut self, more: Done) {
+        self.delivered += more.delivered;
+        self.dropped += more.dropped;
+        self.refused.extend(more.refused);
+        self.unreadable += more.unreadable;
+        self.next = more.next;
+    }
+}
+
+/// The letters of an order, as many as are done at once, and whether there may be more. Reads the disk.
+pub(super) fn chosen(dir: &Path, order: &Order) -> anyhow::Result<(Vec<(u64, Letter)>, bool)> {
+    let (mut chosen, mut bytes, mut more) = (Vec::new(), 0, false);
+    dead::for_each(dir, order.after, |place, letter| {
+        if !order.seqs.is_empty() && !order.seqs.contains(&letter.seq) {
+            return true;
+        }
+        if chosen.len() >= LETTERS || bytes >= LETTERS_BYTES {
+            more = true;
+            return false;
+        }
+        bytes += letter.payload.len();
+        chosen.push((place, letter));
+        true
+    })?;
+    Ok((chosen, more))
+}
+
+/// Does one order's worth. The store is told nothing of its own mark but what `mark` says.
 ///
 /// # Errors
-/// The store cannot be reached, or the letters not be read or written. What was delivered until then is closed.
-pub async fn retry(table: &KindTable, dir: &Path, wanted: impl Fn(&Letter) -> bool) -> anyhow::Result<Retried> {
-    let (delivery, mut sink) = build(table, dir)?;
-    let letters: Vec<Letter> = dead::list(&dead::folder(dir, &table.name))?.into_iter().filter(wanted).collect();
-    let mut done = Retried::default();
-    let Some(first) = letters.first() else { return Ok(done) };
-    let mark = mark_of(dir, &table.name)?;
-    let mut kept = Letters::of(dir, &table.name, delivery.dead_letters.0)?;
-    let mut tape = first.tape;
-    sink.open(tape).await.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?;
-    for letter in &letters {
-        let Ok(event) = wire::decode(&letter.payload) else {
-            done.unreadable += 1;
+/// What the store said, or that the letters cannot be written. What was done until then is done.
+pub(super) async fn carry_out(
+    sink: &mut dyn Sink,
+    letters: Letters,
+    tape: Uuid,
+    mark: &[u8],
+    order: &Order,
+) -> (Letters, Result<Done, SinkError>) {
+    let dir = letters.dir().to_owned();
+    let wanted = order.clone();
+    let (mut letters, mut done) = (letters, Done::default());
+    let failed = |error: anyhow::Error| SinkError::Unavailable(error);
+    let chosen = match tokio::task::spawn_blocking(move || chosen(&dir, &wanted)).await {
+        Ok(chosen) => chosen,
+        Err(error) => return (letters, Err(failed(error.into()))),
+    };
+    let (chosen, more) = match chosen {
+        Ok(chosen) => chosen,
+        Err(error) => return (letters, Err(failed(error))),
+    };
+    done.next = chosen.last().filter(|_| more).map(|(place, _)| *place);
+    let (mut closed, mut trouble) = (Vec::new(), None);
+    let (began, mut open_for, last) = (Instant::now(), tape, chosen.len());
+    for (nth, (place, letter)) in chosen.into_iter().enumerate() {
+        if order.deed == Deed::Drop {
+            closed.push((letter.tape, letter.seq));
             continue;
-        };
-        if letter.tape != tape {
-            tape = letter.tape;
-            sink.open(tape).await.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?;
         }
-        // One at a time: what is refused says so by itself.
-        let record = [Record { seq: letter.seq, event }];
-        match send(&mut *sink, tape, &record, &mark).await? {
-            None => {
-                kept.close(&[(tape, letter.seq)], true)?;
-                done.delivered += 1;
+        match again(sink, &letter, &mut open_for, mark).await {
+            Ok(Sent::Taken) => closed.push((letter.tape, letter.seq)),
+            Ok(Sent::Refused(words)) => done.refused.push(Again { seq: letter.seq, words: dead::clean(&words) }),
+            Ok(Sent::Unreadable) => done.unreadable += 1,
+            Err(error) => {
+                trouble = Some(error);
+                break;
             }
-            Some(words) => done.refused.push(Again { seq: letter.seq, words }),
+        }
+        if began.elapsed() >= LONGEST && nth + 1 < last {
+            done.next = Some(place);
+            break;
         }
     }
-    Ok(done)
+    if open_for != tape && trouble.is_none() {
+        trouble = sink.open(tape).await.err();
+    }
+    let (count, delivered) = (closed.len() as u64, order.deed == Deed::Retry);
+    if delivered {
+        done.delivered = count
+    } else {
+        done.dropped = count
+    }
+    let writing = tokio::task::spawn_blocking(move || {
+        let written = letters.close(&closed, delivered);
+        (letters, written)
+    });
+    let written = match writing.await {
+        Ok((back, written)) => {
+            letters = back;
+            written
+        }
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    match (trouble, written) {
+        (Some(error), _) => (letters, Err(error)),
+        (None, Err(error)) => (letters, Err(failed(error))),
+        (None, Ok(())) => (letters, Ok(done)),
+    }
 }
 
-/// Gives letters of a sink up; says how many.
+/// What became of one letter.
+enum Sent {
+    Taken,
+    Refused(String),
+    Unreadable,
+}
+
+async fn again(sink: &mut dyn Sink, letter: &Letter, open_for: &mut Uuid, mark: &[u8]) -> Result<Sent, SinkError> {
+    let Ok(event) = wire::decode(&letter.payload) else { return Ok(Sent::Unreadable) };
+    if letter.tape != *open_for {
+        *open_for = letter.tape;
+        sink.open(letter.tape).await?;
+    }
+    // One at a time: what is refused says so by itself.
+    let record = [Record { seq: letter.seq, event }];
+    match sink.write(&Batch { tape: letter.tape, records: &record, mark, late: true }).await {
+        Ok(()) => Ok(Sent::Taken),
+        Err(SinkError::BatchRefused(words) | SinkError::TooMuch(words)) => Ok(Sent::Refused(words)),
+        Err(SinkError::Refused(Refusal { rejects, .. })) => {
+            let words = rejects.into_iter().next().map_or_else(|| "refused".to_owned(), |reject| reject.words);
+            Ok(Sent::Refused(words))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Carries an order out while no deck runs, to its end.
 ///
 /// # Errors
-/// The letters cannot be read or written.
-pub fn give_up(sink: &str, dir: &Path, keep_bytes: u64, wanted: impl Fn(&Letter) -> bool) -> anyhow::Result<u64> {
-    let letters = dead::list(&dead::folder(dir, sink))?;
-    let these: Vec<(Uuid, u64)> =
-        letters.iter().filter(|letter| wanted(letter)).map(|letter| (letter.tape, letter.seq)).collect();
-    Letters::of(dir, sink, keep_bytes)?.close(&these, false)?;
-    Ok(these.len() as u64)
-}
-
-/// The store's words if it refuses the record again.
-async fn send(sink: &mut dyn Sink, tape: Uuid, record: &[Record], mark: &[u8]) -> anyhow::Result<Option<String>> {
-    match sink.write(&Batch { tape, records: record, mark, late: true }).await {
-        Ok(()) => Ok(None),
-        Err(SinkError::BatchRefused(words) | SinkError::TooMuch(words)) => Ok(Some(words)),
-        Err(SinkError::Refused(Refusal { rejects, .. })) => {
-            Ok(Some(rejects.into_iter().next().map_or_else(|| "refused".to_owned(), |reject| reject.words)))
+/// The store cannot be reached, or the letters not be read or written. What was done until then is done.
+pub async fn without_deck(table: &KindTable, dir: &Path, mut order: Order) -> anyhow::Result<Done> {
+    let (delivery, mut sink) = build(table, dir)?;
+    let mark = mark_of(dir, &table.name)?;
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let tape = tapedeck_tape::tools::id(&storage, dir).context("reading the tape's id")?;
+    let mut letters = Letters::of(dir, &table.name, delivery.dead_letters.0)?;
+    let mut all = Done::default();
+    if letters.open() > 0 && order.deed == Deed::Retry {
+        sink.open(tape).await.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?;
+    }
+    loop {
+        let (back, done) = carry_out(&mut *sink, letters, tape, &mark, &order).await;
+        letters = back;
+        all.add(done.map_err(|error| anyhow::anyhow!("{error}")).context("sending dead letters again")?);
+        match all.next {
+            Some(next) => order.after = next,
+            None => return Ok(all),
         }
-        Err(error) => Err(anyhow::anyhow!("{error}").context("writing to the store")),
     }
 }
 

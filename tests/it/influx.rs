@@ -22,18 +22,20 @@ struct Desk {
     home: tempfile::TempDir,
     http: SocketAddr,
     sink: String,
+    /// How long a record waits for others.
+    wait: &'static str,
 }
 
 impl Desk {
     fn new(sink: &str) -> Desk {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Desk { home: tempfile::tempdir().unwrap(), http, sink: sink.to_owned() }
+        Desk { home: tempfile::tempdir().unwrap(), http, sink: sink.to_owned(), wait: "20ms" }
     }
 
     fn start(&self) -> Deck {
         let config = format!(
-            "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.influx]\nkind = \"influx\"\nbatch_wait = \"20ms\"\n{}",
-            self.http, self.sink
+            "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.influx]\nkind = \"influx\"\nbatch_wait = \"{}\"\n{}",
+            self.http, self.wait, self.sink
         );
         Deck::start(self.home.path(), &config)
     }
@@ -176,19 +178,61 @@ fn what_the_store_refuses_is_a_dead_letter_with_its_words_and_stops_nothing() {
     });
     assert_eq!(count, 3_000);
     assert_eq!(state(&deck), "running");
-    deck.stop();
     let letters = desk.deadletter(&["list", "--json"]);
     assert_eq!(letters.as_array().map(Vec::len), Some(1), "{letters}");
     assert!(letters[0]["words"].as_str().unwrap().contains("field type conflict"), "{letters}");
     assert_eq!(letters[0]["record"]["kind"], "point");
 
+    // By the running deck, which goes on meanwhile.
     let again = desk.deadletter(&["retry", "influx", "--json"]);
     assert_eq!((&again["delivered"], again["refused"].as_array().map(Vec::len)), (&0.into(), Some(1)), "{again}");
+    desk.post(&lines("other", 0, 10));
     query(server.url(), &database, "DROP MEASUREMENT m", &["-XPOST"]);
     let again = desk.deadletter(&["retry", "influx", "--json"]);
     assert_eq!(again["delivered"], 1, "the store was mended: {again}");
     assert_eq!(rows(server.url(), &database, "SELECT v FROM m")[0][1], "text");
     assert_eq!(desk.deadletter(&["list", "--json"]), Value::Array(Vec::new()));
+    until("no dead letter in the status", || (detail(&deck, "dead_letters") == 0).then_some(()));
+    until("the rest", || (detail(&deck, "lag_records") == 0).then_some(()));
+    deck.stop();
+}
+
+#[test]
+fn dead_letters_are_given_up_while_the_store_is_away_and_retried_without_a_deck() {
+    let Some(server) = Influx1::private() else { return };
+    let desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"dead\"", server.url()));
+    let deck = desk.start();
+    desk.post(&lines("m", 0, 10));
+    until("the first points", || (detail(&deck, "delivered") >= 10).then_some(()));
+    let bad: String =
+        (0..1_500).map(|n| format!("m,host=a v=\"text\" {}\n", 1_700_000_001_000_000_000_i64 + n)).collect();
+    desk.post(&bad);
+    until("the dead letters", || (detail(&deck, "dead_letters") == 1_500).then_some(()));
+    let seqs: Vec<u64> = desk
+        .deadletter(&["list", "--json"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["seq"].as_u64().unwrap())
+        .collect();
+    server.stop();
+    desk.post(&lines("m", 100, 10));
+    until("the outage", || state(&deck).starts_with("unavailable").then_some(()));
+    let config = desk.home.path().join("tapedeck.toml");
+    let run = |args: &[&str]| tapedeck().arg("deadletter").args(args).arg("-c").arg(&config).output().unwrap();
+    let retry = run(&["retry", "influx"]);
+    assert!(String::from_utf8_lossy(&retry.stderr).contains("cannot be reached now"), "{retry:?}");
+    let dropped = run(&["drop", "influx", "--seq", &format!("{},{}", seqs[0], seqs[1])]);
+    assert_eq!(String::from_utf8_lossy(&dropped.stdout).trim(), "dropped 2", "{dropped:?}");
+    until("the fewer", || (detail(&deck, "dead_letters") == 1_498).then_some(()));
+    assert_eq!(run(&["drop", "influx", "--seq", "999999"]).status.code(), Some(4));
+    server.restart();
+    until("the rest", || (detail(&deck, "lag_records") == 0).then_some(()));
+    deck.stop();
+    query(server.url(), "dead", "DROP MEASUREMENT m", &["-XPOST"]);
+    let again = desk.deadletter(&["retry", "influx", "--json"]);
+    assert_eq!(again["delivered"], 1_498, "more than one order takes: {}", again["delivered"]);
+    assert_eq!(rows(server.url(), "dead", "SELECT COUNT(v) FROM m")[0][1], 1_498);
 }
 
 #[test]
