@@ -1,6 +1,7 @@
 //! A deck that delivers to a real InfluxDB: killed servers, killed decks, wrong passwords, conflicting types, hostile names.
 
 mod books;
+mod keys;
 mod retention;
 mod second;
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import urllib.error
 import urllib.request
 
@@ -87,7 +88,9 @@ def request(url, method="GET", body=None, headers=None, seconds=2):
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     asked = urllib.request.Request(url, data=data, method=method, headers=headers or {})
     # Never through a proxy: the server is on this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    # What its certificate is worth is for the tests to say.
+    https = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
     try:
         with opener.open(asked, timeout=seconds) as answer:
             return answer.status, answer.read().decode(errors="replace")

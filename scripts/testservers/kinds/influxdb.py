@@ -62,7 +62,8 @@ class InfluxDb(Kind):
         return request(self.addresses(server)["url"] + "/ping")[0] == 204
 
     def addresses(self, server):
-        return {"url": f"http://127.0.0.1:{server.ports['http']}"}
+        scheme = "https" if server.settings.get("http.https-enabled") == "true" else "http"
+        return {"url": f"{scheme}://127.0.0.1:{server.ports['http']}"}
 
     def create(self, server, name, program):
         query = urllib.parse.urlencode({"q": f'CREATE DATABASE "{name}"'})

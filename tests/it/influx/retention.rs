@@ -252,6 +252,11 @@ fn every_fault_of_a_store_has_a_message_of_its_own() {
     let (code, text) =
         told(&format!("{url}username = \"admin\"\npassword = \"secret-pw\"\nretention_policy = \"nowhere\""));
     assert!(code == 1 && text.contains("there is no retention policy `nowhere`"), "{code} {text}");
+    for statement in ["CREATE USER owner WITH PASSWORD 'o'", "GRANT ALL ON tick TO owner"] {
+        query(server.url(), "", statement, &[&admin[..], &["-XPOST"]].concat());
+    }
+    let (code, text) = told(&format!("{url}username = \"owner\"\npassword = \"o\""));
+    assert!(code == 0 && text.contains("written and read back"), "no administrator is needed: {code} {text}");
     let (code, text) = told(&format!("{url}username = \"writer\"\npassword = \"w\""));
     assert!(code == 0 && text.contains("written, and not read back"), "{code} {text}");
 
@@ -284,4 +289,22 @@ fn what_is_older_than_its_policy_keeps_is_kept_here_with_that_reason() {
     deck.stop();
     let words = desk.deadletter(&["list", "--json"])[0]["words"].as_str().unwrap().to_owned();
     assert!(words.contains("the retention policy (the default one) keeps 1d"), "{words}");
+}
+
+#[test]
+fn a_policy_that_is_set_takes_everything() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    let sink = format!("url = \"{}\"\ndatabase = \"{database}\"\nretention_policy = \"mine\"", server.url());
+    let desk = Desk::new(&sink);
+    let deck = desk.start();
+    desk.post(&format!("m v=1 {}\n", UnixNanos::now().0));
+    until("the missing policy to be named", || {
+        state(&deck).starts_with("waiting: retention policy not found").then_some(())
+    });
+    Shell::new(&sink).rows(&["retention", "create"]);
+    server.query("", &format!("CREATE RETENTION POLICY mine ON {database} DURATION 90d REPLICATION 1"));
+    let count = format!("SELECT COUNT(v) FROM \"{database}\".mine.m");
+    until("the point", || (server.query(&database, &count)["series"][0]["values"][0][1] == 1).then_some(()));
+    deck.stop();
 }
