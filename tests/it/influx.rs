@@ -1,6 +1,8 @@
 //! A deck that delivers to a real InfluxDB: killed servers, killed decks, wrong passwords, conflicting types, hostile names.
 
+mod acceptance;
 mod books;
+mod front;
 mod keys;
 mod retention;
 mod second;

@@ -1,0 +1,209 @@
+//! What the predecessors' bridge lost, doubled or stored wrongly, with the same input, in a real InfluxDB.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::support::{free_port, python};
+
+/// A publisher of the predecessors; it is killed when it is dropped.
+struct Publisher(Child);
+
+impl Publisher {
+    fn start(python: &Path, port: u16, what: &str, count: u32) -> Publisher {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/old_publishers.py");
+        let mut command = Command::new(python);
+        command.arg(script).args([format!("tcp://127.0.0.1:{port}"), what.to_owned(), count.to_string()]);
+        Publisher(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn sent(&mut self) {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "sent");
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Lets a publisher send to a deck that delivers; the database, when all that was recorded is in it, and how many were
+/// rejected with their reasons.
+fn bridged(what: &str, count: u32) -> Option<(&'static Influx1, String, BTreeMap<String, u64>)> {
+    let (server, python) = (Influx1::shared()?, python()?);
+    let (database, port, home) = (server.fresh_database(), free_port(), tempfile::tempdir().unwrap());
+    let config = format!(
+        "[source.old]\nkind = \"zmq\"\nconnect = [\"tcp://127.0.0.1:{port}\"]\n\
+         [sink.influx]\nkind = \"influx\"\nurl = \"{}\"\ndatabase = \"{database}\"\nbatch_wait = \"50ms\"\n",
+        server.url()
+    );
+    let deck = Deck::start(home.path(), &config);
+    let mut publisher = Publisher::start(&python, port, what, count);
+    publisher.sent();
+    let status = deck.until("all messages", |status| {
+        let source = status.sources.iter().find(|source| source.name == "old");
+        source.is_some_and(|source| source.events + source.rejects >= u64::from(count))
+    });
+    until("all of it delivered", || (detail(&deck, "lag_records") == 0).then_some(()));
+    assert_eq!((detail(&deck, "dead_letters"), detail(&deck, "failures")), (0, 0));
+    deck.stop();
+    let reasons = status.sources[0].reject_reasons.clone().into_iter().collect();
+    Some((server, database, reasons))
+}
+
+#[test]
+fn acceptance_1_six_hundred_kraken_messages_are_six_hundred_points_with_the_right_bid() {
+    let Some((server, database, rejects)) = bridged("kraken", 600) else { return };
+    assert!(rejects.is_empty(), "{rejects:?}");
+    let found = server.query(&database, "SELECT bid FROM kraken_tick WHERE pair = 'BTC/USD'");
+    let mut bids: Vec<f64> =
+        found["series"][0]["values"].as_array().unwrap().iter().map(|row| row[1].as_f64().unwrap()).collect();
+    bids.sort_by(f64::total_cmp);
+    let want: Vec<f64> = (0..600).map(|number| f64::from(100_000 + number) + 0.5).collect();
+    assert_eq!(bids, want);
+}
+
+#[test]
+fn acceptance_2_three_hundred_of_three_hundred_times_of_oanda_with_their_nanoseconds() {
+    let Some((server, database, rejects)) = bridged("oanda", 300) else { return };
+    assert!(rejects.is_empty(), "{rejects:?}");
+    let found = server.query(&database, "SELECT bid FROM oanda_tick WHERE instrument = 'EUR_USD'");
+    let rows = found["series"][0]["values"].as_array().unwrap();
+    assert_eq!(rows.len(), 300);
+    for (number, row) in (0_i64..).zip(rows) {
+        assert_eq!(row[0].as_i64(), Some(1_767_607_200_000_000_001 + number * 7), "{row}");
+        assert_eq!(row[1].as_f64(), format!("1.{number:05}").parse().ok());
+    }
+}
+
+#[test]
+fn acceptance_3_one_nan_in_three_thousand_costs_itself_alone() {
+    let Some((server, database, rejects)) = bridged("nan", 3_000) else { return };
+    assert_eq!(rejects.values().sum::<u64>(), 1, "counted with its reason: {rejects:?}");
+    let found = server.query(&database, "SELECT COUNT(bid), SUM(bid) FROM kraken_tick");
+    let row = &found["series"][0]["values"][0];
+    let sum: f64 = (0..3_000).filter(|number| *number != 1_500).map(|number| f64::from(100_000 + number) + 0.5).sum();
+    assert_eq!((row[1].as_i64(), row[2].as_f64()), (Some(2_999), Some(sum)), "each of the others once");
+}
+
+/// Passes connections on to a server, or answers 503 to everything.
+struct Gate {
+    port: u16,
+    closed: Arc<AtomicBool>,
+    /// Requests that got 503.
+    refused: Arc<AtomicU32>,
+}
+
+impl Gate {
+    fn closed(server: u16) -> Gate {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = Gate {
+            port: listener.local_addr().unwrap().port(),
+            closed: Arc::new(AtomicBool::new(true)),
+            refused: Arc::default(),
+        };
+        let (closed, refused) = (gate.closed.clone(), gate.refused.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let Ok(mut client) = client else { break };
+                if !closed.load(Ordering::SeqCst) {
+                    let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                    pass(client.try_clone().unwrap(), server.try_clone().unwrap());
+                    pass(server, client);
+                    continue;
+                }
+                refused.fetch_add(1, Ordering::SeqCst);
+                // What is asked is small: all of it comes before the answer, and the connection ends with it.
+                client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+                let _ = client.read(&mut [0; 64 << 10]);
+                let _ = client
+                    .write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        gate
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+#[test]
+fn acceptance_4_fourteen_seconds_of_503_cost_few_tries_and_nothing_and_a_stop_is_obeyed() {
+    let Some(server) = Influx1::shared() else { return };
+    let (database, gate) = (server.fresh_database(), Gate::closed(server.port()));
+    let desk = Desk::new(&format!("url = \"http://127.0.0.1:{}\"\ndatabase = \"{database}\"", gate.port));
+    let deck = desk.start();
+    let began = Instant::now();
+    desk.post(&lines("m", 0, 1_000));
+    until("the 503", || state(&deck).contains("503").then_some(()));
+    // Not for luck: so long lasts the outage.
+    std::thread::sleep(Duration::from_secs(14).saturating_sub(began.elapsed()));
+    let tries = gate.refused.load(Ordering::SeqCst);
+    assert!((2..10).contains(&tries), "{tries} tries");
+    let stopping = Instant::now();
+    deck.stop();
+    assert!(stopping.elapsed() < Duration::from_secs(10), "within the grace: {:?}", stopping.elapsed());
+    let deck = desk.start();
+    desk.post(&lines("m", 1_000, 1_000));
+    gate.closed.store(false, Ordering::SeqCst);
+    let found = until("all points", || {
+        let found = rows(server.url(), &database, "SELECT COUNT(v), SUM(v) FROM m");
+        (found.first()?[1].as_i64()? >= 2_000).then_some(found)
+    });
+    assert_eq!(found[0][1], 2_000);
+    assert_eq!(found[0][2].as_f64(), Some(f64::from((0..2_000).sum::<i32>())), "each once");
+    assert_eq!(detail(&deck, "dead_letters"), 0);
+    deck.stop();
+}
+
+#[test]
+fn acceptance_5_points_in_flight_when_the_deck_is_killed_are_stored_once() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    let mut desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"{database}\"", server.url()));
+    // They wait for company when the kill comes.
+    desk.wait = "30s";
+    let deck = desk.start();
+    desk.post(&lines("m", 0, 420));
+    assert_eq!(detail(&deck, "delivered"), 0);
+    deck.signal(Signal::KILL);
+    deck.wait();
+    desk.wait = "20ms";
+    let deck = desk.start();
+    let count = until("the points", || rows(server.url(), &database, "SELECT COUNT(v) FROM m").first()?[1].as_i64());
+    assert_eq!(count, 420);
+    deck.stop();
+    let deck = desk.start();
+    until("everything delivered", || (state(&deck) == "running" && detail(&deck, "lag_records") == 0).then_some(()));
+    deck.stop();
+    assert_eq!(rows(server.url(), &database, "SELECT COUNT(v) FROM m")[0][1], 420, "and nothing twice");
+}
+
+#[test]
+fn acceptance_6_what_is_left_is_written_although_nothing_follows() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    let mut desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"{database}\"", server.url()));
+    desk.wait = "500ms";
+    let deck = desk.start();
+    until("the sink", || (state(&deck) == "running").then_some(()));
+    desk.post(&lines("m", 0, 120));
+    let posted = Instant::now();
+    let count = until("the points", || rows(server.url(), &database, "SELECT COUNT(v) FROM m").first()?[1].as_i64());
+    assert_eq!(count, 120);
+    assert!(posted.elapsed() < Duration::from_secs(10), "written {:?} after the last of them", posted.elapsed());
+    deck.stop();
+}
