@@ -25,6 +25,7 @@ Examples:
   tapedeck candles BTC/USD 15m --compute          make them now, of the ticks on the tape
   tapedeck candles EUR_USD 1m --compute --set candles.input=mid
   tapedeck candles BTC/USD 1m --sink influx       those that a store holds
+  tapedeck candles --counts --sink postgres       how many it holds, of each instrument and interval
 
 Flags: complete, partial (recording began or ended inside it), gap (something is missing), revised, backfilled.";
 
@@ -33,10 +34,11 @@ Flags: complete, partial (recording began or ended inside it), gap (something is
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Symbol in the venue's spelling
-    symbol: String,
+    #[arg(required_unless_present = "counts")]
+    symbol: Option<String>,
     /// Length of the candles: 1s … 1d
-    #[arg(value_parser = parse_duration)]
-    interval: std::time::Duration,
+    #[arg(required_unless_present = "counts", value_parser = parse_duration)]
+    interval: Option<std::time::Duration>,
     /// First start: a time, or how long ago
     #[arg(long, value_name = "TIME", value_parser = reading::moment)]
     from: Option<UnixNanos>,
@@ -52,6 +54,9 @@ pub(super) struct Args {
     /// Those that this sink's store holds, by the name of its table: the newest week of minutes, if it is more
     #[arg(long, value_name = "NAME", conflicts_with_all = ["compute", "all", "dir"])]
     sink: Option<String>,
+    /// How many candles the store holds, of each instrument and interval, and from when to when
+    #[arg(long, requires = "sink", conflicts_with_all = ["symbol", "interval", "from", "to"])]
+    counts: bool,
     /// Every statement, not only the last one on each candle
     #[arg(long)]
     all: bool,
@@ -95,7 +100,7 @@ impl Args {
         }
         let found = if self.compute { self.compute(global)? } else { self.read(global)? };
         if found.is_empty() {
-            let text = format!("no {} candles of {}", show_duration(self.interval), self.symbol);
+            let text = format!("no {} candles of {}", show_duration(self.interval()), self.symbol());
             let hint = if self.compute {
                 "are there ticks of it? See `tapedeck tail`; quotes need --set candles.input=mid"
             } else {
@@ -116,18 +121,39 @@ impl Args {
         out.flush()
     }
 
+    /// Given, unless numbers are asked for.
+    fn symbol(&self) -> &str {
+        self.symbol.as_deref().unwrap_or_default()
+    }
+
+    fn interval(&self) -> std::time::Duration {
+        self.interval.unwrap_or_default()
+    }
+
     /// What a store holds.
     fn stored(&self, sink: &str, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         let config = global.load()?.config;
         let table = stores::named(&config, sink)?;
         let (_, mut store) = sinks::build(table, &config.tape.dir)?;
-        let question =
-            Question::Candles { symbol: self.symbol.clone(), interval: self.interval, from: self.from, to: self.to };
+        let question = if self.counts {
+            Question::CandleCounts
+        } else {
+            Question::Candles {
+                symbol: self.symbol().to_owned(),
+                interval: self.interval(),
+                from: self.from,
+                to: self.to,
+            }
+        };
         let mut found = super::block_on(store.ask(&question))?;
         found.rows.retain(|row| self.venue.as_deref().is_none_or(|venue| row[0] == venue));
         if found.rows.is_empty() {
-            let text = format!("[sink.{sink}] has no {} candles of {}", show_duration(self.interval), self.symbol);
-            return Err(End::Absent(text).into());
+            let which = if self.counts {
+                "candles".to_owned()
+            } else {
+                format!("{} candles of {}", show_duration(self.interval()), self.symbol())
+            };
+            return Err(End::Absent(format!("[sink.{sink}] has no {which}")).into());
         }
         if self.json {
             return found.objects().iter().try_for_each(|one| out.line(serde_json::to_string(one)?));
@@ -156,8 +182,8 @@ impl Args {
     fn compute(&self, global: &Global) -> anyhow::Result<BTreeMap<Key, Candle>> {
         let config = global.load()?.config.candles.unwrap_or_default();
         let table = Candles {
-            intervals: vec![Interval(self.interval)],
-            symbols: Globs(vec![self.symbol.replace('*', "")]),
+            intervals: vec![Interval(self.interval())],
+            symbols: Globs(vec![self.symbol().replace('*', "")]),
             sources: Globs::default(),
             ..config
         };
@@ -195,9 +221,9 @@ impl Args {
     /// Keeps a wanted statement, in place of those before it.
     fn keep(&self, event: &Event, found: &mut BTreeMap<Key, Candle>) {
         let Some(candle) = candle_of(event) else { return };
-        let wanted = event.symbol == self.symbol
+        let wanted = event.symbol == self.symbol()
             && self.venue.as_deref().is_none_or(|venue| event.venue == venue)
-            && i128::from(candle.interval_ns) == self.interval.as_nanos() as i128
+            && i128::from(candle.interval_ns) == self.interval().as_nanos() as i128
             && self.from.is_none_or(|from| candle.start >= from)
             && self.to.is_none_or(|to| candle.start < to);
         if !wanted {
@@ -213,7 +239,7 @@ impl Args {
     fn line<'a>(&'a self, start: i64, venue: &'a str, candle: &Candle) -> Line<'a> {
         Line {
             venue,
-            symbol: &self.symbol,
+            symbol: self.symbol(),
             interval_ns: candle.interval_ns,
             start,
             open: candle.open.to_string(),

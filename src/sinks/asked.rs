@@ -13,6 +13,8 @@ pub enum Question {
     Latest { symbol: Option<String> },
     /// The newest candles of an instrument, oldest first.
     Candles { symbol: String, interval: Duration, from: Option<UnixNanos>, to: Option<UnixNanos> },
+    /// How many candles there are, of each instrument and interval.
+    CandleCounts,
 }
 
 /// Rows under headings, as a store or a policy has them.

@@ -47,6 +47,9 @@ impl Influx {
                 table.rows.reverse();
                 Ok(table)
             }
+            Question::CandleCounts => {
+                anyhow::bail!("an InfluxDB is not asked for numbers of candles: ask a PostgreSQL")
+            }
         }
     }
 

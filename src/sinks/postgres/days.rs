@@ -16,8 +16,8 @@ use crate::sinks::SinkError;
 const AHEAD: i64 = 2;
 /// Names that are tried for a day: somebody may have detached the partition and kept it.
 const NAMES: u32 = 10;
-/// Nobody is held up for longer by a partition that is being made.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+/// Nobody is held up for longer by a partition that is being made, nor is the delivery by somebody who reads.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// The partitions that there are.
 #[derive(Debug, Default)]
@@ -73,8 +73,15 @@ impl Days {
         }
     }
 
-    /// Makes what is missing of today and the days after it, for the tables that are in use.
-    pub(super) async fn make_ahead(&mut self, client: &Client, schema: &str) -> Result<(), SinkError> {
+    /// Makes what is missing of today and the days after it, for the tables that are in use. What cannot be made now is made
+    /// again in a moment, or with the first record of its day.
+    pub(super) async fn make_ahead(&mut self, client: &Client, schema: &str) {
+        if let Err(error) = self.make_days(client, schema).await {
+            tracing::debug!(error = %error, "no partitions made ahead");
+        }
+    }
+
+    async fn make_days(&mut self, client: &Client, schema: &str) -> Result<(), SinkError> {
         let today = Day::of(UnixNanos::now());
         let used: Vec<Table> =
             self.of.iter().filter(|(_, parts)| !parts.all.is_empty()).map(|(table, _)| *table).collect();
@@ -105,10 +112,10 @@ impl Days {
             if let Err(error) = done {
                 let undone = client.batch_execute("ROLLBACK").await;
                 undone.map_err(|error| failure::of_opening(&error, "making a partition"))?;
-                if !failure::is_contention(&error) {
+                if !failure::is_made_already(&error) {
                     return Err(failure::of_opening(&error, "making a partition"));
                 }
-                // Made by another deck meanwhile, or held by somebody: looked at again.
+                // Made by another deck meanwhile: looked at again.
                 if nth == NAMES {
                     return Err(SinkError::Unavailable(anyhow::anyhow!("making {name}: {}", failure::words(&error))));
                 }

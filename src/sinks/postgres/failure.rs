@@ -43,9 +43,9 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
     code(error) == Some("23505")
 }
 
-/// Whether somebody else holds what we wanted, or made it meanwhile.
-pub(super) fn is_contention(error: &Error) -> bool {
-    matches!(code(error), Some("55P03" | "40P01" | "42P07" | "23505" | "42P17" | "42P06"))
+/// Whether somebody else made meanwhile what we wanted to make.
+pub(super) fn is_made_already(error: &Error) -> bool {
+    matches!(code(error), Some("42P07" | "23505" | "42P17"))
 }
 
 fn code(error: &Error) -> Option<&str> {

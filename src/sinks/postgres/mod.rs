@@ -16,7 +16,7 @@ use anyhow::anyhow;
 use async_trait::async_trait;
 use tapedeck_market::{Body, Candle, Event, Flags, Record, Status, UnixNanos, Uuid};
 
-use super::{Batch, Kind, Opened, Refusal, Reject, Setup, Sink, SinkError};
+use super::{Batch, Kind, Opened, Question, Refusal, Reject, Setup, Sink, SinkError};
 
 mod candles;
 mod config;
@@ -110,14 +110,9 @@ impl Sink for Postgres {
     async fn tend(&mut self) -> Result<(), SinkError> {
         let Some(mut session) = self.session.take() else { return Ok(()) };
         let tended = in_time(self.config.timeout.0, session.tend()).await?;
-        if session.client.is_closed() {
-            return Err(SinkError::Unavailable(anyhow!("the connection was closed")));
-        }
+        // After an error the server is opened again, on a connection of its own.
+        tended?;
         self.session = Some(session);
-        // What could not be made ahead is made again in a moment, or with the first record of its day.
-        if let Err(error) = tended {
-            tracing::debug!(sink = self.name, error = %error, "no partitions made ahead");
-        }
         Ok(())
     }
 
@@ -136,6 +131,14 @@ impl Sink for Postgres {
         anyhow::ensure!(read == Some((tape, probe[0].clone())), "what was written is not read back: {read:?}");
         found.push("written and read back".to_owned());
         Ok(found)
+    }
+
+    fn answers(&self) -> bool {
+        true
+    }
+
+    async fn ask(&mut self, question: &Question) -> anyhow::Result<super::Table> {
+        Store::connect(&self.config, &self.target, &self.name).await?.answer(question).await
     }
 }
 

@@ -111,7 +111,7 @@ impl Session {
         }
         schema::prepare(&client, &config.schema).await?;
         let mut days = Days::read(&client, &config.schema).await?;
-        days.make_ahead(&client, &config.schema).await?;
+        days.make_ahead(&client, &config.schema).await;
         let cursors = layout::full(&config.schema, "cursors");
         let sql = format!("SELECT mark FROM {cursors} WHERE sink = $1 AND tape_id = $2");
         let row = client.query_opt(&sql, &[&sink, &PgUuid(tape)]).await;
@@ -141,7 +141,8 @@ impl Session {
     /// Looks at the partitions again, and makes those of the next days.
     pub(super) async fn tend(&mut self) -> Result<(), SinkError> {
         self.days = Days::read(&self.client, &self.schema).await?;
-        self.days.make_ahead(&self.client, &self.schema).await
+        self.days.make_ahead(&self.client, &self.schema).await;
+        Ok(())
     }
 
     /// Writes a batch, and moves the mark with it. After an error nothing of it is there.

@@ -1,6 +1,9 @@
 //! What a PostgreSQL is asked: its databases, the candles in it, the records, symbols.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow};
+use serde_json::Value;
 use tapedeck_market::{Candle, Record, SmolStr, UnixNanos, Uuid};
 use tapedeck_tables::Table;
 use tokio::task::JoinSet;
@@ -11,6 +14,9 @@ use super::copy::EPOCH_US;
 use super::dsn::Target;
 use super::{candle_of, failure, layout, read, session};
 use crate::config::KindTable;
+use crate::config::units::show_duration;
+use crate::sinks::{Question, Table as Answer};
+use crate::sources::kraken::names::modern;
 
 /// A connection that only asks.
 #[derive(Debug)]
@@ -137,6 +143,96 @@ impl Store {
         let rows = self.client.query(&sql, &[&up_to_us(from), &up_to_us(to)]).await.map_err(told)?;
         rows.iter().map(|row| read::record(table, row).context("a row without a tape")).collect()
     }
+}
+
+/// Candles that are asked for at once: a week of minutes.
+const CANDLES_MAX: i64 = 10_080;
+const TICK: [&str; 8] = ["bid", "bid_size", "ask", "ask_size", "last_trade_price", "volume", "vwap", "seq"];
+const CANDLE: [&str; 10] = ["open", "high", "low", "close", "volume", "vwap", "trades", "flags", "revision", "input"];
+
+impl Store {
+    /// What verbs ask, with numbers as texts that have all their digits.
+    pub(super) async fn answer(&self, question: &Question) -> anyhow::Result<Answer> {
+        match question {
+            Question::Latest { symbol } => self.latest(symbol.as_deref()).await,
+            Question::Candles { symbol, interval, from, to } => {
+                let mut table = Answer::new(&[&["exchange", "instrument", "time"], &CANDLE[..]].concat());
+                let interval_ns = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX);
+                let mut symbol = SmolStr::new(symbol);
+                let mut candles = self.candles(&symbol, interval_ns, *from, *to, CANDLES_MAX).await?;
+                if let (true, Some(present)) = (candles.is_empty(), modern(&symbol)) {
+                    symbol = present;
+                    candles = self.candles(&symbol, interval_ns, *from, *to, CANDLES_MAX).await?;
+                }
+                for (venue, candle) in candles {
+                    let head = [text(venue), text(&symbol), text(candle.start)];
+                    let prices = [candle.open, candle.high, candle.low, candle.close].map(text);
+                    let flags = candle.flags.names().collect::<Vec<_>>().join(",");
+                    let tail = [
+                        candle.volume.map_or(Value::Null, text),
+                        candle.vwap.map_or(Value::Null, text),
+                        candle.trades.map_or(Value::Null, Value::from),
+                        text(flags),
+                        candle.revision.into(),
+                        text(candle.input.name()),
+                    ];
+                    table.rows.push(head.into_iter().chain(prices).chain(tail).collect());
+                }
+                table.rows.reverse();
+                Ok(table)
+            }
+            Question::CandleCounts => {
+                let mut table =
+                    Answer::new(&["exchange", "instrument", "interval", "input", "candles", "first", "last"]);
+                for CandleCount { venue, symbol, interval_ns, input, candles, first, last } in
+                    self.candle_counts().await?
+                {
+                    let interval = show_duration(Duration::from_nanos(interval_ns.unsigned_abs()));
+                    table.rows.push(vec![
+                        text(venue),
+                        text(symbol),
+                        text(interval),
+                        text(input),
+                        candles.into(),
+                        text(first),
+                        text(last),
+                    ]);
+                }
+                Ok(table)
+            }
+        }
+    }
+
+    /// The newest tick of each instrument that had one in the day before the newest of all: the keys begin with the time.
+    async fn latest(&self, symbol: Option<&str>) -> anyhow::Result<Answer> {
+        let (quotes, tickers) = (layout::full(&self.schema, "quotes"), layout::full(&self.schema, "tickers"));
+        let sql = format!(
+            "WITH newest AS (SELECT greatest((SELECT max(ts_recv) FROM {quotes}), (SELECT max(ts_recv) FROM {tickers})) - interval '1 day' AS since), \
+             ticks AS (SELECT venue, symbol, ts_event, ts_recv, seq, bid, bid_size, ask, ask_size, NULL::numeric AS last, NULL::numeric AS volume, NULL::numeric AS vwap \
+             FROM {quotes}, newest WHERE ts_recv >= since UNION ALL \
+             SELECT venue, symbol, ts_event, ts_recv, seq, bid, bid_size, ask, ask_size, last, volume, vwap FROM {tickers}, newest WHERE ts_recv >= since) \
+             SELECT DISTINCT ON (venue, symbol) venue, symbol, (extract(epoch FROM coalesce(ts_event, ts_recv)) * 1000000)::bigint, seq, \
+             bid::text, bid_size::text, ask::text, ask_size::text, last::text, volume::text, vwap::text \
+             FROM ticks WHERE $1::text[] IS NULL OR symbol = ANY($1) ORDER BY venue, symbol, ts_recv DESC, seq DESC"
+        );
+        // An old name stands for the present one, too.
+        let symbols: Option<Vec<String>> =
+            symbol.map(|symbol| std::iter::once(symbol.to_owned()).chain(modern(symbol).map(String::from)).collect());
+        let mut table = Answer::new(&[&["exchange", "instrument", "time"], &TICK[..]].concat());
+        for row in self.client.query(&sql, &[&symbols]).await.map_err(told)? {
+            let time = UnixNanos(row.get::<_, i64>(2).saturating_mul(1_000));
+            let number = |at: usize| row.get::<_, Option<String>>(at).map_or(Value::Null, Value::from);
+            let mut cells = vec![text(row.get::<_, &str>(0)), text(row.get::<_, &str>(1)), text(time)];
+            cells.extend((4..=10).map(number));
+            cells.push(row.get::<_, i64>(3).into());
+            table.rows.push(cells);
+        }
+        Ok(table)
+    }
+}
+
+fn text(value: impl std::fmt::Display) -> Value {
+    Value::String(value.to_string())
 }
 
 /// The first column of a query's rows, as symbols in their order: what a source listens to may stand in a database.

@@ -206,7 +206,7 @@ fn a_recording_and_its_candles_are_in_the_store_and_asked_for() {
     until("the recording to be delivered", || {
         let status = deck.status();
         let source = status.sources.iter().any(|source| source.state == "finished");
-        (source && detail(&deck, "lag_records") == 0).then_some(())
+        (source && detail(&deck, "delivered") > 10 && detail(&deck, "lag_records") == 0).then_some(())
     });
     deck.stop();
     let tape = records(&home.path().join("tape"));
@@ -225,4 +225,33 @@ fn a_recording_and_its_candles_are_in_the_store_and_asked_for() {
     let rows = |table: &str| server.psql(&database.dsn, &format!("SELECT count(*) FROM {table}"));
     assert!(rows("tapedeck.candles").parse::<u32>().unwrap() > 10);
     assert_eq!(rows("tapedeck.candles"), rows("merged_candles_1min"));
+
+    // What verbs ask.
+    let ask = |verb: &str, args: &[&str]| -> Vec<Value> {
+        let config = home.path().join("tapedeck.toml");
+        let out = tapedeck().arg(verb).args(args).arg("--json").arg("-c").arg(config).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        let read = serde_json::Deserializer::from_slice(&out.stdout).into_iter().map(Result::unwrap);
+        read.flat_map(|one: Value| one.as_array().cloned().unwrap_or_else(|| vec![one])).collect()
+    };
+    let symbol = server.psql(&database.dsn, "SELECT symbol FROM tapedeck.candles ORDER BY start DESC LIMIT 1");
+    let (of_tape, stored) = (ask("candles", &[&symbol, "1m"]), ask("candles", &[&symbol, "1m", "--sink", "pg"]));
+    assert!(!of_tape.is_empty());
+    let numbers = |rows: &[Value]| -> Vec<String> {
+        let keys = ["open", "high", "low", "close", "volume", "revision", "input"];
+        rows.iter().map(|row| keys.map(|key| row[key].to_string()).join(" ")).collect()
+    };
+    assert_eq!(numbers(&stored), numbers(&of_tape), "digit for digit");
+    let counts = ask("candles", &["--counts", "--sink", "pg"]);
+    let total: i64 = counts.iter().map(|row| row["candles"].as_i64().unwrap()).sum();
+    assert_eq!(total.to_string(), rows("tapedeck.candles"));
+    let latest = ask("latest", &[&symbol]);
+    let newest = format!(
+        "SELECT bid, seq FROM tapedeck.tickers WHERE symbol = '{symbol}' ORDER BY ts_recv DESC, seq DESC LIMIT 1"
+    );
+    assert_eq!(
+        format!("{}|{}", latest[0]["bid"].as_str().unwrap(), latest[0]["seq"]),
+        server.psql(&database.dsn, &newest)
+    );
+    assert!(ask("latest", &[]).len() > 3);
 }

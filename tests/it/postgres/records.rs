@@ -9,6 +9,7 @@ use tapedeck_market::{Body, Origin, Point, Post, Record, UnixNanos, Uuid, Value,
 
 use super::{DAY, DAY_NS, Desk, TAPE, counted, event, trade, trades};
 use crate::servers::Postgres;
+use crate::support::until;
 
 #[test]
 fn every_body_is_read_back_as_it_was() {
@@ -155,6 +156,29 @@ fn days_have_their_partitions_and_the_default_one_stays_empty() {
     desk.write(&[trade(101, 1_684_108_800_000_000_000), trade(102, 1_709_208_000_000_000_000)], b"c");
     assert_eq!(psql("SELECT count(*) FROM tapedeck.may"), "1");
     assert_eq!(psql("SELECT count(*) FROM tapedeck.trades_20240229_2"), "1");
+
+    // Somebody reads for long: what needs no new partition is not held up, what needs one is away until then.
+    let mut reader = std::process::Command::new("psql")
+        .args(["-X", "-q", "-d", &database.dsn])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(
+        reader.stdin.as_mut().unwrap(),
+        b"BEGIN; SELECT count(*) FROM tapedeck.trades \\g /dev/null\n",
+    )
+    .unwrap();
+    until("the reader", || {
+        (psql("SELECT count(*) FROM pg_locks WHERE relation = 'tapedeck.trades_default'::regclass") == "1")
+            .then_some(())
+    });
+    desk.tend().unwrap();
+    desk.write(&[trade(103, DAY)], b"d");
+    let error = desk.try_write(&[trade(104, DAY - 20 * DAY_NS)], b"e").unwrap_err();
+    assert!(matches!(&error, SinkError::Unavailable(words) if words.to_string().contains("55P03")), "{error}");
+    drop(reader.stdin.take());
+    reader.wait().unwrap();
+    desk.write(&[trade(104, DAY - 20 * DAY_NS)], b"e");
 }
 
 #[test]
