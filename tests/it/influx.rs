@@ -88,6 +88,11 @@ fn detail(deck: &Deck, key: &str) -> u64 {
     sink.and_then(|sink| sink.detail.get(key)?.as_u64()).unwrap_or_default()
 }
 
+/// Whether the sink has found its store, and has nothing left: before that it shows no lag either.
+fn is_done(deck: &Deck) -> bool {
+    state(deck) == "running" && detail(deck, "lag_records") == 0
+}
+
 fn state(deck: &Deck) -> String {
     let status = deck.status();
     let sink = status.services.iter().find(|service| service.name == "influx");
@@ -141,7 +146,7 @@ fn the_tickers_of_a_recording_are_the_points_of_the_store() {
     until("the recording to be delivered", || {
         let status = deck.status();
         let source = status.sources.iter().any(|source| source.state == "finished");
-        (source && detail(&deck, "lag_records") == 0).then_some(())
+        (source && is_done(&deck)).then_some(())
     });
     deck.stop();
     let mut bids: BTreeMap<(String, u64), String> = BTreeMap::new();

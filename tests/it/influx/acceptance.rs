@@ -53,7 +53,7 @@ fn bridged(what: &str, count: u32) -> Option<(&'static Influx1, String, BTreeMap
         let source = status.sources.iter().find(|source| source.name == "old");
         source.is_some_and(|source| source.events + source.rejects >= u64::from(count))
     });
-    until("all of it delivered", || (detail(&deck, "lag_records") == 0).then_some(()));
+    until("all of it delivered", || is_done(&deck).then_some(()));
     assert_eq!((detail(&deck, "dead_letters"), detail(&deck, "failures")), (0, 0));
     deck.stop();
     let reasons = status.sources[0].reject_reasons.clone().into_iter().collect();
@@ -187,7 +187,7 @@ fn acceptance_5_points_in_flight_when_the_deck_is_killed_are_stored_once() {
     assert_eq!(count, 420);
     deck.stop();
     let deck = desk.start();
-    until("everything delivered", || (state(&deck) == "running" && detail(&deck, "lag_records") == 0).then_some(()));
+    until("everything delivered", || is_done(&deck).then_some(()));
     deck.stop();
     assert_eq!(rows(server.url(), &database, "SELECT COUNT(v) FROM m")[0][1], 420, "and nothing twice");
 }

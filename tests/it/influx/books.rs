@@ -17,7 +17,7 @@ fn delivered(recording: &std::path::Path, format: &str, keys: &str) -> Option<(&
     let deck = Deck::start(home.path(), &config);
     until("the recording to be delivered", || {
         let source = deck.status().sources.iter().any(|source| source.state == "finished");
-        (source && detail(&deck, "lag_records") == 0).then_some(())
+        (source && is_done(&deck)).then_some(())
     });
     assert_eq!(detail(&deck, "dead_letters"), 0);
     deck.stop();
