@@ -52,9 +52,9 @@ pub fn payload(seq: u64) -> Vec<u8> {
     let mut engine = Engine::new(Arc::new(settings()), Some(TOPIC.into()));
     let mut out = Vec::new();
     engine.apply(seq, trade(seq), &mut out);
-    let encoder = Encoder::new(Uuid::nil(), false);
+    let mut encoder = Encoder::new(Uuid::nil(), false);
     out.iter()
-        .map(|message| encoder.encode(message, TOPIC, Form::Map, Decimals::Float).payload)
+        .map(|message| encoder.encode(message, TOPIC, Form::Map, Decimals::Float).payload.to_vec())
         .next()
         .unwrap_or_default()
 }

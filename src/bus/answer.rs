@@ -180,7 +180,7 @@ impl Answer {
 
     fn make(&mut self, message: &Message) {
         let encoded = self.encoder.encode(message, &self.topic, self.manner.form, self.manner.decimals);
-        self.ready.push_back(encoded.payload);
+        self.ready.push_back(encoded.payload.to_vec());
         self.made += 1;
     }
 

@@ -325,9 +325,9 @@ impl Publisher {
             for port in ports {
                 let socket = &self.ports[*port].socket;
                 if encoded.one_frame {
-                    send_one_frame(socket, &encoded.payload)?;
+                    send_one_frame(socket, encoded.payload)?;
                 } else {
-                    send_two(socket, name.as_bytes(), &encoded.payload)?;
+                    send_two(socket, name.as_bytes(), encoded.payload)?;
                 }
             }
             self.counts.messages += 1;

@@ -52,11 +52,20 @@ vals! {
 }
 
 /// The fields under construction.
-#[derive(Default)]
-struct Fields(Vec<(SmolStr, Val)>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fields(Vec<(SmolStr, Val)>);
 
 impl Fields {
-    fn put(&mut self, name: &'static str, value: impl Into<Val>) {
+    /// The memory stays.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn all(&self) -> &[(SmolStr, Val)] {
+        &self.0
+    }
+
+    pub(super) fn put(&mut self, name: &'static str, value: impl Into<Val>) {
         self.0.push((SmolStr::new_static(name), value.into()));
     }
 
@@ -87,8 +96,7 @@ impl Fields {
 }
 
 /// What every map carries.
-pub(super) fn head(message: &Message, tape: &SmolStr, replayed: bool) -> Vec<(SmolStr, Val)> {
-    let mut fields = Fields(Vec::with_capacity(32));
+pub(super) fn head(message: &Message, tape: &SmolStr, replayed: bool, fields: &mut Fields) {
     fields.put("seq", message.seq);
     fields.put("prev", message.prev);
     fields.put("tape", tape);
@@ -99,14 +107,12 @@ pub(super) fn head(message: &Message, tape: &SmolStr, replayed: bool) -> Vec<(Sm
     if replayed || message.flags.contains(Flags::REPLAYED) {
         fields.put("replayed", true);
     }
-    fields.0
 }
 
 /// What the topic carries.
-pub(super) fn content(message: &Message) -> Vec<(SmolStr, Val)> {
-    let mut fields = Fields::default();
+pub(super) fn content(message: &Message, fields: &mut Fields) {
     match &message.content {
-        Content::Tick(ticker) => tick(ticker, &mut fields),
+        Content::Tick(ticker) => tick(ticker, fields),
         Content::Depth { bids, asks } => {
             fields.put("bids", Val::List(bids.iter().map(level).collect()));
             fields.put("asks", Val::List(asks.iter().map(level).collect()));
@@ -121,10 +127,9 @@ pub(super) fn content(message: &Message) -> Vec<(SmolStr, Val)> {
             if message.flags.contains(Flags::BACKFILLED) {
                 fields.put("backfilled", true);
             }
-            body(event_body, &mut fields);
+            body(event_body, fields);
         }
     }
-    fields.0
 }
 
 fn tick(ticker: &Ticker, fields: &mut Fields) {

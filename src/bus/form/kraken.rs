@@ -11,17 +11,18 @@
 use tapedeck_market::{Level, SmolStr, Stats, Ticker};
 
 use super::super::engine::{Content, Message};
-use super::Val;
+use super::{Fields, Val};
 
-/// `error` and `result`, or `None` for topics that have no such shape.
-pub(super) fn fields(message: &Message) -> Option<Vec<(SmolStr, Val)>> {
+/// Puts `error` and `result`; false, and nothing, for topics that have no such shape.
+pub(super) fn put(message: &Message, fields: &mut Fields) -> bool {
     let value = match &message.content {
         Content::Tick(ticker) => tick(ticker),
         Content::Depth { bids, asks } => depth(message, bids, asks),
-        Content::Body(_) => return None,
+        Content::Body(_) => return false,
     };
-    let result = vec![(message.old_name.clone(), value)];
-    Some(vec![(SmolStr::new_static("error"), Val::List(Vec::new())), (SmolStr::new_static("result"), Val::Map(result))])
+    fields.put("error", Val::List(Vec::new()));
+    fields.put("result", Val::Map(vec![(message.old_name.clone(), value)]));
+    true
 }
 
 fn tick(ticker: &Ticker) -> Val {

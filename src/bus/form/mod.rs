@@ -14,21 +14,24 @@ use tapedeck_market::{Event, SmolStr, UnixNanos, Uuid, wire};
 
 use super::engine::{Content, Message, snapshot};
 use crate::config::{Decimals, Form};
+use fields::Fields;
 pub(crate) use fields::Val;
 
-/// What the encoders know of the tape.
+/// What the encoders know of the tape, and memory that is used again for each message.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     tape: Uuid,
     tape_text: SmolStr,
     /// Sent again from a recording.
     replayed: bool,
+    fields: Fields,
+    payload: Vec<u8>,
 }
 
 /// A message as it goes out: one frame where the topic is inside, else two.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    pub payload: Vec<u8>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded<'a> {
+    pub payload: &'a [u8],
     /// The payload begins with the topic and a space, and is the only frame.
     pub one_frame: bool,
 }
@@ -36,27 +39,29 @@ pub struct Encoded {
 impl Encoder {
     #[must_use]
     pub fn new(tape: Uuid, replayed: bool) -> Encoder {
-        Encoder { tape, tape_text: SmolStr::new(tape.to_string()), replayed }
+        let tape_text = SmolStr::new(tape.to_string());
+        Encoder { tape, tape_text, replayed, fields: Fields::default(), payload: Vec::new() }
     }
 
     /// Writes a message for a subscriber of `topic`, which is its own or an alias of it.
     #[must_use]
-    pub fn encode(&self, message: &Message, topic: &str, form: Form, decimals: Decimals) -> Encoded {
-        let mut payload = Vec::with_capacity(512);
+    pub fn encode(&mut self, message: &Message, topic: &str, form: Form, decimals: Decimals) -> Encoded<'_> {
+        let Encoder { tape, tape_text, replayed, fields, payload } = self;
+        payload.clear();
         let floats = decimals == Decimals::Float;
         match form {
-            Form::Map => msgpack::put_map(&self.fields(message), floats, &mut payload),
-            Form::Json => json::put_map(&self.fields(message), floats, &mut payload),
-            Form::Array => self.array(message, &mut payload),
-            Form::Kraken => match kraken::fields(message) {
-                Some(result) => {
-                    let mut fields = result;
-                    fields.extend(fields::head(message, &self.tape_text, self.replayed));
-                    msgpack::put_map(&fields, floats, &mut payload);
+            Form::Array => array(message, *tape, payload),
+            Form::Soh => soh::put(message, topic, payload),
+            Form::Map | Form::Json | Form::Kraken => {
+                fields.clear();
+                let own = form == Form::Kraken && kraken::put(message, fields);
+                fields::head(message, tape_text, *replayed, fields);
+                if !own {
+                    fields::content(message, fields);
                 }
-                None => msgpack::put_map(&self.fields(message), floats, &mut payload),
-            },
-            Form::Soh => soh::put(message, topic, &mut payload),
+                let put_map = if form == Form::Json { json::put_map } else { msgpack::put_map };
+                put_map(fields.all(), floats, payload);
+            }
         }
         Encoded { payload, one_frame: form == Form::Soh }
     }
@@ -73,39 +78,33 @@ impl Encoder {
     pub(crate) fn tape_text(&self) -> &SmolStr {
         &self.tape_text
     }
+}
 
-    fn fields(&self, message: &Message) -> Vec<(SmolStr, Val)> {
-        let mut fields = fields::head(message, &self.tape_text, self.replayed);
-        fields.extend(fields::content(message));
-        fields
-    }
-
-    /// The event's own array, with `seq`, `prev` and the tape behind its ten fields: readers of events skip them.
-    fn array(&self, message: &Message, out: &mut Vec<u8>) {
-        let body = match &message.content {
-            Content::Tick(ticker) => tapedeck_market::Body::Ticker(ticker.clone()),
-            Content::Depth { bids, asks } => snapshot(bids, asks),
-            Content::Body(body) => (**body).clone(),
-        };
-        let event = Event {
-            source: message.source.clone(),
-            venue: message.venue.clone(),
-            symbol: message.symbol.clone(),
-            ts_event: message.ts_event,
-            ts_recv: message.ts_recv,
-            flags: message.flags,
-            origin: None,
-            body,
-        };
-        wire::encode(&event, out);
-        const EVENT: u8 = 0x90 | 10;
-        const WITH_PLACE: u8 = 0x90 | 13;
-        if let Some(head) = out.first_mut().filter(|head| **head == EVENT) {
-            *head = WITH_PLACE;
-            msgpack::put(&Val::UInt(message.seq), true, out);
-            msgpack::put(&Val::UInt(message.prev), true, out);
-            msgpack::put_bin(self.tape.as_bytes(), out);
-        }
+/// The event's own array, with `seq`, `prev` and the tape behind its ten fields: readers of events skip them.
+fn array(message: &Message, tape: Uuid, out: &mut Vec<u8>) {
+    let body = match &message.content {
+        Content::Tick(ticker) => tapedeck_market::Body::Ticker(ticker.clone()),
+        Content::Depth { bids, asks } => snapshot(bids, asks),
+        Content::Body(body) => (**body).clone(),
+    };
+    let event = Event {
+        source: message.source.clone(),
+        venue: message.venue.clone(),
+        symbol: message.symbol.clone(),
+        ts_event: message.ts_event,
+        ts_recv: message.ts_recv,
+        flags: message.flags,
+        origin: None,
+        body,
+    };
+    wire::encode(&event, out);
+    const EVENT: u8 = 0x90 | 10;
+    const WITH_PLACE: u8 = 0x90 | 13;
+    if let Some(head) = out.first_mut().filter(|head| **head == EVENT) {
+        *head = WITH_PLACE;
+        msgpack::put(&Val::UInt(message.seq), true, out);
+        msgpack::put(&Val::UInt(message.prev), true, out);
+        msgpack::put_bin(tape.as_bytes(), out);
     }
 }
 

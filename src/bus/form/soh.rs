@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use tapedeck_market::{Body, Leg, Level, Stats, Synthetic, Ticker};
 
 use super::super::engine::{Content, Message};
-use super::{Val, fields, json};
+use super::{Fields, Val, fields, json};
 
 const SEPARATOR: char = '\u{1}';
 
@@ -140,8 +140,10 @@ fn spreads(synthetic: &Synthetic, line: &mut Line) {
 fn named(message: &Message, line: &mut Line) {
     line.put(&message.symbol);
     line.put(message.ts_event.unwrap_or(message.ts_recv));
-    for (_, value) in fields::content(message) {
-        match &value {
+    let mut named = Fields::default();
+    fields::content(message, &mut named);
+    for (_, value) in named.all() {
+        match value {
             Val::Text(text) => line.put(text),
             Val::Dec(value) => line.put(value),
             Val::Sum(value) => line.put(value),

@@ -54,12 +54,15 @@ fn kraken_tick() -> Message {
     message("kraken", "BTC/USD", "XXBTZUSD", Content::Tick(Box::new(ticker)))
 }
 
-fn encoded(message: &Message, topic: &str, form: Form, decimals: Decimals) -> Encoded {
-    Encoder::new(Uuid::nil(), false).encode(message, topic, form, decimals)
+/// The payload, and whether it is the only frame.
+fn encoded(message: &Message, topic: &str, form: Form, decimals: Decimals) -> (Vec<u8>, bool) {
+    let mut encoder = Encoder::new(Uuid::nil(), false);
+    let Encoded { payload, one_frame } = encoder.encode(message, topic, form, decimals);
+    (payload.to_vec(), one_frame)
 }
 
 fn map(message: &Message, form: Form, decimals: Decimals) -> Json {
-    let payload = encoded(message, &message.topic, form, decimals).payload;
+    let payload = encoded(message, &message.topic, form, decimals).0;
     if form == Form::Json {
         serde_json::from_slice(&payload).unwrap()
     } else {
@@ -69,15 +72,15 @@ fn map(message: &Message, form: Form, decimals: Decimals) -> Json {
 
 #[test]
 fn the_legacy_text_is_the_predecessors_to_the_byte() {
-    let line = encoded(&kraken_tick(), "kraken_tick", Form::Soh, Decimals::Float);
-    assert!(line.one_frame);
+    let (line, one_frame) = encoded(&kraken_tick(), "kraken_tick", Form::Soh, Decimals::Float);
+    assert!(one_frame);
     let sample = "kraken_tick XXBTZUSD|52609.6|1|1.000|52609.5|3|3.000|52609.6|0.0042|1920.8|7954.0|52389.9|51513.9|\
         23329|80463|51513.9|51513.9|53219.9|57200.0|52280.4";
-    assert_eq!(String::from_utf8(line.payload).unwrap(), sample.replace('|', "\u{1}"));
+    assert_eq!(String::from_utf8(line).unwrap(), sample.replace('|', "\u{1}"));
 
     let quote = Ticker { bid: some("1.08230"), ask: some("1.08245"), ..Ticker::default() };
     let tick = message("oanda", "EUR_USD", "EUR_USD", Content::Tick(Box::new(quote)));
-    let line = encoded(&tick, "oanda_tick", Form::Soh, Decimals::Float).payload;
+    let line = encoded(&tick, "oanda_tick", Form::Soh, Decimals::Float).0;
     let sample = "oanda_tick EUR_USD|2026-01-05T10:00:00.123456789Z|1.08230|1.08245";
     assert_eq!(String::from_utf8(line).unwrap(), sample.replace('|', "\u{1}"));
 
@@ -86,7 +89,7 @@ fn the_legacy_text_is_the_predecessors_to_the_byte() {
     };
     let depth = Content::Depth { bids: level("52609.5", "0.3"), asks: level("52609.6", "1.106") };
     let line =
-        encoded(&message("kraken", "BTC/USD", "XXBTZUSD", depth), "kr_depth", Form::Soh, Decimals::Float).payload;
+        encoded(&message("kraken", "BTC/USD", "XXBTZUSD", depth), "kr_depth", Form::Soh, Decimals::Float).0;
     let sample = "kr_depth {\"error\":[],\"result\":{\"XXBTZUSD\":{\"asks\":[[\"52609.6\",\"1.106\",1767607200]],\
         \"bids\":[[\"52609.5\",\"0.3\",1767607200]]}}}";
     assert_eq!(String::from_utf8(line).unwrap(), sample);
@@ -111,7 +114,7 @@ fn the_legacy_text_of_the_derived_pair_has_nine_and_seventeen_fields() {
     };
     let message = message("derived", "KR_EURUSD", "", Content::Body(Box::new(Body::Synthetic(Box::new(synthetic)))));
     let fields = |topic: &str| {
-        let line = String::from_utf8(encoded(&message, topic, Form::Soh, Decimals::Float).payload).unwrap();
+        let line = String::from_utf8(encoded(&message, topic, Form::Soh, Decimals::Float).0).unwrap();
         line.strip_prefix(&format!("{topic} ")).unwrap().split('\u{1}').map(str::to_owned).collect::<Vec<_>>()
     };
     let tick = ["XXBTZUSD", "1.08123", "1.08201", "XETHZEUR", "1.08123", "1.08201", "0.00085", "0.00091", "0.00072"];
@@ -166,7 +169,7 @@ fn a_map_has_what_is_known_and_nothing_else() {
 #[test]
 fn an_array_is_an_event_with_its_place_behind_it() {
     let tick = kraken_tick();
-    let payload = encoded(&tick, "kraken_tick", Form::Array, Decimals::Float).payload;
+    let payload = encoded(&tick, "kraken_tick", Form::Array, Decimals::Float).0;
     let event = wire::decode(&payload).unwrap();
     assert_eq!((event.symbol.as_str(), event.ts_event), ("BTC/USD", Some(AT)));
     assert!(matches!((&event.body, &tick.content), (Body::Ticker(told), Content::Tick(known)) if told == known));
@@ -186,21 +189,20 @@ proptest! {
         for message in &out {
             prop_assert_eq!(message.seq, seq);
             for decimals in [Decimals::Float, Decimals::Text] {
-                let json: Json = serde_json::from_slice(&encoded(message, &message.topic, Form::Json, decimals).payload)?;
+                let json: Json = serde_json::from_slice(&encoded(message, &message.topic, Form::Json, decimals).0)?;
                 prop_assert_eq!(json["seq"].as_u64(), Some(seq));
-                let kraken: Result<Json, _> = rmp_serde::from_slice(&encoded(message, "t", Form::Kraken, decimals).payload);
+                let kraken: Result<Json, _> = rmp_serde::from_slice(&encoded(message, "t", Form::Kraken, decimals).0);
                 prop_assert_eq!(kraken.unwrap()["prev"].as_u64(), Some(message.prev));
-                let map: Result<Json, _> = rmp_serde::from_slice(&encoded(message, &message.topic, Form::Map, decimals).payload);
+                let map: Result<Json, _> = rmp_serde::from_slice(&encoded(message, &message.topic, Form::Map, decimals).0);
                 let map = map.unwrap();
                 prop_assert_eq!(map["instrument"].as_str(), Some(message.symbol.as_str()));
             }
-            let array = encoded(message, &message.topic, Form::Array, Decimals::Float).payload;
+            let array = encoded(message, &message.topic, Form::Array, Decimals::Float).0;
             let event = wire::decode(&array).unwrap();
             if let Content::Body(body) = &message.content {
                 prop_assert_eq!(&event.body, &**body);
             }
-            let line = encoded(message, &message.topic, Form::Soh, Decimals::Float);
-            let line = String::from_utf8(line.payload).unwrap();
+            let line = String::from_utf8(encoded(message, &message.topic, Form::Soh, Decimals::Float).0).unwrap();
             let topic = format!("{} ", message.topic);
             prop_assert!(line.starts_with(&topic));
         }
@@ -214,7 +216,7 @@ proptest! {
         let number: f64 = decimal.to_string().parse().unwrap();
         prop_assert_eq!(map(&tick, Form::Map, Decimals::Float)["last"].as_f64(), Some(number));
         // By its text: the reader here rounds in the last place.
-        let json = String::from_utf8(encoded(&tick, "t", Form::Json, Decimals::Float).payload).unwrap();
+        let json = String::from_utf8(encoded(&tick, "t", Form::Json, Decimals::Float).0).unwrap();
         let field = format!("\"last\":{number:?}");
         prop_assert!(json.contains(&field), "{json}");
         for form in [Form::Map, Form::Json] {

@@ -68,11 +68,11 @@ fn messages(topic: &str, form: Form, late: bool) -> Vec<String> {
             engine.apply(seq, event, &mut out);
         }
     }
-    let encoder = Encoder::new(Uuid::nil(), false);
+    let mut encoder = Encoder::new(Uuid::nil(), false);
     let text = |message| {
         let encoded = encoder.encode(message, topic, form, Decimals::Float);
         assert_eq!(encoded.one_frame, form == Form::Soh);
-        String::from_utf8(encoded.payload).unwrap().replace('\u{1}', "|")
+        String::from_utf8(encoded.payload.to_vec()).unwrap().replace('\u{1}', "|")
     };
     out.iter().map(text).collect()
 }
