@@ -11,8 +11,8 @@
 //!   new one does not begin with a second of zeros.
 //! - Filling keeps step with the segment that is being written, and is done when that is half full. Each piece is synced
 //!   before the next, so that a sync of the writer finds one piece in its way at most.
-//! - A writer that needs the next segment before it is done takes what is filled by then, and fills the rest itself, some
-//!   megabytes at a time, with a sync that it makes anyway: one that grows by each append pays for each. While the writer is as fast
+//! - A writer that needs the next segment before it is done takes what is filled by then, and fills the rest itself, a few
+//!   appends' room at a time, with a sync that it makes anyway: one that grows by each append pays for each. While the writer is as fast
 //!   as that, the thread rests: the disk has other things to do.
 
 use std::io;
@@ -62,8 +62,10 @@ const FAST_BYTES_PER_S: f64 = 200e6;
 const FIRST_BYTES: u64 = 4 * 1024 * 1024;
 const GROWTH: u64 = 4;
 
-/// By so much a writer that is faster than the filling fills at once.
-const GROWTH_BYTES: u64 = 4 * 1024 * 1024;
+/// A writer that is faster than the filling fills so many times what it appends …
+const GROWTH_APPENDS: u64 = 8;
+/// … within these bounds: what is filled delays that append, and each filling costs a commit of the file's new size.
+const GROWTH_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=4 * 1024 * 1024;
 
 /// Whether a file of the tape's folder is one that can become a segment.
 pub(crate) fn is_ahead(name: &str) -> bool {
@@ -81,10 +83,11 @@ pub(crate) struct Blank {
     pub recycled: bool,
 }
 
-/// Makes bytes of a file exist behind `end`, for the next sync to keep; returns up to where. Should it fail, the appends
-/// themselves will make the file grow, or say that they cannot.
-pub(crate) fn grow(file: &dyn StorageFile, end: u64, capacity: u64) -> u64 {
-    let to = capacity.min(end + GROWTH_BYTES);
+/// Makes bytes of a file exist behind an append that ends at `end`, for the next sync to keep; returns up to where. Should it
+/// fail, the appends themselves will make the file grow, or say that they cannot.
+pub(crate) fn grow(file: &dyn StorageFile, end: u64, appended: u64, capacity: u64) -> u64 {
+    let more = (GROWTH_APPENDS * appended).clamp(*GROWTH_BYTES.start(), *GROWTH_BYTES.end());
+    let to = capacity.min(end + more);
     let zeros = vec![0; HURRIED_PIECE_BYTES.min(usize::try_from(to.saturating_sub(end)).unwrap_or(0))];
     let mut at = end;
     while at < to {

@@ -522,10 +522,11 @@ impl Log {
         let at = self.segment.synced + self.written as u64;
         folder::write_all(&*self.segment.file, &self.frames[self.written..], at)
             .map_err(|error| Failure { action: "writing", error })?;
+        let appended = (self.frames.len() - self.written) as u64;
         self.written = self.frames.len();
         let (end, segment) = (self.end(), &mut self.segment);
         if end > segment.filled {
-            segment.filled = grow(&*segment.file, end, segment.capacity);
+            segment.filled = grow(&*segment.file, end, appended, segment.capacity);
         }
         Ok(())
     }
