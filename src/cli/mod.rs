@@ -26,6 +26,7 @@ pub mod out;
 mod ports;
 mod query;
 mod reading;
+mod reconcile;
 mod replay;
 mod retention;
 mod run;
@@ -36,6 +37,7 @@ mod tail;
 mod tap;
 mod tape;
 mod validate;
+mod work;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -116,6 +118,7 @@ enum Verb {
     Export(export::Args),
     Cursors(cursors::Args),
     Deadletter(deadletter::Args),
+    Reconcile(reconcile::Args),
     Retention(retention::Args),
     Validate(validate::Args),
     Tape(tape::Args),
@@ -177,6 +180,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Export(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Deadletter(args) => args.run(global, &mut out),
+        Verb::Reconcile(args) => args.run(global, &mut out),
         Verb::Retention(args) => args.run(global, &mut out),
         Verb::Validate(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),

@@ -8,12 +8,9 @@
 //! be sent again alone. Where a book is not known (before its snapshot, in a gap, behind a hole) nothing is said of it.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
 
 use tapedeck_market::{Body, Book, BookUpdate, Event, GapState, Level, SmolStr, wire};
-use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Error, Item, Reader, Start, Tail};
+use tapedeck_tape::{Error, Item, Reader};
 
 /// What a gap of a book calls what is missing; an empty channel is everything.
 const CHANNEL: &str = "book";
@@ -41,10 +38,10 @@ impl Books {
         Books { levels, known: HashMap::new() }
     }
 
-    /// As they stood before that seq: from the state that its segment begins with, and the changes since.
-    pub(super) fn before(levels: usize, dir: &Path, tape: &Arc<Tail>, seq: u64) -> Result<Books, Error> {
+    /// As they stood before that seq: from the state that its segment begins with, and the changes since. The reader stands at
+    /// [`Start::Segment`](tapedeck_tape::Start::Segment) of it.
+    pub(super) fn before(levels: usize, mut reader: Reader, seq: u64) -> Result<Books, Error> {
         let mut books = Books::of(levels);
-        let mut reader = Reader::open_with(Arc::new(Disk), dir, Start::Segment(seq), tape.clone())?;
         for event in reader.checkpoint().iter().filter_map(|payload| wire::decode(payload).ok()) {
             books.follow(&event);
         }
@@ -108,6 +105,17 @@ impl Books {
         known.unsaid = false;
         Some(view)
     }
+}
+
+/// The event as the store wants it: in the place of a change of a book, its best levels. `None`: they have not changed.
+pub(super) fn whole(mut event: Event, books: &mut Option<Books>) -> Option<Event> {
+    if let Some(books) = books {
+        let best = books.follow(&event);
+        if let Body::Book(update) = &mut event.body {
+            *update = best?;
+        }
+    }
+    Some(event)
 }
 
 fn best(side: &[Level], levels: usize) -> &[Level] {

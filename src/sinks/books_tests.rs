@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use tapedeck_market::{Flags, Gap, GapCause, UnixNanos};
-use tapedeck_tape::{Allocation, Entry, Log, Options};
+use tapedeck_tape::storage::Disk;
+use tapedeck_tape::{Allocation, Entry, Log, Options, Start};
 
 use super::*;
 
@@ -133,8 +136,9 @@ fn what_was_known_before_a_seq_is_read_from_its_segment() {
     }
     log.sync().unwrap();
     for from in [1, 2, 700, 1_999, 2_000, 2_001, 2_999, 3_000] {
-        let mut books = Books::before(3, home.path(), &log.tail(), from).unwrap();
-        let mut reader = Reader::open_with(Arc::new(Disk), home.path(), Start::Seq(from), log.tail()).unwrap();
+        let open = |start| Reader::open_with(Arc::new(Disk), home.path(), start, log.tail()).unwrap();
+        let mut books = Books::before(3, open(Start::Segment(from)), from).unwrap();
+        let mut reader = open(Start::Seq(from));
         while let Some(Item::Record(raw)) = reader.next().unwrap() {
             let given = books.follow(&wire::decode(raw.payload).unwrap());
             assert_eq!(given, expected[raw.seq as usize - 1], "{} from {from}", raw.seq);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tapedeck_market::{Body, Event, Kind, Record, SmolStr, UnixNanos, wire};
+use tapedeck_market::{Kind, Record, SmolStr, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Item, Reader, Start, Tail};
 use tokio::sync::mpsc;
 
-use super::books::Books;
+use super::books::{Books, whole};
 use super::delivery::Delivery;
 
 /// Lots read ahead of the one that is being written: with their size the bound of a sink's memory.
@@ -89,10 +89,10 @@ impl Lane {
 }
 
 fn read(stretch: &Stretch, lots: &mpsc::Sender<anyhow::Result<Lot>>) -> anyhow::Result<()> {
-    let mut reader = Reader::open_with(Arc::new(Disk), &stretch.dir, Start::Seq(stretch.from), stretch.tape.clone())
-        .context("reading the tape")?;
+    let open = |start| Reader::open_with(Arc::new(Disk), &stretch.dir, start, stretch.tape.clone());
+    let mut reader = open(Start::Seq(stretch.from)).context("reading the tape")?;
     let books = stretch.books.filter(|_| stretch.delivery.events.fit(Kind::BOOK.name()));
-    let books = books.map(|levels| Books::before(levels, &stretch.dir, &stretch.tape, stretch.from));
+    let books = books.map(|levels| Books::before(levels, open(Start::Segment(stretch.from))?, stretch.from));
     let mut books = books.transpose().context("reading the books of the tape")?;
     loop {
         let Some(lot) = gather(stretch, &mut reader, &mut books, lots)? else { return Ok(()) };
@@ -155,15 +155,4 @@ fn gather(
             return Ok(Some(lot));
         }
     }
-}
-
-/// The event as the store wants it: in the place of a change of a book, its best levels. `None`: they have not changed.
-fn whole(mut event: Event, books: &mut Option<Books>) -> Option<Event> {
-    if let Some(books) = books {
-        let best = books.follow(&event);
-        if let Body::Book(update) = &mut event.body {
-            *update = best?;
-        }
-    }
-    Some(event)
 }

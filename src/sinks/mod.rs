@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use tapedeck_market::{Record, SmolStr, Uuid};
 
 mod asked;
+pub mod audit;
 mod books;
 mod dead;
 mod delivery;
@@ -91,6 +92,11 @@ pub trait Sink: Send {
 
     /// How long it keeps what, where that can be managed from here.
     fn retention(&mut self) -> Option<&mut dyn Retention> {
+        None
+    }
+
+    /// What it holds, for `tapedeck reconcile`; `None`: it cannot say.
+    fn audit(&mut self) -> Option<&mut dyn audit::Audit> {
         None
     }
 }

@@ -43,6 +43,11 @@ impl Progress {
         self.done.last().map_or(self.low, |(_, to)| *to)
     }
 
+    /// Whether that seq is delivered.
+    pub(super) fn has(&self, seq: u64) -> bool {
+        seq <= self.low || self.done.iter().any(|(from, to)| (*from..=*to).contains(&seq))
+    }
+
     /// The first range below that seq that is not delivered.
     pub(super) fn first_missing_below(&self, seq: u64) -> Option<(u64, u64)> {
         let end = self.done.first().map_or(seq, |(from, _)| seq.min(*from));
@@ -127,10 +132,6 @@ mod tests {
 
     use super::*;
 
-    fn delivered(progress: &Progress, seq: u64) -> bool {
-        seq <= progress.low || progress.done.iter().any(|(from, to)| (*from..=*to).contains(&seq))
-    }
-
     proptest! {
         #[test]
         fn it_is_the_set_that_was_added(
@@ -148,7 +149,7 @@ mod tests {
                     naive.retain(|seq| *seq < from);
                 }
                 for seq in 1..100 {
-                    prop_assert_eq!(delivered(&progress, seq), naive.contains(&seq), "seq {}: {:?}", seq, &progress);
+                    prop_assert_eq!(progress.has(seq), naive.contains(&seq), "seq {}: {:?}", seq, &progress);
                 }
                 prop_assert_eq!(progress.missing(100), 100 - naive.len() as u64);
                 prop_assert_eq!(progress.high(), naive.last().copied().unwrap_or(0));

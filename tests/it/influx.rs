@@ -21,8 +21,8 @@ use crate::servers::{Influx1, Influx2, Options};
 use crate::support::{Deck, records, tapedeck, until};
 
 /// A deck that takes points over HTTP and delivers them.
-struct Desk {
-    home: tempfile::TempDir,
+pub(crate) struct Desk {
+    pub(crate) home: tempfile::TempDir,
     http: SocketAddr,
     sink: String,
     /// How long a record waits for others.
@@ -30,12 +30,12 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(sink: &str) -> Desk {
+    pub(crate) fn new(sink: &str) -> Desk {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         Desk { home: tempfile::tempdir().unwrap(), http, sink: sink.to_owned(), wait: "20ms" }
     }
 
-    fn start(&self) -> Deck {
+    pub(crate) fn start(&self) -> Deck {
         let config = format!(
             "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.influx]\nkind = \"influx\"\nbatch_wait = \"{}\"\n{}",
             self.http, self.wait, self.sink
@@ -44,7 +44,7 @@ impl Desk {
     }
 
     /// Sends lines until the deck has them on its tape.
-    fn post(&self, lines: &str) {
+    pub(crate) fn post(&self, lines: &str) {
         until("the points to be recorded", || (self.try_post(lines) == "204").then_some(()));
     }
 

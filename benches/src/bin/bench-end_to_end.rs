@@ -15,7 +15,9 @@ use tapedeck_benches::venue::{Load, serve};
 fn main() -> anyhow::Result<()> {
     let home = tempfile::tempdir_in(".")?;
     probe(home.path());
-    for per_s in [1_000, 10_000, 100_000] {
+    // Rates may be named: then only those are measured.
+    let only: Vec<u64> = std::env::args().skip(1).map(|rate| rate.parse()).collect::<Result<_, _>>()?;
+    for per_s in [1_000, 10_000, 100_000].into_iter().filter(|rate| only.is_empty() || only.contains(rate)) {
         let time = Duration::from_secs(if per_s >= 100_000 { 5 } else { 8 });
         for round in 0..3 {
             let load = Load::Rate { per_s, time };
@@ -25,7 +27,7 @@ fn main() -> anyhow::Result<()> {
             println!("{per_s:>7} msg/s  python + SQLite    {theirs}");
         }
     }
-    for round in 0..3 {
+    for round in 0..if only.is_empty() { 3 } else { 0 } {
         let dir = home.path().join(format!("flood-{round}"));
         let flood = record(&dir, Load::Flood { time: Duration::from_secs(5) }, |_| Ok(()))?;
         println!("  flood          tapedeck           {:.0} msg/s durable, of {} sent", flood.per_s, flood.sent);

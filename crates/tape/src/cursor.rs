@@ -197,6 +197,29 @@ pub mod cursors {
         Ok(listed)
     }
 
+    /// A cursor with its state, as it lies there.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Kept {
+        pub tape_id: Uuid,
+        pub seq: u64,
+        pub state: Vec<u8>,
+    }
+
+    /// What a reader last committed, without touching it: it may be at work. `None`: there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::Io`].
+    pub fn read(storage: &dyn Storage, dir: &Path, name: &str) -> Result<Option<Kept>, Error> {
+        let path = dir.join(CURSORS_NAME).join(file_name(name)?);
+        let file = match storage.open_read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("opening", &path)(error)),
+        };
+        let kept = newest(&*file, &path)?.map(|(slot, _)| slot);
+        Ok(kept.map(|Slot { tape_id, seq, state, .. }| Kept { tape_id, seq, state }))
+    }
+
     /// Forgets a cursor; says whether there was one.
     ///
     /// # Errors

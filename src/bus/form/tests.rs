@@ -88,8 +88,7 @@ fn the_legacy_text_is_the_predecessors_to_the_byte() {
         vec![Level { price: price.parse().unwrap(), size: size.parse().unwrap(), orders: None }]
     };
     let depth = Content::Depth { bids: level("52609.5", "0.3"), asks: level("52609.6", "1.106") };
-    let line =
-        encoded(&message("kraken", "BTC/USD", "XXBTZUSD", depth), "kr_depth", Form::Soh, Decimals::Float).0;
+    let line = encoded(&message("kraken", "BTC/USD", "XXBTZUSD", depth), "kr_depth", Form::Soh, Decimals::Float).0;
     let sample = "kr_depth {\"error\":[],\"result\":{\"XXBTZUSD\":{\"asks\":[[\"52609.6\",\"1.106\",1767607200]],\
         \"bids\":[[\"52609.5\",\"0.3\",1767607200]]}}}";
     assert_eq!(String::from_utf8(line).unwrap(), sample);

@@ -56,7 +56,7 @@ impl Influx {
     /// The name of the policy that such events go to.
     pub(super) fn route_name(&self, kind: Kind, found: &[Found]) -> Option<String> {
         let routes = super::policies::routes(self.config.retention_policy.as_deref(), &self.wanted, found);
-        routes[super::policies::route_of(&routes, kind)].policy.clone()
+        routes[super::policies::route_of(routes.iter(), kind)].policy.clone()
     }
 
     /// A measurement, where such events go.
@@ -97,6 +97,6 @@ fn named(symbol: &str) -> String {
 }
 
 /// A text in InfluxQL.
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
 }

@@ -20,6 +20,7 @@ use crate::config::units::show_duration;
 
 mod answer;
 mod ask;
+mod audit;
 mod client;
 mod config;
 mod legacy;
@@ -102,19 +103,16 @@ impl Influx {
     /// Writes the lines of a batch, sorted by where they go. What has no line is refused.
     fn pack(&mut self, batch: &Batch<'_>) -> Vec<Reject> {
         let mut rejects = Vec::new();
-        let routes: Vec<Route> = self.parcels.iter().map(|parcel| parcel.route.clone()).collect();
         for parcel in &mut self.parcels {
             parcel.lines.clear();
             parcel.index_of.clear();
         }
         let now = UnixNanos::now();
         for (index, record) in batch.records.iter().enumerate() {
-            let parcel = &mut self.parcels[policies::route_of(&routes, record.event.body.kind())];
+            let parcel = self.parcel_of(record);
+            let parcel = &mut self.parcels[parcel];
             let place = parcel.lines.place();
-            let mut written = measure::lines(&mut parcel.lines, record);
-            if let (Ok(()), Some(form)) = (&written, self.config.legacy_tick) {
-                written = legacy::line(form, &mut parcel.lines, record);
-            }
+            let written = lines_of(&self.config, &mut parcel.lines, record);
             let refused = match &written {
                 Ok(()) => parcel.too_old(record, now),
                 Err(NoLine::Unwanted) => None,
@@ -128,6 +126,17 @@ impl Influx {
         }
         rejects
     }
+
+    /// Which of the parcels a record belongs into.
+    fn parcel_of(&self, record: &Record) -> usize {
+        policies::route_of(self.parcels.iter().map(|parcel| &parcel.route), record.event.body.kind())
+    }
+}
+
+/// Writes the lines of a record: the measurement that was declared, and the old tick beside it, if wanted.
+fn lines_of(config: &Config, lines: &mut Lines, record: &Record) -> Result<(), NoLine> {
+    measure::lines(lines, record)?;
+    config.legacy_tick.map_or(Ok(()), |form| legacy::line(form, lines, record))
 }
 
 impl Parcel {
@@ -230,6 +239,10 @@ impl Sink for Influx {
     }
 
     fn retention(&mut self) -> Option<&mut dyn Retention> {
+        Some(self)
+    }
+
+    fn audit(&mut self) -> Option<&mut dyn crate::sinks::audit::Audit> {
         Some(self)
     }
 }

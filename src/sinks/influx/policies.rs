@@ -131,10 +131,10 @@ pub(super) fn routes(only: Option<&str>, wanted: &[(String, Policy)], found: &[F
 }
 
 /// Which of the routes a kind of event takes: the last one takes all that is left.
-pub(super) fn route_of(routes: &[Route], kind: Kind) -> usize {
-    let name = kind.name();
-    let at = routes.iter().position(|route| route.events.iter().any(|pattern| fits(pattern, name)));
-    at.unwrap_or(routes.len() - 1)
+pub(super) fn route_of<'a>(routes: impl ExactSizeIterator<Item = &'a Route>, kind: Kind) -> usize {
+    let (name, last) = (kind.name(), routes.len() - 1);
+    let mut routes = routes;
+    routes.position(|route| route.events.iter().any(|pattern| fits(pattern, name))).unwrap_or(last)
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn to(routes: &[Route], kind: Kind) -> Option<&str> {
-        routes[route_of(routes, kind)].policy.as_deref()
+        routes[route_of(routes.iter(), kind)].policy.as_deref()
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(to(&some, Kind::QUOTE), Some("default"));
         assert_eq!(to(&some, Kind::CANDLE), Some("long_term"));
         assert_eq!(to(&some, Kind::BOOK), None, "there is no high_frequency");
-        assert_eq!(some[route_of(&some, Kind::POINT)].keeps, Some(Duration::from_secs(30 * DAY)));
+        assert_eq!(some[route_of(some.iter(), Kind::POINT)].keeps, Some(Duration::from_secs(30 * DAY)));
         let one = routes(Some("mine"), &all, &made);
         assert_eq!((to(&one, Kind::TRADE), to(&one, Kind::BOOK)), (Some("mine"), Some("mine")), "a set one wins");
     }

@@ -1,0 +1,153 @@
+//! What an InfluxDB holds, asked in InfluxQL, which all of its versions speak.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+use tapedeck_market::{Record, SmolStr, UnixNanos, Uuid, Value};
+
+use super::ask::text;
+use super::client::quoted;
+use super::{Influx, lines_of};
+use crate::lineproto;
+use crate::sinks::SinkError;
+use crate::sinks::audit::{Amount, Audit, Cell, Row, Series, counts, minute_of, span_of};
+use crate::sinks::line::Lines;
+
+#[async_trait]
+impl Audit for Influx {
+    fn expect(&mut self, _tape: Uuid, record: &Record, rows: &mut Vec<Row>) {
+        let mut lines = Lines::default();
+        let parcel = &self.parcels[self.parcel_of(record)];
+        if lines_of(&self.config, &mut lines, record).is_ok() && parcel.too_old(record, UnixNanos::now()).is_none() {
+            let database = quoted(&self.config.database);
+            // As InfluxQL names it.
+            let table = |measurement: &str| match &parcel.route.policy {
+                Some(policy) => format!("{database}.{}.{}", quoted(policy), quoted(measurement)),
+                None => quoted(measurement),
+            };
+            rows.extend(lineproto::lines(&lines.text).filter_map(|line| row_of(line, table)));
+        }
+    }
+
+    async fn totals(
+        &mut self,
+        _tape: Uuid,
+        table: &str,
+        minutes: Range<i64>,
+    ) -> Result<Vec<(Cell, Amount)>, SinkError> {
+        let within = within(&minutes);
+        let statement = format!("SELECT count(*), sum(*) FROM {table} WHERE {within} GROUP BY *, time(1m) fill(none)");
+        let mut totals = Vec::new();
+        for (series, columns, values) in self.asked(table, &statement).await? {
+            let Some(Json::Number(time)) = values.first() else { continue };
+            let mut amount = Amount::default();
+            for (column, value) in columns.iter().zip(&values).skip(1) {
+                let Json::Number(value) = value else { continue };
+                match column.split_once('_') {
+                    Some(("count", _)) => amount.values += value.as_u64().unwrap_or(0),
+                    Some(("sum", "seq")) => amount.seqs = value.as_i64().unwrap_or(0) as u64,
+                    Some(("sum", field)) if counts(field) => amount.sum += value.as_f64().unwrap_or(f64::NAN),
+                    _ => {}
+                }
+            }
+            let minute = minute_of(time.as_i64().unwrap_or_default());
+            totals.push((Cell { series, minute }, amount));
+        }
+        Ok(totals)
+    }
+
+    async fn rows(&mut self, _tape: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
+        let Series { table, tags } = &cell.series;
+        let mut wanted = within(&(cell.minute..cell.minute.saturating_add(1)));
+        for (key, value) in tags {
+            wanted += &format!(" AND {} = {}", quoted(key), text(value));
+        }
+        let statement = format!("SELECT * FROM {table} WHERE {wanted} GROUP BY *");
+        let mut rows = Vec::new();
+        for (series, columns, values) in self.asked(table, &statement).await? {
+            // One with further tags is another series.
+            if series != cell.series {
+                continue;
+            }
+            let Some(time) = values.first().and_then(Json::as_i64) else { continue };
+            let fields: BTreeMap<SmolStr, Value> = (columns.iter().zip(&values).skip(1))
+                .filter_map(|(column, value)| Some((SmolStr::new(column), value_of(value)?)))
+                .collect();
+            let seq = fields.get("seq").and_then(seq_of);
+            rows.push(Row { series, time, apart: 0, seq, fields, replaces: false });
+        }
+        Ok(rows)
+    }
+}
+
+type Answered = (Series, Vec<String>, Vec<Json>);
+
+impl Influx {
+    /// Runs a statement; hands out each line of its answer with its series and the names of its columns.
+    async fn asked(&self, table: &str, statement: &str) -> Result<Vec<Answered>, SinkError> {
+        let answer = self.client.query(statement).await.map_err(SinkError::Unavailable)?;
+        let list = |value: &Json| value.as_array().cloned().unwrap_or_default();
+        let mut lines = Vec::new();
+        for result in list(&answer["results"]) {
+            for series in list(&result["series"]) {
+                let mut tags: Vec<(SmolStr, SmolStr)> = (series["tags"].as_object().into_iter().flatten())
+                    .filter_map(|(key, value)| Some((key.into(), value.as_str()?.into())))
+                    // A tag that others of the measurement have.
+                    .filter(|(_, value): &(SmolStr, SmolStr)| !value.is_empty())
+                    .collect();
+                tags.sort_unstable();
+                let series_of = Series { table: table.into(), tags };
+                let columns: Vec<String> =
+                    list(&series["columns"]).iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect();
+                for values in list(&series["values"]) {
+                    lines.push((series_of.clone(), columns.clone(), list(&values)));
+                }
+            }
+        }
+        Ok(lines)
+    }
+}
+
+fn row_of(line: &[u8], table: impl Fn(&str) -> String) -> Option<Row> {
+    let lineproto::Line { point, time } = lineproto::parse(line).ok()?;
+    let mut tags = point.tags;
+    tags.sort_unstable();
+    let fields: BTreeMap<SmolStr, Value> = point.fields.into_iter().collect();
+    let seq = fields.get("seq").and_then(seq_of);
+    let replaces = point.name == "candle";
+    Some(Row {
+        series: Series { table: table(&point.name).into(), tags },
+        time: time?,
+        apart: 0,
+        seq,
+        fields,
+        replaces,
+    })
+}
+
+fn seq_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(seq) => u64::try_from(*seq).ok(),
+        Value::UInt(seq) => Some(*seq),
+        _ => None,
+    }
+}
+
+fn value_of(value: &Json) -> Option<Value> {
+    match value {
+        Json::Number(number) => Some(match number.as_i64() {
+            Some(value) => Value::Int(value),
+            None => Value::Float(number.as_f64()?),
+        }),
+        Json::Bool(value) => Some(Value::Bool(*value)),
+        Json::String(text) => Some(Value::Text(text.into())),
+        _ => None,
+    }
+}
+
+fn within(minutes: &Range<i64>) -> String {
+    let Range { start, end } = span_of(minutes);
+    format!("time >= {start} AND time < {end}")
+}

@@ -1,0 +1,112 @@
+//! `tapedeck reconcile` on real stores: rows taken out, changed and put in behind its back are found, named and mended.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tapedeck_market::Body;
+use tapedeck_testkit::kraken::FakeKraken;
+
+use crate::deck::{blocking, source};
+use crate::influx::Desk;
+use crate::servers::Influx1;
+use crate::support::{Deck, records, tapedeck, until};
+
+/// Exit code and what it found.
+pub(crate) fn reconcile(config: &Path, sink: &str, more: &[&str]) -> (i32, Value) {
+    let out = tapedeck().args(["reconcile", sink, "--json"]).args(more).arg("-c").arg(config).output().unwrap();
+    let found = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"));
+    (out.status.code().unwrap(), found)
+}
+
+/// Missing, different, too many, collisions.
+fn counts(found: &Value) -> [u64; 4] {
+    ["missing", "different", "extra", "collisions"].map(|key| found[key].as_u64().unwrap())
+}
+
+fn delivered(deck: &Deck, sink: &str) -> bool {
+    let status = deck.status();
+    let sink = status.services.iter().find(|service| service.name == sink);
+    sink.and_then(|sink| sink.detail.get("lag_records")?.as_u64()) == Some(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_influxdb_lost_or_changed_is_found_and_delivered_again() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(400).start().await.unwrap();
+    let venue_table = source(&venue);
+    blocking(move || {
+        let home = tempfile::tempdir().unwrap();
+        let sink = format!(
+            "[candles]\nintervals = [\"1s\"]\n[sink.influx]\nkind = \"influx\"\nbatch_wait = \"20ms\"\nurl = \"{}\"\ndatabase = \"{database}\"\n",
+            server.url()
+        );
+        let deck = Deck::start(home.path(), &format!("{venue_table}{sink}"));
+        let config = home.path().join("tapedeck.toml");
+        deck.until("events", |status| status.events > 3_000);
+        let (code, live) = reconcile(&config, "influx", &[]);
+        assert_eq!((code, counts(&live)), (0, [0; 4]), "beside a deck that delivers: {live}");
+        deck.stop();
+        let (code, clean) = reconcile(&config, "influx", &[]);
+        assert_eq!((code, counts(&clean)), (0, [0; 4]), "{clean}");
+        assert!(clean["rows"].as_u64().unwrap() > 3_000 && clean["behind"] == 0, "{clean}");
+
+        let trades: Vec<_> = records(&home.path().join("tape"))
+            .into_iter()
+            .filter(|record| matches!(record.event.body, Body::Trade(_)))
+            .collect();
+        let row = |nth: usize| {
+            let seq = trades[nth].seq;
+            let statement = format!("SELECT * FROM kraken_trade WHERE seq = {seq} GROUP BY *");
+            let found = server.query(&database, &statement)["series"][0].clone();
+            let time = found["values"][0][0].as_i64().unwrap_or_else(|| panic!("{seq}: {found}"));
+            let tags: Vec<String> = (found["tags"].as_object().unwrap().iter())
+                .map(|(key, value)| format!("{key}={}", value.as_str().unwrap()))
+                .collect();
+            (seq, time, format!("kraken_trade,{}", tags.join(",")))
+        };
+        let (gone, other) = (row(3), row(7));
+        server.query(&database, &format!("DELETE FROM kraken_trade WHERE time = {}", gone.1));
+        server.write(&database, &format!("{} price=1.5 {}\n", other.2, other.1));
+        let extra = other.1 + 333_000;
+        server.write(&database, &format!("{} price=2,seq={}i {extra}\n", other.2, other.0));
+
+        let (code, found) = reconcile(&config, "influx", &[]);
+        assert_eq!((code, counts(&found)), (1, [1, 1, 1, 0]), "{found}");
+        let named = |what: &str| {
+            let all = found["differences"].as_array().unwrap();
+            all.iter().find(|one| one["what"] == what).unwrap_or_else(|| panic!("{what}: {found}")).clone()
+        };
+        assert_eq!(named("missing")["seq"], gone.0);
+        assert_eq!((&named("different")["seq"], named("extra")["seq"].as_u64()), (&other.0.into(), Some(other.0)));
+        assert!(named("different")["detail"].as_str().unwrap().starts_with("price: 1.5 there, "), "{found}");
+
+        let (code, mended) = reconcile(&config, "influx", &["--repair"]);
+        assert_eq!((code, counts(&mended), &mended["repaired"]), (1, [0, 0, 1, 0], &2.into()), "{mended}");
+        server.query(&database, &format!("DELETE FROM kraken_trade WHERE time = {extra}"));
+        let (code, clean) = reconcile(&config, "influx", &[]);
+        assert_eq!((code, counts(&clean)), (0, [0; 4]), "{clean}");
+
+        server.query("", &format!("DROP DATABASE \"{database}\""));
+        let (code, empty) = reconcile(&config, "influx", &["--repair"]);
+        assert_eq!((code, counts(&empty)), (0, [0; 4]), "a store that lost everything: {empty}");
+        assert!(empty["repaired"].as_u64().unwrap() > 1_000, "{empty}");
+    })
+    .await;
+}
+
+#[test]
+fn points_of_one_time_that_a_store_cannot_keep_apart_are_named() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    let desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"{database}\"", server.url()));
+    let deck = desk.start();
+    let at = 1_700_000_000_000_000_000_i64;
+    desk.post(&format!("m,host=a v=1 {at}\nm,host=a v=2 {at}\nm,host=b v=3 {at}\n"));
+    until("the points to be delivered", || delivered(&deck, "influx").then_some(()));
+    deck.stop();
+    let (code, found) = reconcile(&desk.home.path().join("tapedeck.toml"), "influx", &[]);
+    assert_eq!((code, counts(&found)), (0, [0, 0, 0, 1]), "{found}");
+    let pair = &found["collided"][0];
+    assert_eq!(pair[1].as_u64().unwrap(), pair[0].as_u64().unwrap() + 1, "{found}");
+}
