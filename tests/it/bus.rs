@@ -208,7 +208,7 @@ async fn subscribers_hear_in_every_form_what_is_on_the_tape() {
             let encoder = Encoder::new(bench.tape_id(), false);
             for ((_, topic, form, decimals), heard) in clients.iter().zip(heard) {
                 let expected = bench.expected(topic);
-                let encode = |message: &Message| hex(&encoder.clone().encode(message, topic, *form, *decimals).payload);
+                let encode = |message: &Message| hex(encoder.clone().encode(message, topic, *form, *decimals).payload);
                 let mut last = None;
                 for message in &heard {
                     let payload = message["payload"].as_str().unwrap();
@@ -297,7 +297,7 @@ async fn eur_usd_through_crypto_is_heard_on_the_ports_of_the_old_documents() {
                     .into_values()
                     .map(|message| {
                         (
-                            hex(&encoder.clone().encode(&message, topic, form, Decimals::Float).payload),
+                            hex(encoder.clone().encode(&message, topic, form, Decimals::Float).payload),
                             (message.prev, message.seq),
                         )
                     })
@@ -503,7 +503,7 @@ async fn one_that_joins_late_is_told_the_last_values_and_errors_are_said() {
         for message in &messages {
             let seq = message["data"]["seq"].as_u64().unwrap();
             let payload = encoder.encode(&expected[&seq], "kraken_tick", Form::Map, Decimals::Float).payload;
-            assert_eq!(message["payload"].as_str(), Some(hex(&payload).as_str()));
+            assert_eq!(message["payload"].as_str(), Some(hex(payload).as_str()));
         }
     })
     .await;

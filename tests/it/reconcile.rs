@@ -8,7 +8,7 @@ use tapedeck_testkit::kraken::FakeKraken;
 
 use crate::deck::{blocking, source};
 use crate::influx::Desk;
-use crate::servers::Influx1;
+use crate::servers::{Influx1, Postgres};
 use crate::support::{Deck, records, tapedeck, until};
 
 /// Exit code and what it found.
@@ -109,4 +109,59 @@ fn points_of_one_time_that_a_store_cannot_keep_apart_are_named() {
     assert_eq!((code, counts(&found)), (0, [0, 0, 0, 1]), "{found}");
     let pair = &found["collided"][0];
     assert_eq!(pair[1].as_u64().unwrap(), pair[0].as_u64().unwrap() + 1, "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_postgresql_lost_or_changed_is_found_and_delivered_again() {
+    let Some(server) = Postgres::shared() else { return };
+    let database = server.fresh_database();
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(400).start().await.unwrap();
+    let venue_table = source(&venue);
+    blocking(move || {
+        let home = tempfile::tempdir().unwrap();
+        let sink = format!(
+            "[candles]\nintervals = [\"1s\"]\n[sink.pg]\nkind = \"postgres\"\nbatch_wait = \"20ms\"\ndsn = \"{}\"\n",
+            database.dsn
+        );
+        let deck = Deck::start(home.path(), &format!("{venue_table}{sink}"));
+        let config = home.path().join("tapedeck.toml");
+        deck.until("events", |status| status.events > 3_000);
+        let (code, live) = reconcile(&config, "pg", &[]);
+        assert_eq!((code, counts(&live)), (0, [0; 4]), "beside a deck that delivers: {live}");
+        deck.stop();
+        let (code, clean) = reconcile(&config, "pg", &[]);
+        assert_eq!((code, counts(&clean)), (0, [0; 4]), "{clean}");
+        assert!(clean["rows"].as_u64().unwrap() > 3_000 && clean["behind"] == 0, "{clean}");
+
+        let sql = |sql: &str| server.psql(&database.dsn, sql);
+        let seq = |nth: usize| {
+            let found = sql(&format!("SELECT seq FROM tapedeck.trades ORDER BY seq OFFSET {nth} LIMIT 1"));
+            found.trim().parse::<u64>().unwrap_or_else(|_| panic!("{found}"))
+        };
+        let (gone, other) = (seq(3), seq(7));
+        sql(&format!("DELETE FROM tapedeck.trades WHERE seq = {gone}"));
+        sql(&format!("UPDATE tapedeck.trades SET price = price + 1 WHERE seq = {other}"));
+        sql("UPDATE tapedeck.candles SET close = 1 WHERE seq = (SELECT max(seq) FROM tapedeck.candles)");
+        let (code, found) = reconcile(&config, "pg", &[]);
+        assert_eq!((code, counts(&found)), (1, [1, 2, 0, 0]), "{found}");
+        let named = |table: &str, what: &str| {
+            let all = found["differences"].as_array().unwrap().clone();
+            all.into_iter()
+                .find(|one| one["what"] == what && one["table"] == table)
+                .unwrap_or_else(|| panic!("{found}"))
+        };
+        assert_eq!(
+            (&named("trades", "missing")["seq"], &named("trades", "different")["seq"]),
+            (&gone.into(), &other.into())
+        );
+        assert!(named("candles", "different")["detail"].as_str().unwrap().starts_with("close: "), "{found}");
+
+        let (code, mended) = reconcile(&config, "pg", &["--repair"]);
+        assert_eq!((code, counts(&mended), &mended["repaired"]), (0, [0; 4], &3.into()), "{mended}");
+        sql("TRUNCATE tapedeck.trades, tapedeck.tickers, tapedeck.candles");
+        let (code, empty) = reconcile(&config, "pg", &["--repair"]);
+        assert_eq!((code, counts(&empty)), (0, [0; 4]), "a store that lost everything: {empty}");
+        assert!(empty["repaired"].as_u64().unwrap() > 1_000, "{empty}");
+    })
+    .await;
 }

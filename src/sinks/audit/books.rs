@@ -31,7 +31,7 @@ impl Books {
             }
         };
         let tally = self.cells.entry((id, minute_of(row.time))).or_default();
-        tally.amount.add(Amount::of(row));
+        tally.amount.add(row.amount);
         tally.rows += 1;
     }
 

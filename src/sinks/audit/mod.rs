@@ -43,6 +43,15 @@ pub trait Audit: Send {
     /// # Errors
     /// As of [`super::Sink::write`].
     async fn rows(&mut self, tape: Uuid, cell: &Cell) -> Result<Vec<Row>, super::SinkError>;
+
+    /// Rows that it holds wrongly, and that will be delivered again: for a store that leaves what is there as it is.
+    ///
+    /// # Errors
+    /// As of [`super::Sink::write`].
+    async fn make_way(&mut self, tape: Uuid, rows: &[Row]) -> Result<(), super::SinkError> {
+        let _ = (tape, rows);
+        Ok(())
+    }
 }
 
 /// A minute of a series.
@@ -72,8 +81,21 @@ pub struct Row {
     /// Its record's, where the store keeps it.
     pub seq: Option<u64>,
     pub fields: BTreeMap<SmolStr, Value>,
-    /// A later row of the same place takes it over by plan, as a revised candle does.
-    pub replaces: bool,
+    /// What it adds to the sums.
+    pub amount: Amount,
+    pub second: Second,
+}
+
+/// What a second row of the same series, time and `apart` does to the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Second {
+    /// Its fields take the place of the first's; the store cannot keep both.
+    #[default]
+    Collides,
+    /// The same, by plan: a candle that was revised.
+    Revises,
+    /// It takes the whole place, by plan.
+    Replaces,
 }
 
 impl Row {
@@ -96,11 +118,11 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// What a row adds.
+    /// Of all fields, but those that do not count.
     #[must_use]
-    pub fn of(row: &Row) -> Amount {
-        let mut amount = Amount { values: row.fields.len() as u64, seqs: row.seq.unwrap_or(0), ..Amount::default() };
-        for (name, value) in &row.fields {
+    pub fn of(seq: Option<u64>, fields: &BTreeMap<SmolStr, Value>) -> Amount {
+        let mut amount = Amount { values: fields.len() as u64, seqs: seq.unwrap_or(0), ..Amount::default() };
+        for (name, value) in fields {
             if let Some(value) = number(value).filter(|_| counts(name)) {
                 amount.sum += value;
                 amount.size += value.abs();

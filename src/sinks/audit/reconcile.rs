@@ -189,7 +189,7 @@ pub async fn reconcile(
         start: from.map_or(Start::Begin, |from| Start::Time(from.0)),
         from,
         to: scope.to,
-        seqs: 1..=0,
+        seqs: 0..=0,
     };
     let mut found = pass(&mut stretch, &mut *sink, scope.repair.then_some(mark.as_slice()), tell).await?;
     if scope.repair && found.repaired > 0 {
@@ -371,7 +371,7 @@ async fn look(
             break;
         }
         from = next;
-        let mut again: BTreeSet<u64> = BTreeSet::new();
+        let (mut again, mut wrong) = (BTreeSet::new(), Vec::new());
         for (cell, Pending { empty, rows, .. }) in cells {
             let held = if empty { Vec::new() } else { ask(audit(sink)?.rows(stretch.tape, &cell).await)? };
             let compared = compare(rows, held, |seq| stretch.is_expected(seq));
@@ -379,6 +379,7 @@ async fn look(
             let room = NAMED.saturating_sub(found.collided.len());
             found.collided.extend(compared.collisions.into_iter().take(room));
             found.foreign += compared.foreign;
+            wrong.extend(compared.wrong);
             for difference in compared.differences {
                 let mends = matches!(difference.what, What::Missing | What::Different);
                 again.extend(difference.seq.filter(|_| mends && repair.is_some()));
@@ -386,6 +387,7 @@ async fn look(
             }
         }
         if let Some(mark) = repair {
+            ask(audit(sink)?.make_way(stretch.tape, &wrong).await)?;
             deliver(stretch, sink, &again, mark, found).await?;
         }
     }

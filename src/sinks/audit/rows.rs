@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tapedeck_market::Value;
 
-use super::{Difference, Row, What, is_same};
+use super::{Difference, Row, Second, What, is_same};
 
 /// What comes of comparing the rows of a cell.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(super) struct Compared {
     pub differences: Vec<Difference>,
     /// Rows that other records' rows have taken the place of: seqs of both.
     pub collisions: Vec<(u64, u64)>,
+    /// Rows of the store with other values.
+    pub wrong: Vec<Row>,
     /// Rows of the store that are not of these records, and cannot be told to be.
     pub foreign: u64,
 }
@@ -28,8 +30,11 @@ pub(super) fn compare(expected: Vec<Expected>, held: Vec<Row>, is_ours: impl Fn(
         match places.remove(&place) {
             None => drop(places.insert(place, (seq, row))),
             Some((before, mut old)) => {
-                if !row.replaces {
+                if row.second == Second::Collides {
                     compared.collisions.push((before, seq));
+                }
+                if row.second == Second::Replaces {
+                    old.fields.clear();
                 }
                 // As the stores do: what the newer row does not tell stays.
                 old.fields.extend(row.fields);
@@ -43,6 +48,7 @@ pub(super) fn compare(expected: Vec<Expected>, held: Vec<Row>, is_ours: impl Fn(
             Some((seq, expected)) => {
                 if let Some(detail) = difference(&expected, &row) {
                     compared.differences.push(Difference::of(What::Different, Some(seq), &row, detail));
+                    compared.wrong.push(row);
                 }
             }
             None => match row.seq.filter(|seq| is_ours(*seq)) {
@@ -87,18 +93,24 @@ fn show(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Series;
+    use tapedeck_market::SmolStr;
+
+    use super::super::{Amount, Series};
     use super::*;
+
+    fn row_of(time: i64, seq: Option<u64>, fields: BTreeMap<SmolStr, Value>) -> Row {
+        let amount = Amount::of(seq, &fields);
+        Row { series: Series::default(), time, apart: 0, seq, fields, amount, second: Second::Collides }
+    }
 
     fn row(time: i64, seq: u64, bid: &str) -> Row {
         let fields = [("bid".into(), Value::Decimal(bid.parse().unwrap())), ("seq".into(), Value::UInt(seq))];
-        Row { series: Series::default(), time, apart: 0, seq: Some(seq), fields: fields.into(), replaces: false }
+        row_of(time, Some(seq), fields.into())
     }
 
     fn held(time: i64, seq: i64, bid: f64) -> Row {
         let fields = [("bid".into(), Value::Float(bid)), ("seq".into(), Value::Int(seq))];
-        let seq = u64::try_from(seq).ok();
-        Row { series: Series::default(), time, apart: 0, seq, fields: fields.into(), replaces: false }
+        row_of(time, u64::try_from(seq).ok(), fields.into())
     }
 
     fn told(compared: &Compared) -> Vec<(What, Option<u64>)> {
@@ -126,7 +138,7 @@ mod tests {
     fn what_a_later_row_took_the_place_of_is_named_unless_that_is_the_plan() {
         let found = compare(vec![(1, row(10, 1, "1")), (2, row(10, 2, "2"))], vec![held(10, 2, 2.0)], |_| true);
         assert_eq!((told(&found), found.collisions), (vec![], vec![(1, 2)]));
-        let revised = Row { replaces: true, ..row(10, 2, "2") };
+        let revised = Row { second: Second::Revises, ..row(10, 2, "2") };
         let found = compare(vec![(1, row(10, 1, "1")), (2, revised)], vec![held(10, 2, 2.0)], |_| true);
         assert_eq!((told(&found), found.collisions), (vec![], vec![]));
     }

@@ -12,7 +12,7 @@ use super::client::quoted;
 use super::{Influx, lines_of};
 use crate::lineproto;
 use crate::sinks::SinkError;
-use crate::sinks::audit::{Amount, Audit, Cell, Row, Series, counts, minute_of, span_of};
+use crate::sinks::audit::{Amount, Audit, Cell, Row, Second, Series, counts, minute_of, span_of};
 use crate::sinks::line::Lines;
 
 #[async_trait]
@@ -76,7 +76,8 @@ impl Audit for Influx {
                 .filter_map(|(column, value)| Some((SmolStr::new(column), value_of(value)?)))
                 .collect();
             let seq = fields.get("seq").and_then(seq_of);
-            rows.push(Row { series, time, apart: 0, seq, fields, replaces: false });
+            let amount = Amount::of(seq, &fields);
+            rows.push(Row { series, time, apart: 0, seq, fields, amount, second: Second::Collides });
         }
         Ok(rows)
     }
@@ -116,15 +117,10 @@ fn row_of(line: &[u8], table: impl Fn(&str) -> String) -> Option<Row> {
     tags.sort_unstable();
     let fields: BTreeMap<SmolStr, Value> = point.fields.into_iter().collect();
     let seq = fields.get("seq").and_then(seq_of);
-    let replaces = point.name == "candle";
-    Some(Row {
-        series: Series { table: table(&point.name).into(), tags },
-        time: time?,
-        apart: 0,
-        seq,
-        fields,
-        replaces,
-    })
+    let amount = Amount::of(seq, &fields);
+    let second = if point.name == "candle" { Second::Revises } else { Second::Collides };
+    let series = Series { table: table(&point.name).into(), tags };
+    Some(Row { series, time: time?, apart: 0, seq, fields, amount, second })
 }
 
 fn seq_of(value: &Value) -> Option<u64> {

@@ -18,6 +18,7 @@ use tapedeck_market::{Body, Candle, Event, Flags, Record, Status, UnixNanos, Uui
 
 use super::{Batch, Kind, Opened, Question, Refusal, Reject, Setup, Sink, SinkError};
 
+mod audit;
 mod candles;
 mod config;
 mod copy;
@@ -139,6 +140,10 @@ impl Sink for Postgres {
 
     async fn ask(&mut self, question: &Question) -> anyhow::Result<super::Table> {
         Store::connect(&self.config, &self.target, &self.name).await?.answer(question).await
+    }
+
+    fn audit(&mut self) -> Option<&mut dyn crate::sinks::audit::Audit> {
+        Some(self)
     }
 }
 
