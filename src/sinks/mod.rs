@@ -19,12 +19,14 @@ pub mod audit;
 mod books;
 mod dead;
 mod delivery;
+mod http;
 mod influx;
 mod lane;
 mod line;
 pub mod postgres;
 mod progress;
 mod pump;
+mod questdb;
 mod retry;
 mod service;
 
@@ -36,7 +38,7 @@ pub use retry::{Again, Deed, Done, Order, without_deck as letters_without_deck};
 pub use service::{KIND as SERVICE, build, plan_of};
 
 /// Every kind of sink there is.
-pub const KINDS: &[Kind] = &[influx::KIND, postgres::KIND];
+pub const KINDS: &[Kind] = &[influx::KIND, postgres::KIND, questdb::KIND];
 
 /// A store that takes records.
 #[async_trait]

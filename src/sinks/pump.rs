@@ -170,13 +170,20 @@ impl<'a> Running<'a> {
         let mut live = Lane::start(self.stretch(self.live_from, None))?;
         let mut backlog = None;
         let mut live_goes_first = true;
-        let mut tend = tokio::time::interval_at(tokio::time::Instant::now() + TEND_EVERY, TEND_EVERY);
-        tend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tend_at = tokio::time::Instant::now() + TEND_EVERY;
         let mut commit = tokio::time::interval(COMMIT_EVERY);
         commit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping: Option<(u64, Instant)> = None;
         let stop = self.stop.clone();
         loop {
+            // Here and not in a branch below: a lane that always has a lot ready would never let it have its turn.
+            if tokio::time::Instant::now() >= tend_at {
+                tend_at = tokio::time::Instant::now() + TEND_EVERY;
+                match self.tend().await? {
+                    Next::Go => {}
+                    next => return Ok(next),
+                }
+            }
             if backlog.is_none()
                 && let Some((from, to)) = self.progress.first_missing_below(self.live_from)
             {
@@ -213,12 +220,7 @@ impl<'a> Running<'a> {
                         self.show();
                         continue;
                     }
-                    _ = tend.tick() => {
-                        match self.tend().await? {
-                            Next::Go => continue,
-                            next => return Ok(next),
-                        }
-                    }
+                    () = tokio::time::sleep_until(tend_at) => continue,
                 },
             };
             let Some(lot) = lot else {
@@ -488,7 +490,10 @@ impl<'a> Running<'a> {
                     self.desk.shown.set_state("running");
                     return self.take_mark(opened, first);
                 }
-                Err(SinkError::Rewind { by, cause }) => return self.rewind(by, &cause),
+                Err(SinkError::Rewind { by, cause }) => {
+                    self.desk.shown.set_state("running");
+                    return self.rewind(by, &cause);
+                }
                 Err(error) => {
                     self.counts.failures += 1;
                     self.told(&error);

@@ -23,6 +23,8 @@ struct Store {
     batches: Vec<(usize, bool, u64)>,
     writes: u32,
     opens: u32,
+    /// After so many rows it was looked after.
+    tended: Vec<usize>,
     down: bool,
     keeps_marks: bool,
     mark: Option<Vec<u8>>,
@@ -33,6 +35,7 @@ struct Store {
     says_which: Option<bool>,
     most: Option<usize>,
     rewind: Option<Duration>,
+    rewind_when_opened: Option<Duration>,
     slow: Duration,
 }
 
@@ -58,6 +61,11 @@ impl Sink for Fake {
     async fn open(&mut self, _tape: Uuid) -> Result<Opened, SinkError> {
         let mut store = self.lock();
         store.opens += 1;
+        if !store.down
+            && let Some(by) = store.rewind_when_opened.take()
+        {
+            return Err(SinkError::Rewind { by, cause: "server restarted".into() });
+        }
         match (store.down, store.keeps_marks, &store.mark) {
             (true, ..) => Err(away()),
             (_, false, _) => Ok(Opened::NoMark),
@@ -100,6 +108,13 @@ impl Sink for Fake {
             store.mark = Some(batch.mark.to_vec());
         }
         if std::mem::take(&mut store.lose_answer) { Err(away()) } else { Ok(()) }
+    }
+
+    async fn tend(&mut self) -> Result<(), SinkError> {
+        let mut store = self.lock();
+        let rows = store.rows.len();
+        store.tended.push(rows);
+        Ok(())
     }
 
     async fn check(&mut self) -> anyhow::Result<Vec<String>> {
@@ -224,6 +239,19 @@ async fn everything_wanted_is_delivered_once_and_a_restart_goes_on() {
     assert!(once(&deck.fake.lock()), "each once");
     assert_eq!(deck.cursor(), 610);
     assert!(deck.fake.lock().batches.iter().all(|(size, ..)| *size <= 64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_looked_after_while_there_is_always_something_to_write() {
+    let mut deck = Deck::new();
+    deck.delivery.batch = 10;
+    deck.fake.lock().slow = Duration::from_millis(100);
+    deck.record(700, Duration::ZERO);
+    let run = deck.start();
+    deck.until("700 rows", |store| store.rows.len() == 700).await;
+    run.end().await;
+    let first = deck.fake.lock().tended.first().copied();
+    assert!(first.is_some_and(|rows| rows < 700), "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,6 +391,22 @@ async fn a_server_that_may_have_lost_what_it_confirmed_gets_it_again() {
     assert!((1..=100).all(|seq| store.rows[&seq] == 1), "older than the rewind");
     assert!((101..=200).all(|seq| store.rows[&seq] == 2), "{:?}", &store.rows);
     assert!((201..=210).all(|seq| store.rows[&seq] == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_back_and_wants_records_again_is_shown_as_running() {
+    let mut deck = Deck::new();
+    deck.record(100, Duration::from_secs(60));
+    let run = deck.start();
+    deck.until("100 rows", |store| store.rows.len() == 100).await;
+    deck.fake.lock().down = true;
+    deck.fake.lock().rewind_when_opened = Some(Duration::from_secs(600));
+    deck.record(1, Duration::ZERO);
+    deck.until("the outage to be seen", |_| run.shown.state().starts_with("unavailable")).await;
+    deck.fake.lock().down = false;
+    deck.until("the records again", |store| store.rows.values().filter(|times| **times == 2).count() == 100).await;
+    deck.until("it to be well", |_| run.shown.state() == "running").await;
+    run.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

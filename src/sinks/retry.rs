@@ -198,7 +198,11 @@ pub async fn without_deck(table: &KindTable, dir: &Path, mut order: Order) -> an
     let mut letters = Letters::of(dir, &table.name, delivery.dead_letters.0)?;
     let mut all = Done::default();
     if letters.open() > 0 && order.deed == Deed::Retry {
-        sink.open(tape).await.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?;
+        match sink.open(tape).await {
+            // That it wants records again is the deck's affair, when it runs.
+            Ok(_) | Err(SinkError::Rewind { .. }) => {}
+            Err(error) => return Err(anyhow::anyhow!("{error}").context("opening the store")),
+        }
     }
     loop {
         let (back, done) = carry_out(&mut *sink, letters, tape, &mark, &order).await;

@@ -20,6 +20,7 @@ mod kraken;
 mod logs;
 mod points;
 mod postgres;
+mod questdb;
 mod reconcile;
 mod replay;
 mod servers;

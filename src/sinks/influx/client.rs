@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use reqwest::{Method, RequestBuilder, StatusCode, Url, header};
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use super::policies::Found;
 use crate::config::Secret;
 use crate::config::units::parse_duration;
 use crate::sinks::SinkError;
+use crate::sinks::http::{self, send};
 
 /// An answer is a few lines, unless it quotes what it refuses; the rest of those is of no use.
 const ANSWER_BYTES: usize = 256 * 1024;
@@ -32,23 +33,8 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn of(config: &Config) -> anyhow::Result<Client> {
-        let mut http = reqwest::Client::builder()
-            .timeout(config.timeout.0)
-            // Credentials go where the config says, nowhere else.
-            .redirect(reqwest::redirect::Policy::none());
-        if !config.verify_tls {
-            http = http.tls_danger_accept_invalid_certs(true);
-        }
-        if let Some(path) = &config.ca_file {
-            let pem = std::fs::read(path).with_context(|| format!("ca_file: reading {}", path.display()))?;
-            let found = reqwest::Certificate::from_pem_bundle(&pem);
-            let found = found.with_context(|| format!("ca_file: {} is no PEM", path.display()))?;
-            anyhow::ensure!(!found.is_empty(), "ca_file: {} holds no certificate", path.display());
-            // And no others: whoever names an authority trusts that one.
-            http = http.tls_certs_only(found);
-        }
         Ok(Client {
-            http: http.build().context("preparing requests to InfluxDB")?,
+            http: http::client(config.timeout.0, config.verify_tls, config.ca_file.as_deref())?,
             base: config.base()?,
             version: config.version,
             user: config
@@ -299,19 +285,4 @@ fn policy_of(name: &str, bucket: &Value) -> Found {
 fn form(request: RequestBuilder, fields: &[(&str, &str)]) -> RequestBuilder {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
-}
-
-/// Sends a request and reads what is of use of the answer.
-async fn send(request: RequestBuilder, most: usize) -> Result<(StatusCode, String), SinkError> {
-    let away = |error: reqwest::Error| SinkError::Unavailable(anyhow::Error::new(error.without_url()));
-    let mut response = request.send().await.map_err(away)?;
-    let status = response.status();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(away)? {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]);
-        if bytes.len() >= most {
-            break;
-        }
-    }
-    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }

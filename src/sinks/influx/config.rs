@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use super::legacy::LegacyTick;
 use super::policies::{self, Policy};
 use crate::config::Secret;
 use crate::config::units::Interval;
+use crate::sinks::http;
 
 /// `[sink.NAME]` with `kind = "influx"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -140,15 +141,7 @@ impl Config {
 
     /// Where it is.
     pub(super) fn base(&self) -> anyhow::Result<Url> {
-        let scheme = if self.tls { "https" } else { "http" };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let (key, text) = match &self.url {
-            Some(url) => ("url", url.clone()),
-            None => ("host", format!("{scheme}://{host}:{}", self.port)),
-        };
-        let url = Url::parse(&text).with_context(|| format!("{key}: write it as in http://127.0.0.1:8086"))?;
-        ensure!(matches!(url.scheme(), "http" | "https"), "{key}: write it as in http://127.0.0.1:8086");
-        Ok(url)
+        http::base(self.url.as_deref(), &self.host, self.port, self.tls, 8086)
     }
 }
 
