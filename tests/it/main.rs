@@ -26,6 +26,7 @@ mod replay;
 mod servers;
 mod skipped;
 mod store;
+mod stores;
 mod support;
 mod synthetic;
 mod tls;

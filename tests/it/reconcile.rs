@@ -19,7 +19,7 @@ pub(crate) fn reconcile(config: &Path, sink: &str, more: &[&str]) -> (i32, Value
 }
 
 /// Missing, different, too many, collisions.
-fn counts(found: &Value) -> [u64; 4] {
+pub(crate) fn counts(found: &Value) -> [u64; 4] {
     ["missing", "different", "extra", "collisions"].map(|key| found[key].as_u64().unwrap())
 }
 
