@@ -8,7 +8,7 @@ use tapedeck_testkit::kraken::FakeKraken;
 
 use crate::deck::{blocking, source};
 use crate::influx::Desk;
-use crate::servers::{Influx1, Postgres};
+use crate::servers::{Influx1, Postgres, Questdb, fresh_name};
 use crate::support::{Deck, records, tapedeck, until};
 
 /// Exit code and what it found.
@@ -162,6 +162,45 @@ async fn what_a_postgresql_lost_or_changed_is_found_and_delivered_again() {
         let (code, empty) = reconcile(&config, "pg", &["--repair"]);
         assert_eq!((code, counts(&empty)), (0, [0; 4]), "a store that lost everything: {empty}");
         assert!(empty["repaired"].as_u64().unwrap() > 1_000, "{empty}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_questdb_lost_or_changed_is_found_and_delivered_again() {
+    let Some(server) = Questdb::shared() else { return };
+    let prefix = fresh_name("rec");
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(400).start().await.unwrap();
+    let venue_table = source(&venue);
+    blocking(move || {
+        let home = tempfile::tempdir().unwrap();
+        let sink = format!(
+            "[candles]\nintervals = [\"1s\"]\n[sink.quest]\nkind = \"questdb\"\nbatch_wait = \"20ms\"\nurl = \"{}\"\nprefix = \"{prefix}\"\n",
+            server.url()
+        );
+        let deck = Deck::start(home.path(), &format!("{venue_table}{sink}"));
+        let config = home.path().join("tapedeck.toml");
+        deck.until("events", |status| status.events > 3_000);
+        deck.stop();
+        let (code, clean) = reconcile(&config, "quest", &[]);
+        assert_eq!((code, counts(&clean)), (0, [0; 4]), "{clean}");
+        assert!(clean["rows"].as_u64().unwrap() > 3_000 && clean["behind"] == 0, "{clean}");
+
+        let other = server.query(&format!("SELECT max(seq) FROM \"{prefix}trades\""))[0][0].as_u64().unwrap();
+        server.query(&format!("UPDATE \"{prefix}trades\" SET price = price * 2 WHERE seq = {other}"));
+        let changed = || {
+            let (code, found) = reconcile(&config, "quest", &[]);
+            (code == 1).then_some(found)
+        };
+        let found = until("the change to be applied", changed);
+        assert_eq!(counts(&found), [0, 1, 0, 0], "{found}");
+        assert_eq!(found["differences"][0]["seq"], other, "{found}");
+        let (code, mended) = reconcile(&config, "quest", &["--repair"]);
+        assert_eq!((code, counts(&mended), &mended["repaired"]), (0, [0; 4], &1.into()), "{mended}");
+        server.query(&format!("TRUNCATE TABLE \"{prefix}trades\""));
+        let (code, empty) = reconcile(&config, "quest", &["--repair"]);
+        assert_eq!((code, counts(&empty)), (0, [0; 4]), "a table that lost everything: {empty}");
+        assert!(empty["repaired"].as_u64().unwrap() > 300, "{empty}");
     })
     .await;
 }

@@ -11,16 +11,19 @@ use tapedeck_testkit::kraken::FakeKraken;
 use crate::deck::{blocking, source};
 use crate::kill::{Dice, number};
 use crate::reconcile::{counts, reconcile};
-use crate::servers::{Influx1, Postgres, Server};
+use crate::servers::{Influx1, Postgres, Questdb, Server};
 use crate::support::{Deck, until};
 
 /// The deck is killed so long after its start, at most: it falls into start, recovery, open stores and delivery alike.
 const LATEST_KILL: Duration = Duration::from_millis(2_500);
-const SINKS: [&str; 2] = ["influx", "pg"];
+const SINKS: [&str; 3] = ["influx", "pg", "quest"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_holds_what_the_tape_says_however_deck_and_servers_are_killed() {
-    let (Some(influx), Some(postgres)) = (Influx1::private(), Postgres::private()) else { return };
+    let (Some(influx), Some(postgres), Some(quest)) = (Influx1::private(), Postgres::private(), Questdb::private())
+    else {
+        return;
+    };
     let ci = std::env::var_os("TAPEDECK_REQUIRE_ALL").is_some();
     let cycles = number("TAPEDECK_STORE_CYCLES").unwrap_or(if ci { 25 } else { 6 });
     let seed = number("TAPEDECK_KILL_SEED").unwrap_or_else(|| {
@@ -37,19 +40,20 @@ async fn every_store_holds_what_the_tape_says_however_deck_and_servers_are_kille
         let config = format!(
             "{venue_table}[candles]\nintervals = [\"1s\"]\n\
              [sink.influx]\nkind = \"influx\"\nbatch_wait = \"20ms\"\nurl = \"{}\"\ndatabase = \"{}\"\n\
-             [sink.pg]\nkind = \"postgres\"\nbatch_wait = \"20ms\"\ndsn = \"{}\"\n",
+             [sink.pg]\nkind = \"postgres\"\nbatch_wait = \"20ms\"\ndsn = \"{}\"\n\
+             [sink.quest]\nkind = \"questdb\"\nbatch_wait = \"20ms\"\nurl = \"{}\"\n",
             influx.url(),
             influx.fresh_database(),
-            database.dsn
+            database.dsn,
+            quest.url()
         );
         let mut deck = Deck::start(home.path(), &config);
-        let servers: [&Server; 2] = [&influx, &postgres];
+        let servers: [&Server; 3] = [&influx, &postgres, &quest];
         for cycle in 0..cycles {
             std::thread::sleep(LATEST_KILL.mul_f64(dice.fraction()));
-            match dice.below(4) {
-                0 => servers[0].kill(),
-                1 => servers[1].kill(),
-                2 => servers.iter().for_each(|server| server.kill()),
+            match dice.below(6) {
+                one @ 0..3 => servers[one as usize].kill(),
+                3 => servers.iter().for_each(|server| server.kill()),
                 _ => {}
             }
             std::thread::sleep(Duration::from_millis(200).mul_f64(dice.fraction()));
@@ -63,6 +67,10 @@ async fn every_store_holds_what_the_tape_says_however_deck_and_servers_are_kille
             deck = Deck::start(home.path(), &config);
         }
         servers.iter().for_each(|server| server.restart());
+        // A deck that is started sees at once which server is another one than before.
+        deck.signal(Signal::KILL);
+        deck.wait();
+        deck = Deck::start(home.path(), &config);
         until("everything to be delivered", || {
             let status = deck.status();
             let done = |name: &&str| {

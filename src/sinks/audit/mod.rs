@@ -16,6 +16,7 @@ use tapedeck_market::{Record, SmolStr, Uuid, Value};
 mod books;
 mod reconcile;
 mod rows;
+pub mod weight;
 
 pub use reconcile::{Difference, Outcome, Progress, Scope, What, reconcile};
 

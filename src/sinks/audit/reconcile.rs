@@ -166,7 +166,11 @@ pub async fn reconcile(
     anyhow::ensure!(sink.audit().is_some(), "a sink of kind `{}` cannot say what it holds", table.kind);
     let kept = cursors::read(&*storage, dir, &table.name).context("reading the cursor")?;
     let kept = kept.filter(|kept| kept.tape_id == tape).map(|kept| kept.state).unwrap_or_default();
-    let opened = sink.open(tape).await.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?;
+    let opened = match sink.open(tape).await {
+        // The pump will deliver again what it confirmed lately. What is there until then is what is asked.
+        Err(SinkError::Rewind { .. }) => Opened::NoMark,
+        opened => opened.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?,
+    };
     // The store's own word counts more than the cursor.
     let mark = if let Opened::Mark(mark) = opened { mark } else { kept };
     let delivered = Delivered::decode(&mark).unwrap_or_default();

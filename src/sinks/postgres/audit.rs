@@ -13,7 +13,7 @@ use tokio_postgres::types::ToSql;
 use super::session::{PgUuid, Session};
 use super::{Postgres, failure, layout, read};
 use crate::sinks::SinkError;
-use crate::sinks::audit::{Amount, Audit, Cell, Row, Second, Series, span_of};
+use crate::sinks::audit::{Amount, Audit, Cell, Row, Second, Series, span_of, weight};
 
 /// What of a candle is its series, and of which columns the sums are.
 const CANDLE_SERIES: [&str; 4] = ["input", "interval_ns", "symbol", "venue"];
@@ -30,7 +30,8 @@ impl Audit for Postgres {
     async fn totals(&mut self, tape: Uuid, table: &str, minutes: Range<i64>) -> Result<Vec<(Cell, Amount)>, SinkError> {
         let of = Shape::of(table)?;
         let series: Vec<String> = of.series.iter().map(|column| format!("{column}::text")).collect();
-        let weight: Vec<String> = weighed(of.table).iter().map(|column| format!("coalesce({column}, 0)")).collect();
+        let weight: Vec<String> =
+            weight::columns(of.table).iter().map(|column| format!("coalesce({column}, 0)")).collect();
         let weight = if weight.is_empty() { "0".to_owned() } else { weight.join(" + ") };
         let (series, time) = (series.join(", "), of.time);
         let groups = (1..=of.series.len() + 1).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
@@ -144,31 +145,6 @@ impl Shape {
     }
 }
 
-/// The columns that are added up.
-fn weighed(table: Table) -> &'static [&'static str] {
-    match table {
-        Table::Trades => &["price", "size"],
-        Table::Quotes => &["bid", "ask"],
-        Table::Tickers => &["bid", "ask", "last"],
-        Table::Candles => &["close", "volume"],
-        _ => &[],
-    }
-}
-
-fn weight(body: &Body) -> f64 {
-    let sum = |values: &[Option<f64>]| values.iter().flatten().sum();
-    match body {
-        Body::Trade(it) => it.price.0.to_f64() + it.size.0.to_f64(),
-        Body::Quote(it) => sum(&[it.bid, it.ask].map(|price| price.map(|price| price.0.to_f64()))),
-        Body::Ticker(it) => sum(&[it.bid, it.ask, it.last].map(|price| price.map(|price| price.0.to_f64()))),
-        Body::Candle(it) => {
-            let volume = it.volume.map(|volume| volume.to_string().parse().unwrap_or(f64::NAN));
-            sum(&[Some(it.close.0.to_f64()), volume])
-        }
-        _ => 0.0,
-    }
-}
-
 fn row_of(record: &Record) -> Row {
     let event = &record.event;
     let table = Table::of(&event.body);
@@ -180,7 +156,7 @@ fn row_of(record: &Record) -> Row {
         table: table.name().into(),
         tags: tags.iter().map(|(name, value)| (SmolStr::new(name), value.into())).collect(),
     };
-    let sum = weight(&event.body);
+    let sum: f64 = weight::values(&event.body).iter().flatten().sum();
     let amount = Amount { values: 1, seqs: record.seq, sum, size: sum.abs() };
     let seq = Some(record.seq);
     match &event.body {

@@ -16,6 +16,7 @@ use tapedeck_tables::Table;
 
 use super::{Batch, Kind, Opened, Refusal, Reject, Setup, Sink, SinkError};
 
+mod audit;
 mod candles;
 mod check;
 mod client;
@@ -110,6 +111,10 @@ impl Sink for Questdb {
 
     async fn check(&mut self) -> anyhow::Result<Vec<String>> {
         check::check(&self.client, &self.config).await
+    }
+
+    fn audit(&mut self) -> Option<&mut dyn crate::sinks::audit::Audit> {
+        Some(self)
     }
 }
 
