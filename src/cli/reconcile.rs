@@ -17,7 +17,8 @@ Examples:
   tapedeck reconcile influx --from 1d --repair       deliver again what is missing or differs
   tapedeck reconcile pg --from 2026-11-20 --to 2026-11-21 --json
 
-Sums of each series and minute are compared first, and the rows only where these differ. It may run beside a deck.";
+Sums of each series and minute are compared first, and the rows only where these differ. It may run beside a deck;
+--repair of PostgreSQL wants the deck stopped.";
 
 /// Compare a store with the tape, row by row where sums differ, and repair it
 #[derive(Debug, clap::Args)]

@@ -11,7 +11,8 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Cursor, Reader, Start};
 
 use super::dead::{self, Letter, Letters};
-use super::{Batch, Refusal, Sink, SinkError, build};
+use super::progress::Progress;
+use super::{Batch, Opened, Refusal, Sink, SinkError, build};
 use crate::config::KindTable;
 
 /// Letters of one order in memory, and how long one may take: the rest is asked for again.
@@ -192,7 +193,7 @@ async fn again(sink: &mut dyn Sink, letter: &Letter, open_for: &mut Uuid, mark: 
 /// The store cannot be reached, or the letters not be read or written. What was done until then is done.
 pub async fn without_deck(table: &KindTable, dir: &Path, mut order: Order) -> anyhow::Result<Done> {
     let (delivery, mut sink) = build(table, dir)?;
-    let mark = mark_of(dir, &table.name)?;
+    let mut mark = mark_of(dir, &table.name)?;
     let storage: Arc<dyn Storage> = Arc::new(Disk);
     let tape = tapedeck_tape::tools::id(&storage, dir).context("reading the tape's id")?;
     let mut letters = Letters::of(dir, &table.name, delivery.dead_letters.0)?;
@@ -200,7 +201,10 @@ pub async fn without_deck(table: &KindTable, dir: &Path, mut order: Order) -> an
     if letters.open() > 0 && order.deed == Deed::Retry {
         match sink.open(tape).await {
             // That it wants records again is the deck's affair, when it runs.
-            Ok(_) | Err(SinkError::Rewind { .. }) => {}
+            Ok(Opened::NoMark) | Err(SinkError::Rewind { .. }) => {}
+            // A store that was restored, or emptied, knows better than the cursor what it has: the deck fills the rest.
+            Ok(Opened::Mark(known)) => mark = known,
+            Ok(Opened::Empty) => mark = Progress::default().encode(),
             Err(error) => return Err(anyhow::anyhow!("{error}").context("opening the store")),
         }
     }

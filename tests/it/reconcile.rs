@@ -128,6 +128,8 @@ async fn what_a_postgresql_lost_or_changed_is_found_and_delivered_again() {
         deck.until("events", |status| status.events > 3_000);
         let (code, live) = reconcile(&config, "pg", &[]);
         assert_eq!((code, counts(&live)), (0, [0; 4]), "beside a deck that delivers: {live}");
+        let beside = tapedeck().args(["reconcile", "pg", "--repair", "-c"]).arg(&config).output().unwrap();
+        assert!(String::from_utf8_lossy(&beside.stderr).contains("stop the deck to repair"), "{beside:?}");
         deck.stop();
         let (code, clean) = reconcile(&config, "pg", &[]);
         assert_eq!((code, counts(&clean)), (0, [0; 4]), "{clean}");

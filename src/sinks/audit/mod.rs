@@ -142,7 +142,7 @@ impl Amount {
     /// Whether both can be of the same rows. Doubles that are added in another order differ in their last digits.
     #[must_use]
     pub fn is_like(&self, other: &Amount) -> bool {
-        let tolerance = 1e-9 * self.size.max(1.0);
+        let tolerance = 1e-12 * self.size.max(1.0);
         self.values == other.values && self.seqs == other.seqs && (self.sum - other.sum).abs() <= tolerance
     }
 }

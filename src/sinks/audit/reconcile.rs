@@ -14,6 +14,7 @@ use super::books::Books as Sums;
 use super::rows::{Expected, compare};
 use super::{Amount, Audit, Cell, Row};
 use crate::config::KindTable;
+use crate::control;
 use crate::sinks::books::{Books, whole};
 use crate::sinks::delivery::{Begin, Delivery};
 use crate::sinks::progress::Progress as Delivered;
@@ -171,6 +172,13 @@ pub async fn reconcile(
         Err(SinkError::Rewind { .. }) => Opened::NoMark,
         opened => opened.map_err(|error| anyhow::anyhow!("{error}")).context("opening the store")?,
     };
+    if scope.repair && !matches!(opened, Opened::NoMark) {
+        let running = control::ask(dir, &control::Request::Status).await.is_ok_and(|answer| answer.is_some());
+        anyhow::ensure!(!running, "this store keeps a mark, which the running deck moves: stop the deck to repair");
+        let narrow = scope.from.is_some() || scope.to.is_some();
+        let lost = matches!(opened, Opened::Empty) && narrow;
+        anyhow::ensure!(!lost, "this store knows nothing of the tape: repair it without --from and --to");
+    }
     // The store's own word counts more than the cursor.
     let mark = if let Opened::Mark(mark) = opened { mark } else { kept };
     let delivered = Delivered::decode(&mark).unwrap_or_default();

@@ -45,6 +45,8 @@ pub(super) fn compare(expected: Vec<Expected>, held: Vec<Row>, is_ours: impl Fn(
     }
     for row in held {
         match places.remove(&(row.time, row.apart)) {
+            // Of a record that was delivered after the comparison began, or that it leaves out: newer, and right.
+            Some((seq, _)) if row.seq.is_some_and(|held| held > seq && !is_ours(held)) => compared.foreign += 1,
             Some((seq, expected)) => {
                 if let Some(detail) = difference(&expected, &row) {
                     compared.differences.push(Difference::of(What::Different, Some(seq), &row, detail));
@@ -138,6 +140,8 @@ mod tests {
     fn what_a_later_row_took_the_place_of_is_named_unless_that_is_the_plan() {
         let found = compare(vec![(1, row(10, 1, "1")), (2, row(10, 2, "2"))], vec![held(10, 2, 2.0)], |_| true);
         assert_eq!((told(&found), found.collisions), (vec![], vec![(1, 2)]));
+        let found = compare(vec![(1, row(10, 1, "1"))], vec![held(10, 7, 7.0)], |seq| seq < 5);
+        assert_eq!((told(&found), found.foreign), (vec![], 1), "a newer one must not be replaced by this");
         let revised = Row { second: Second::Revises, ..row(10, 2, "2") };
         let found = compare(vec![(1, row(10, 1, "1")), (2, revised)], vec![held(10, 2, 2.0)], |_| true);
         assert_eq!((told(&found), found.collisions), (vec![], vec![]));

@@ -176,10 +176,11 @@ impl Sink for Influx {
             match self.client.write(&parcel.lines.text, parcel.route.policy.as_deref()).await? {
                 Answer::Stored => {}
                 Answer::Lines { bad, rest_stored: stored } => {
-                    let named = bad
-                        .into_iter()
-                        .filter_map(|(line, words)| Some(Reject { index: *parcel.index_of.get(line)?, words }));
-                    rejects.extend(named);
+                    // A line that is not ours says nothing about which record it was.
+                    if let Some((_, words)) = bad.iter().find(|(line, _)| *line >= parcel.index_of.len()) {
+                        return Err(SinkError::BatchRefused(words.clone()));
+                    }
+                    rejects.extend(bad.into_iter().map(|(line, words)| Reject { index: parcel.index_of[line], words }));
                     rest_stored &= stored;
                 }
                 // All lines of one record: it is that one.

@@ -75,11 +75,14 @@ struct Sorted {
 #[async_trait]
 impl Sink for Questdb {
     async fn open(&mut self, _tape: Uuid) -> Result<Opened, SinkError> {
-        // What was there before an outage may not be there now.
-        self.tables.clear();
-        self.layouts.clear();
-        self.look().await?;
-        Ok(Opened::NoMark)
+        // Which tables are ours says, for those of points, only what is known of them: it is asked before it is forgotten.
+        let looked = self.look().await;
+        if !matches!(looked, Err(SinkError::Waiting(_))) {
+            // What was there before an outage may not be there now.
+            self.tables.clear();
+            self.layouts.clear();
+        }
+        looked.map(|()| Opened::NoMark)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
