@@ -38,10 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn whatever_was_sent_is_on_the_tape_once_and_in_order_or_in_a_gap_however_the_deck_is_killed() {
     let ci = std::env::var_os("TAPEDECK_REQUIRE_ALL").is_some();
     let cycles = number("TAPEDECK_KILL_CYCLES").unwrap_or(if ci { 200 } else { 20 });
-    let seed = number("TAPEDECK_KILL_SEED").unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
-    });
-    eprintln!("kill test: {cycles} cycles, TAPEDECK_KILL_SEED={seed}");
+    let seed = seed();
+    eprintln!("kill test: {cycles} cycles");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let fake = runtime.block_on(FakeKraken::builder().pairs(PAIRS).seed(seed).rate(RATE).start()).unwrap();
     let mut bench = Bench::new(fake);
@@ -291,6 +289,15 @@ fn follow(dir: &Path, from: u64, stop: &AtomicBool) -> Vec<(u64, u64)> {
 
 pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+/// Of a run that kills: as said, else another each time; it is printed, so that a run can be repeated.
+pub(crate) fn seed() -> u64 {
+    let seed = number("TAPEDECK_KILL_SEED").unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
+    });
+    eprintln!("TAPEDECK_KILL_SEED={seed}");
+    seed
 }
 
 /// SplitMix64.

@@ -3,13 +3,13 @@
 //!
 //! `TAPEDECK_STORE_CYCLES` says how often, `TAPEDECK_KILL_SEED` repeats a run.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tapedeck_testkit::kraken::FakeKraken;
 
 use crate::deck::{blocking, source};
-use crate::kill::{Dice, number};
+use crate::kill::{Dice, number, seed};
 use crate::reconcile::{counts, reconcile};
 use crate::servers::{Influx1, Postgres, Questdb, Server};
 use crate::support::{Deck, until};
@@ -26,10 +26,8 @@ async fn every_store_holds_what_the_tape_says_however_deck_and_servers_are_kille
     };
     let ci = std::env::var_os("TAPEDECK_REQUIRE_ALL").is_some();
     let cycles = number("TAPEDECK_STORE_CYCLES").unwrap_or(if ci { 25 } else { 6 });
-    let seed = number("TAPEDECK_KILL_SEED").unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
-    });
-    eprintln!("kill test over stores: {cycles} cycles, TAPEDECK_KILL_SEED={seed}");
+    let seed = seed();
+    eprintln!("kill test over stores: {cycles} cycles");
     let venue =
         FakeKraken::builder().pairs(["BTC/USD", "ETH/USD", "ETH/BTC"]).seed(seed).rate(500).start().await.unwrap();
     let venue_table = source(&venue);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tapedeck::candles::{CANDLES, Maker, Recipe};
@@ -11,6 +11,7 @@ use tapedeck_market::{Candle, CandleFlags, Event, Record, UnixNanos};
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 
 use super::{Bucket, Recorded, statements};
+use crate::kill::{Dice, seed};
 use crate::support::{Deck, records, tapedeck};
 
 const PAIRS: [&str; 3] = ["BTC/USD", "ETH/USD", "ETH/BTC"];
@@ -78,23 +79,14 @@ fn assert_as_uninterrupted(tape: &Path, recipe: &Recipe) -> BTreeMap<Bucket, Vec
     got
 }
 
-fn random() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn candles_of_a_deck_that_is_killed_again_and_again_are_those_of_an_uninterrupted_run() {
-    let seed = std::env::var("TAPEDECK_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(random);
-    eprintln!("TAPEDECK_KILL_SEED={seed}");
+    let seed = seed();
     let venue = FakeKraken::builder().pairs(PAIRS).seed(seed).rate(1_000).start().await.unwrap();
     let home = tempfile::tempdir().unwrap();
     let path = home.path().to_owned();
     tokio::task::spawn_blocking(move || {
-        let mut dice = seed | 1;
-        let mut below = |n: u64| {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (dice >> 33) % n
-        };
+        let mut dice = Dice(seed);
         let text = config(&venue, TABLE);
         let deck = Deck::start(&path, &text);
         deck.until("candles", |status| emitted(status) > 3);
@@ -103,9 +95,9 @@ async fn candles_of_a_deck_that_is_killed_again_and_again_are_those_of_an_uninte
         deck.wait();
         for cycle in 0..24 {
             let deck = Deck::run(&file, &tape, &[]);
-            std::thread::sleep(Duration::from_millis(below(LATEST_KILL_MS)));
+            std::thread::sleep(Duration::from_millis(dice.below(LATEST_KILL_MS)));
             // Stopped in order, what is open is stated as partial and goes on.
-            deck.signal(if below(6) == 0 { Signal::TERM } else { Signal::KILL });
+            deck.signal(if dice.below(6) == 0 { Signal::TERM } else { Signal::KILL });
             deck.wait();
             if cycle % 8 == 3 {
                 // A state that is lost, or was torn: everything is made again, and nothing twice.

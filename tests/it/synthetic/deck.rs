@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tapedeck::config::Synthetic;
@@ -11,6 +11,7 @@ use tapedeck_market::{Body, Event, GapCause, GapState, Record};
 use tapedeck_testkit::kraken::{FakeKraken, Fault, Handle};
 
 use super::{made, naive, on_tape, recipe};
+use crate::kill::{Dice, seed};
 use crate::support::{Deck, gaps, records, tapedeck};
 
 const PAIRS: [&str; 4] = ["BTC/USD", "BTC/EUR", "ETH/USD", "ETH/EUR"];
@@ -49,24 +50,15 @@ fn assert_each_once(tape: &Path, table: &str) -> (Vec<Record>, Vec<Event>) {
     (records, got)
 }
 
-fn random() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quotes_of_a_deck_that_is_killed_again_and_again_are_on_the_tape_once_each() {
-    let seed = std::env::var("TAPEDECK_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(random);
-    eprintln!("TAPEDECK_KILL_SEED={seed}");
+    let seed = seed();
     let venue = FakeKraken::builder().pairs(PAIRS).seed(seed).rate(1_000).start().await.unwrap();
     let home = tempfile::tempdir().unwrap();
     let path = home.path().to_owned();
     tokio::task::spawn_blocking(move || {
         const TABLE: &str = "depth = 'always'\n";
-        let mut dice = seed | 1;
-        let mut below = |n: u64| {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (dice >> 33) % n
-        };
+        let mut dice = Dice(seed);
         let deck = Deck::start(&path, &config(&venue, TABLE, &PAIRS));
         deck.until("quotes", |status| figure(status, "outputs") > 50);
         let (file, tape) = (deck.config.clone(), deck.dir.clone());
@@ -75,8 +67,8 @@ async fn quotes_of_a_deck_that_is_killed_again_and_again_are_on_the_tape_once_ea
         let mut lost = 0;
         for cycle in 0..16 {
             let deck = Deck::run(&file, &tape, &[]);
-            std::thread::sleep(Duration::from_millis(below(1_000)));
-            deck.signal(if below(5) == 0 { Signal::TERM } else { Signal::KILL });
+            std::thread::sleep(Duration::from_millis(dice.below(1_000)));
+            deck.signal(if dice.below(5) == 0 { Signal::TERM } else { Signal::KILL });
             deck.wait();
             let state = tape.join("state").join(SYNTHETIC);
             if cycle % 6 == 4
