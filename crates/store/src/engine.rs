@@ -18,10 +18,10 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use datafusion::common::config::Dialect;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{FunctionRegistry as _, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::functions;
 use crate::guard::{self, Refused, Verb};
 use crate::limits::{self, Limits};
+use crate::quotient::WideDivision;
 use crate::snapshot::Source;
 use crate::table::{Pinned, StoreTable};
 use crate::yielding::Yielding;
@@ -131,6 +132,7 @@ impl Engine {
             .with_physical_optimizer_rule(Arc::new(Yielding))
             .build();
         let mut base = SessionContext::new_with_state(state);
+        base.register_expr_planner(Arc::new(WideDivision))?;
         for (table, schema) in source.tables() {
             base.register_table(table, Arc::new(StoreTable::new(table, schema, Arc::clone(&source))))?;
         }

@@ -22,6 +22,7 @@ pub mod password;
 pub mod pg;
 mod progress;
 pub mod query;
+mod quotient;
 pub mod serve;
 pub mod snapshot;
 pub mod table;

@@ -24,6 +24,28 @@ async fn files_and_tail_are_one_table() {
     }
 }
 
+/// What a division of decimals needs in between has more than 38 digits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ratio_of_large_sums_is_a_number() {
+    let (engine, _spill) = engine(Growing::with(3, 1_000), Limits::default());
+    for (sql, rows) in [
+        ("select sum(price * 1000000000) / sum(price) from trades".to_owned(), "1000000000.000000000000000000"),
+        ("select sum(price * 1000000000) / sum(size) > 0 from trades".to_owned(), "true"),
+        ("select 1 / 64000.5".to_owned(), "0.000015624877930641"),
+        ("select 7 / 2".to_owned(), "3"),
+        ("select 7.0 / 2, 7::double / 2".to_owned(), "3.500000000000000000|3.5"),
+        ("select -price / 3 from trades where seq = 1".to_owned(), "-20667.003333333333333333"),
+        ("select price / null from trades where seq = 1".to_owned(), ""),
+    ] {
+        assert_eq!(shown(&ask(&engine, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))), rows, "{sql}");
+    }
+    let error = ask(&engine, "select price / 0 from trades").await.unwrap_err();
+    assert!(error.to_string().contains("Divide by zero"), "{error}");
+    let grouped =
+        "select symbol, sum(size * price) / sum(size) as vwap from trades group by symbol order by vwap / 2 limit 1";
+    assert_eq!(shown(&ask(&engine, grouped).await.unwrap()).split('|').count(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_helper_functions_agree_with_plain_sql() {
     let (engine, _spill) = engine(Growing::with(2, 4_500), Limits::default());
