@@ -1,6 +1,5 @@
 //! The SQL store beside a deck: fresh, killed, and asked the worst.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -10,7 +9,7 @@ use tapedeck_market::Kind;
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 
 use crate::skipped::skipped;
-use crate::support::{Deck, records, tapedeck, until};
+use crate::support::{Deck, free_port, records, tapedeck, until};
 
 /// Whether the second program was built, as `make test` does; without it the tests say that they skip.
 pub(crate) fn store_is_built() -> bool {
@@ -38,7 +37,7 @@ struct Desk {
 
 impl Desk {
     fn with(venue: &Handle) -> Desk {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = format!(
             "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = [\"BTC/USD\", \"ETH/USD\"]\n\
              [store]\nsql_listen = \"127.0.0.1:{port}\"\nidle = false\n",
@@ -130,6 +129,30 @@ async fn sql_sees_what_is_recorded_at_once_and_after_a_kill_of_the_store_everyth
     let trades = desk.trades();
     let counted = desk.query("select count(*) as n, count(distinct seq) as seqs from trades");
     assert_eq!(counted, [serde_json::json!({ "n": trades, "seqs": trades })], "each once, without a server");
+}
+
+/// The store of a deck that was killed lives on for a moment, with the archive locked: the next one waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_archive_another_still_keeps_waits_for_it() {
+    if !store_is_built() {
+        return;
+    }
+    let venue = venue().await;
+    let desk = Desk::with(&venue);
+    let archive = desk.tape().join("archive");
+    std::fs::create_dir_all(&archive).unwrap();
+    let lock = std::fs::File::options().create(true).append(true).open(archive.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let deck = Deck::start(desk.home.path(), &desk.config);
+    let store =
+        |status: &tapedeck::status::Status| status.services.iter().find(|service| service.name == "store").cloned();
+    let waits = |service: tapedeck::status::Service| service.state.starts_with("waiting: the archive in");
+    deck.until("the wait", |status| store(status).is_some_and(waits));
+    drop(lock);
+    let status = deck.until("SQL", |status| status.services.iter().any(is_ready));
+    assert_eq!(store(&status).unwrap().restarts, 0, "it waited in place of ending");
+    deck.stop();
+    venue.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,8 @@ use crate::pg::{self, BindError, Certificate, Server};
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// An address that is taken is asked for again after this.
 const BIND_AGAIN: Duration = Duration::from_secs(2);
+/// An archive that another store still keeps is tried again after this.
+const LOCKED_AGAIN: Duration = Duration::from_millis(250);
 /// What the end may take: the deck waits for it.
 const LAST_WORDS: Duration = Duration::from_secs(8);
 /// A config is a few lines.
@@ -73,16 +75,21 @@ pub fn run() -> anyhow::Result<()> {
         .context("standard input holds no config: this verb is started by the deck, not by hand")?;
     logs(config.level.as_deref());
     say(&json!({ "state": "starting", "sql": "SQL: starting" }));
+    // Before stepping back: its thread ends the process on time also on a machine that leaves the idle class nothing.
+    let stop = stop_at_end_of_input()?;
     if config.idle {
         limits::step_back();
     }
     limits::cap_memory(&config.limits)?;
-    let stop = stop_at_end_of_input()?;
 
     let storage: Arc<dyn Storage> = Arc::new(Disk);
     let options = Options { keep: keep(&config)?, ..Options::default() };
-    let archive = Archive::follow(&storage, &config.dir, None, &config.archive, options)
-        .with_context(|| format!("opening the archive in {}", config.archive.display()))?;
+    let open = || Archive::follow(&storage, &config.dir, None, &config.archive, options.clone());
+    let Some(archive) =
+        once_free(open, &stop).with_context(|| format!("opening the archive in {}", config.archive.display()))?
+    else {
+        return Ok(());
+    };
     let spill = config.archive.join(".spill");
     limits::empty_spill_folder(&spill)?;
 
@@ -96,6 +103,26 @@ pub fn run() -> anyhow::Result<()> {
     net.shutdown_background();
     let stopped = archive.stop().context("keeping the archive");
     done.and(stopped)
+}
+
+/// The archive, once the store of a deck that was killed has let go of it: that one ends by itself within seconds.
+/// `None`: asked to end before.
+fn once_free(
+    open: impl Fn() -> Result<Archive, tapedeck_archive::Error>,
+    stop: &CancellationToken,
+) -> Result<Option<Archive>, tapedeck_archive::Error> {
+    loop {
+        match open() {
+            Err(error @ tapedeck_archive::Error::Locked { .. }) => {
+                say(&json!({ "state": format!("waiting: {error}"), "sql": "SQL: starting" }));
+                if stop.is_cancelled() {
+                    return Ok(None);
+                }
+                std::thread::sleep(LOCKED_AGAIN);
+            }
+            opened => return opened.map(Some),
+        }
+    }
 }
 
 async fn serve(config: &Config, archive: &Archive, engine: Arc<Engine>, stop: CancellationToken) -> anyhow::Result<()> {
