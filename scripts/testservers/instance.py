@@ -224,7 +224,7 @@ class _Start:
         self.tries += 1
         server = self.server
         if not self.same_ports:
-            server.ports = dict(zip(server.kind.ports, process.free_ports(len(server.kind.ports))))
+            server.ports = dict(zip(server.kind.ports, process.free_ports(len(server.kind.ports), ports_of_all())))
         os.makedirs(server.folder, exist_ok=True)
         server.kind.prepare(server, server.program)
         argv, env = server.kind.command(server, server.program)
@@ -264,6 +264,17 @@ def new_folder():
 def known():
     """The folders of all instances that were given none."""
     return [os.path.join(root(), name) for name in sorted(os.listdir(root()))]
+
+
+def ports_of_all():
+    """The ports of all servers of this user, also of those that were killed and will want theirs again."""
+    ports = set()
+    for folder in known():
+        with contextlib.suppress(OSError, Failed):
+            found = Instance.load(folder)
+            for server in found.servers.values() if found else ():
+                ports.update(server.ports.values())
+    return ports
 
 
 @contextlib.contextmanager

@@ -155,8 +155,8 @@ def spawn(argv, env, folder, log, user=None, parent_death=None):
         )
 
 
-def free_ports(count):
-    """Ports on which nobody listens now. Outside the range from which the system takes the ports of outgoing connections,
+def free_ports(count, taken=()):
+    """Ports on which nobody listens now, and none of those `taken`. Outside the range from which the system takes the ports of outgoing connections,
     so that a server that was killed finds its own port free when it starts again."""
     low = 32768
     try:
@@ -175,7 +175,7 @@ def free_ports(count):
             except OSError:
                 continue
             port = probe.getsockname()[1]
-        if port not in ports:
+        if port not in ports and port not in taken:
             ports.append(port)
     raise OSError("no free ports")
 

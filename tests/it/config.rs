@@ -81,6 +81,39 @@ fn a_secret_is_taken_from_a_systemd_credential_and_never_shown() {
 }
 
 #[test]
+fn check_says_who_has_a_port_of_the_bus_and_whether_sql_can_start() {
+    let home = tempfile::tempdir().unwrap();
+    let offset = crate::support::free_offset();
+    let sql = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "[source.k]\nkind = 'kraken'\npairs = ['BTC/USD']\n[http]\nlisten = 'off'\n[bus]\nport_offset = {offset}\n\
+         [store]\nsql_listen = '{}'\n",
+        sql.local_addr().unwrap()
+    );
+    std::fs::write(home.path().join("tapedeck.toml"), config).unwrap();
+    let check = || {
+        let out = tapedeck().args(["check", "--offline", "--json"]).current_dir(home.path()).output().unwrap();
+        let said: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let of = |what: &str| {
+            let finding = said["findings"].as_array().unwrap().iter().find(|one| one["what"] == what).unwrap().clone();
+            (finding["result"].as_str().unwrap().to_owned(), finding["text"].as_str().unwrap().to_owned())
+        };
+        (out.status.code(), of("bus"), of("store"))
+    };
+    let (_, (result, text), (stored, said)) = check();
+    assert!(result == "good" && text.contains("are free"), "{text}");
+    // Without the second program nothing would ask for its address.
+    let built = said.contains("sql_listen");
+    assert_eq!(stored, if built { "bad" } else { "warn" }, "{said}");
+    let port = 5558 + offset;
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (code, (result, text), _) = check();
+    let holder = format!("pid {}", std::process::id());
+    assert!(result == "bad" && text.contains(&format!("port {port}")) && text.contains(&holder), "{text}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
 fn check_tells_of_names_that_belong_to_a_later_version() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("tapedeck.toml"), "[source.k]\nkind = 'kraken'\npairs = ['BTC/USD']\n").unwrap();

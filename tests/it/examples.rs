@@ -45,7 +45,10 @@ fn what_init_writes_passes_check() {
     let init = run(&["init"]);
     assert!(init.status.success(), "{init:?}");
     assert_eq!(problems_of(&home.path().join("tapedeck.toml")), None);
-    let check = run(&["check", "--offline", "--set", "http.listen=off"]);
+    // Not the ports of a deck that may run here.
+    let elsewhere = format!("bus.port_offset={}", crate::support::free_offset());
+    let free = ["--set", "http.listen=off", "--set", "store.sql_listen=off", "--set", &elsewhere];
+    let check = run(&[["check", "--offline"].as_slice(), &free].concat());
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
     let again = run(&["init"]);
     assert_eq!(again.status.code(), Some(2), "a file that is there is not replaced");

@@ -2,13 +2,13 @@
 
 use tapedeck_testkit::kraken::FakeKraken;
 
-use crate::support::{Deck, until};
+use crate::support::{Deck, free_port, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_and_health_are_served_to_this_machine_only() {
     let venue = FakeKraken::builder().pairs(["BTC/USD"]).rate(100).start().await.unwrap();
     let home = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let config = format!(
         "[http]\nlisten = \"127.0.0.1:{port}\"\n\n[source.k]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = [\"BTC/USD\"]\n",
         venue.ws_url(),

@@ -9,7 +9,7 @@ mod second;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -18,7 +18,7 @@ use tapedeck_market::Body;
 
 use crate::kraken::recordings::fixtures;
 use crate::servers::{Influx1, Influx2, Options};
-use crate::support::{Deck, records, tapedeck, until};
+use crate::support::{Deck, free_address, records, tapedeck, until};
 
 /// A deck that takes points over HTTP and delivers them.
 pub(crate) struct Desk {
@@ -31,7 +31,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(sink: &str) -> Desk {
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let http = free_address();
         Desk { home: tempfile::tempdir().unwrap(), http, sink: sink.to_owned(), wait: "20ms" }
     }
 

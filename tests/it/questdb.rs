@@ -6,7 +6,7 @@ mod rows;
 mod trouble;
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ use tapedeck::sinks::{Batch, Opened, Sink, SinkError};
 use tapedeck_market::{Body, Event, Flags, Point, Record, SmolStr, Trade, UnixNanos, Uuid};
 
 use crate::servers::Questdb;
-use crate::support::{Deck, tapedeck, until};
+use crate::support::{Deck, free_address, tapedeck, until};
 
 const TAPE: Uuid = Uuid::from_u128(7);
 /// A moment of 2026.
@@ -78,7 +78,7 @@ struct Desk {
 
 impl Desk {
     fn new(sink: &str) -> Desk {
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let http = free_address();
         Desk { home: tempfile::tempdir().unwrap(), http, sink: sink.to_owned() }
     }
 

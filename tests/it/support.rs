@@ -1,7 +1,7 @@
 //! A deck as a child process, and what tests ask of it.
 
 use std::io::Read as _;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -200,9 +200,22 @@ pub(crate) fn python() -> Option<PathBuf> {
     }
 }
 
-/// A port that nobody has.
+/// A port that nobody has. Below those that the system takes for outgoing connections, so that what is killed finds its
+/// own port free when it starts again; and another one with each call.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let seed = u16::try_from(std::process::id() % 3_900).unwrap();
+    loop {
+        let port = 11_000 + (seed + NEXT.fetch_add(1, Ordering::Relaxed)) % 3_900;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The address of such a port.
+pub(crate) fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// Ports of the register, moved to where nobody else is: below those that the system hands out by itself.

@@ -105,7 +105,7 @@ struct Gate {
 
 impl Gate {
     fn closed(server: u16) -> Gate {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let gate = Gate {
             port: listener.local_addr().unwrap().port(),
             closed: Arc::new(AtomicBool::new(true)),

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use rustix::process::Signal;
 use tapedeck_market::{Body, Record, Value};
 
-use crate::support::{Deck, records, tapedeck, until};
+use crate::support::{Deck, free_port, records, tapedeck, until};
 
 /// A deck that takes points, and its port.
 pub(super) fn deck(home: &Path, more: &str) -> (Deck, u16) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let config = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n\n[source.points]\nkind = \"http\"\n{more}");
     let deck = Deck::start(home, &config);
     until("the way in for points", || (send(port, "GET /ping", "")? == 204).then_some(()));

@@ -144,7 +144,7 @@ fn check_says_what_it_found_one_thing_after_the_other() {
     assert_eq!(found[2], "a row written and read back");
     let left = format!("SELECT count() FROM tables() WHERE table_name LIKE '{prefix}tapedeck_check%'");
     assert_eq!(server.query(&left), json!([[0]]), "nothing is left behind");
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     let home = tempfile::tempdir().unwrap();
     let mut away = sink(home.path(), &format!("http://{closed}"), "");
     let error = format!("{:#}", alone.runtime.block_on(away.check()).unwrap_err());

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Deck, records, tapedeck, until};
+use crate::support::{Deck, free_port, records, tapedeck, until};
 
 /// What the market did, per channel: symbol, venue time, body.
 fn market(records: &[Record]) -> [Vec<(String, Option<UnixNanos>, Body)>; 3] {
@@ -65,7 +65,7 @@ async fn a_deck_that_records_a_replay_has_the_same_trades_tickers_and_books() {
     let again = tempfile::tempdir().unwrap();
     let path = again.path().to_owned();
     let copied = tokio::task::spawn_blocking(move || {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let listen = format!("127.0.0.1:{port}");
         let mut replay = tapedeck();
         replay.args(["replay", "--to", "venue", "--speed", "max", "--listen", &listen, "--dir"]).arg(&first);
