@@ -59,7 +59,12 @@ impl Child {
     /// It cannot be started, or it ended by itself.
     pub async fn run(&self, desk: &Desk, stop: CancellationToken) -> anyhow::Result<()> {
         let program = self.program.display();
-        let mut child = tokio::process::Command::new(&self.program)
+        let mut command = tokio::process::Command::new(&self.program);
+        // In a list of processes the child stands by its name, not as the descriptor that it was started from.
+        if self.program.starts_with("/proc") {
+            command.arg0(std::env::args_os().next().unwrap_or_else(|| "tapedeck".into()));
+        }
+        let mut child = command
             .args(&self.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -205,6 +210,8 @@ pub struct Inherited<T> {
 /// # Errors
 /// Standard input holds no config: this verb is for the deck, not for people.
 pub fn inherit<T: DeserializeOwned>() -> anyhow::Result<Inherited<T>> {
+    // Started from a descriptor, the system would call it `exe`.
+    let _ = std::fs::write("/proc/self/comm", "tapedeck");
     let mut line = Vec::new();
     std::io::stdin().lock().take(CONFIG_BYTES).read_until(b'\n', &mut line).context("reading standard input")?;
     let config = serde_json::from_slice(&line)

@@ -101,12 +101,7 @@ impl Args {
         let found = if self.compute { self.compute(global)? } else { self.read(global)? };
         if found.is_empty() {
             let text = format!("no {} candles of {}", show_duration(self.interval()), self.symbol());
-            let hint = if self.compute {
-                "are there ticks of it? See `tapedeck tail`; quotes need --set candles.input=mid"
-            } else {
-                "the deck makes them when its config has [candles]; --compute makes them now"
-            };
-            return Err(End::Absent(format!("{text}: {hint}")).into());
+            return Err(End::Absent(format!("{text}: {}", self.hint(global)?)).into());
         }
         if self.json {
             for ((start, venue, _), candle) in &found {
@@ -119,6 +114,21 @@ impl Args {
             out.table(&headings, &rows)?;
         }
         out.flush()
+    }
+
+    /// What to do where there are none.
+    fn hint(&self, global: &Global) -> anyhow::Result<String> {
+        if self.compute {
+            return Ok("are there ticks of it? See `tapedeck tail`; quotes need --set candles.input=mid".to_owned());
+        }
+        let candles = global.load()?.config.candles;
+        let made = candles.is_some_and(|table| table.intervals.contains(&Interval(self.interval())));
+        Ok(if made {
+            "none was made yet, or the name is another: see `tapedeck kinds`; --compute makes them now".to_owned()
+        } else {
+            let interval = show_duration(self.interval());
+            format!("the deck makes them when [candles] has \"{interval}\" in `intervals`; --compute makes them now")
+        })
     }
 
     /// Given, unless numbers are asked for.

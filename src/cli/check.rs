@@ -1,10 +1,11 @@
-//! `tapedeck check`: is the config right, can it record here, does every venue answer, and every store?
+//! `tapedeck check`: is the config right, can it record and serve here, does every venue answer, and every store?
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::bus;
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::{Mark, Out};
@@ -12,6 +13,7 @@ use crate::config::{KindTable, Loaded, show};
 use crate::control::{self, Request};
 use crate::sinks;
 use crate::sources::Session;
+use crate::store;
 
 /// A venue that says nothing for so long is not reachable; kinds give up earlier, in better words.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,7 +70,8 @@ impl Args {
         let stores: Vec<&KindTable> =
             loaded.config.sinks.iter().filter(|sink| !self.offline && wanted(&sink.name)).collect();
         let (here, venues, stores) = super::block_on(async {
-            let here = [tape(&loaded.config.tape.dir), http(&loaded).await];
+            let mut here = vec![tape(&loaded.config.tape.dir), http(&loaded).await];
+            here.extend(served(&loaded).await);
             let stores = ask_stores(&stores, &loaded.config.tape.dir);
             let (venues, stores) = tokio::join!(ask(venues), stores);
             Ok((here, venues, stores))
@@ -166,6 +169,53 @@ pub(super) async fn http(loaded: &Loaded) -> Finding {
             Finding::new("http", Mark::Bad, text)
         }
     }
+}
+
+/// The bus and the SQL store, where the config has them: whether they could start, or are the running deck's.
+async fn served(loaded: &Loaded) -> Vec<Finding> {
+    let config = &loaded.config;
+    let (dir, mut findings) = (&config.tape.dir, Vec::new());
+    let runs = async |name: &str| match control::ask(dir, &Request::Status).await {
+        Ok(Some(answer)) => answer["services"].as_array().and_then(|services| {
+            services.iter().find(|service| service["name"] == name)?["state"].as_str().map(str::to_owned)
+        }),
+        _ => None,
+    };
+    if let Some(bus) = &config.bus {
+        findings.push(match runs("bus").await {
+            Some(state) => of_the_deck("bus", &state),
+            None => match (bus::Task { dir: dir.clone(), bus: bus.clone() }).check() {
+                Ok(()) => Finding::new("bus", Mark::Good, format!("its ports on {} are free", bus.listen)),
+                Err(error) => Finding::new("bus", Mark::Bad, format!("{error:#}")),
+            },
+        });
+    }
+    if let Some(table) = &config.store {
+        findings.push(match (runs("store").await, store::find(), table.sql_listen.addr()) {
+            (Some(state), ..) => of_the_deck("store", &state),
+            (None, None, _) => {
+                let text =
+                    format!("{} is not built, so there is no archive and no SQL: {}", store::PROGRAM, store::BUILD);
+                Finding::new("store", Mark::Warn, text)
+            }
+            (None, Some(program), None) => {
+                Finding::new("store", Mark::Good, format!("{}, without SQL", program.display()))
+            }
+            (None, Some(program), Some(addr)) => match tokio::net::TcpListener::bind(addr).await {
+                Ok(_) => Finding::new("store", Mark::Good, format!("{}, {addr} is free", program.display())),
+                Err(error) => {
+                    let text = format!("{addr}: {error}; set `[store] sql_listen` to another address, or to \"off\"");
+                    Finding::new("store", Mark::Bad, text)
+                }
+            },
+        });
+    }
+    findings
+}
+
+fn of_the_deck(what: &str, state: &str) -> Finding {
+    let mark = if state == "running" { Mark::Good } else { Mark::Warn };
+    Finding::new(what, mark, format!("of the deck that is running: {state}"))
 }
 
 /// Asks every venue at once, each for as long as it may take.

@@ -61,18 +61,29 @@ impl Args {
 }
 
 impl Answer {
-    /// The file's ending says the format, where nothing else does.
-    pub(super) fn format_of_file(&mut self) {
-        if self.format.is_none() && !self.json {
-            let ending = self.out.as_ref().and_then(|out| out.extension()?.to_str());
-            self.format =
-                ending.filter(|ending| ["csv", "json", "arrow", "parquet"].contains(ending)).map(str::to_owned);
+    /// The file's ending says the format, where nothing else does; one that says nothing is refused, so that nobody
+    /// finds CSV in a file of another name.
+    pub(super) fn format_of_file(&mut self) -> Result<(), End> {
+        if self.format.is_some() || self.json {
+            return Ok(());
         }
+        let ending = self.out.as_ref().and_then(|out| out.extension()).map(|ending| ending.to_string_lossy());
+        self.format = match ending.as_deref() {
+            None => None,
+            Some("jsonl" | "ndjson") => Some("json".to_owned()),
+            Some(ending @ ("csv" | "json" | "arrow" | "parquet")) => Some(ending.to_owned()),
+            Some(other) => {
+                let text =
+                    format!("`.{other}` says no format: --format csv, json, arrow or parquet, or such an ending");
+                return Err(End::Usage(text));
+            }
+        };
+        Ok(())
     }
 
     /// Becomes the store's program. Returns only if that fails. `progress`: it tells how far it is.
     pub(super) fn run(mut self, global: &Global, out: &mut Out, sql: &str, progress: bool) -> anyhow::Result<()> {
-        self.format_of_file();
+        self.format_of_file()?;
         if let Some(file) = self.out.as_ref().filter(|file| !self.force && file.is_file()) {
             return Err(End::Usage(format!("{} exists already: --force writes over it", file.display())).into());
         }
