@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::books::{Books, whole};
 use super::delivery::Delivery;
+use super::order::Again;
 
 /// Lots read ahead of the one that is being written: with their size the bound of a sink's memory.
 const AHEAD: usize = 1;
@@ -47,6 +48,8 @@ pub(super) struct Stretch {
     pub delivery: Arc<Delivery>,
     /// Levels a side of whole books, in the place of their changes.
     pub books: Option<usize>,
+    /// What was delivered before, and which of it goes again.
+    pub again: Option<Arc<Again>>,
     /// Most records of a lot, as the store takes them at present.
     pub limit: Arc<AtomicUsize>,
     /// The deck stops: no waiting for more.
@@ -110,7 +113,7 @@ fn gather(
     books: &mut Option<Books>,
     lots: &mpsc::Sender<anyhow::Result<Lot>>,
 ) -> anyhow::Result<Option<Lot>> {
-    let Stretch { delivery, until, .. } = stretch;
+    let Stretch { delivery, until, again, .. } = stretch;
     let limit = stretch.limit.load(Ordering::Relaxed).max(1);
     let mut lot = Lot { from: reader.seq(), to: reader.seq() - 1, ..Lot::default() };
     let mut since: Option<Instant> = None;
@@ -129,9 +132,12 @@ fn gather(
                 lot.first_recv.get_or_insert(UnixNanos(raw.ts_recv));
                 match wire::decode(raw.payload) {
                     Ok(event) => {
-                        if let Some(event) = whole(event, books).filter(|event| delivery.wants(event)) {
+                        let wanted = whole(event, books).filter(|event| delivery.wants(event));
+                        let record = wanted.map(|event| Record { seq: raw.seq, event });
+                        let there = |record: &Record| again.as_ref().is_some_and(|again| again.passes_over(record));
+                        if let Some(record) = record.filter(|record| !there(record)) {
                             lot.bytes += raw.payload.len();
-                            lot.records.push(Record { seq: raw.seq, event });
+                            lot.records.push(record);
                         }
                     }
                     Err(_) => lot.unread += 1,

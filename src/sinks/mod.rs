@@ -17,12 +17,14 @@ use tapedeck_market::{Record, SmolStr, Uuid};
 mod asked;
 pub mod audit;
 mod books;
+mod candles;
 mod dead;
 mod delivery;
 mod http;
 mod influx;
 mod lane;
 mod line;
+mod order;
 pub mod postgres;
 mod progress;
 mod pump;
@@ -34,6 +36,7 @@ pub use asked::{Question, Retention, Table};
 pub use dead::{Letter, folder as dead_letters_folder, list as dead_letters};
 pub use delivery::{Begin, Delivery};
 pub use influx::address_of;
+pub use order::TimeOf;
 pub use retry::{Again, Deed, Done, Order, without_deck as letters_without_deck};
 pub use service::{KIND as SERVICE, build, plan_of};
 
@@ -61,6 +64,21 @@ pub trait Sink: Send {
     /// snapshot, is left out where they did not change, and its `depth` is how many are known. `None`: books as recorded.
     fn books(&self) -> Option<usize> {
         None
+    }
+
+    /// The time under which it keeps a record, for a store in which the last of one series and time that comes is the one that stays:
+    /// what overtook a backlog is then delivered once more behind it. `None`: the order in which records come does not matter.
+    fn times(&self) -> Option<TimeOf> {
+        None
+    }
+
+    /// Of a record that is about to be sent again alone, what a newer one may have put in its place; `None`: nothing.
+    ///
+    /// # Errors
+    /// As of [`Sink::write`].
+    async fn would_replace(&mut self, record: &Record) -> Result<Option<String>, SinkError> {
+        let _ = record;
+        Ok(None)
     }
 
     /// Called every few seconds between batches, also while there is nothing to write: partitions made ahead, a look at the

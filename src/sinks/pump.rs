@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::dead::{Entries, Letters};
 use super::delivery::{Begin, Delivery};
 use super::lane::{Lane, Lot, Stretch};
+use super::order::{Again, Times, give_back};
 use super::progress::Progress;
 use super::retry::{self, Deed};
 use super::{Batch, Opened, Sink, SinkError};
@@ -97,6 +98,11 @@ struct Running<'a> {
     hurry: Arc<AtomicBool>,
     /// The live lane began here; below it may be a backlog.
     live_from: u64,
+    /// Of what was delivered of a backlog while later records overtook it.
+    late: Times,
+    /// What overtook the backlog before, and which of it goes again.
+    again: Option<Arc<Again>>,
+    stopping_since: Option<Instant>,
     waits: ExponentialBackoff,
     counts: Counts,
 }
@@ -148,6 +154,10 @@ impl<'a> Running<'a> {
             committed: Progress::default(),
             committed_at: Instant::now(),
             live_from: progress.high() + 1,
+            // What of a backlog was delivered before a crash or a stop, nobody knows any more.
+            late: if progress.high() > progress.low() { Times::ALL } else { Times::default() },
+            again: None,
+            stopping_since: None,
             progress,
             hurry: Arc::default(),
             waits: waits(),
@@ -203,7 +213,8 @@ impl<'a> Running<'a> {
                     () = stop.cancelled(), if stopping.is_none() => {
                         self.hurry.store(true, Ordering::Relaxed);
                         self.desk.shown.set_state("draining");
-                        stopping = Some((self.desk.tape.seq(), Instant::now()));
+                        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+                        stopping = Some((self.desk.tape.seq(), since));
                         continue;
                     }
                     // Before the lots: there may always be one.
@@ -253,6 +264,7 @@ impl<'a> Running<'a> {
             tape: self.desk.tape.clone(),
             delivery: self.delivery.clone(),
             books: self.sink.books(),
+            again: self.again.clone(),
             limit: self.limit.clone(),
             hurry: self.hurry.clone(),
             from,
@@ -274,15 +286,22 @@ impl<'a> Running<'a> {
         self.counts.unread += lot.unread;
         let last_recv = lot.records.last().map(|record| record.event.ts_recv).or(lot.first_recv);
         let (records, bytes) = (lot.records.len() as u64, lot.bytes as u64);
+        let time_of = self.sink.times().filter(|_| !is_live);
+        if let Some(time_of) = time_of {
+            lot.records.iter().for_each(|record| self.late.add(time_of(record)));
+        }
+        let mut overtook = None;
         let mut pieces = VecDeque::from([Piece { records: lot.records, to }]);
         while let Some(mut piece) = pieces.pop_front() {
+            let mut after = self.progress.clone();
+            after.add(from, piece.to);
+            let given_back = time_of.and_then(|_| give_back(&mut after, piece.to, &self.late));
             if piece.records.is_empty() {
-                self.progress.add(from, piece.to);
+                self.progress = after;
+                overtook = given_back;
                 continue;
             }
-            let mut after = self.progress.clone();
             after.sent = true;
-            after.add(from, piece.to);
             let mark = after.encode();
             let batch = Batch { tape: self.tape, records: &piece.records, mark: &mark, late: !is_live };
             self.counts.requests += 1;
@@ -290,6 +309,7 @@ impl<'a> Running<'a> {
                 Ok(()) => {
                     self.succeeded();
                     self.progress = after;
+                    overtook = given_back;
                 }
                 Err(SinkError::TooMuch(words)) if piece.records.len() > 1 => {
                     self.shrink(piece.records.len());
@@ -334,7 +354,12 @@ impl<'a> Running<'a> {
         if is_live {
             self.counts.delivered_recv = last_recv;
         }
-        Ok(Next::Go)
+        let Some((delivered, time_of)) = overtook.zip(time_of) else { return Ok(Next::Go) };
+        tracing::info!(sink = %self.name, from_seq = to + 1, to_seq = delivered.high(), "the backlog is through: what overtook it is looked at again");
+        let times = std::mem::take(&mut self.late);
+        self.again = Some(Arc::new(Again { delivered, times, time_of }));
+        self.live_from = to + 1;
+        Ok(Next::Anew)
     }
 
     fn succeeded(&mut self) {

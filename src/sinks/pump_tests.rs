@@ -37,6 +37,9 @@ struct Store {
     rewind: Option<Duration>,
     rewind_when_opened: Option<Duration>,
     slow: Duration,
+    /// The last that came stays, of those of one time.
+    keeps_last: bool,
+    last: BTreeMap<i64, u64>,
 }
 
 #[derive(Clone, Default)]
@@ -102,12 +105,17 @@ impl Sink for Fake {
         }
         for record in batch.records {
             *store.rows.entry(record.seq).or_default() += 1;
+            store.last.insert(time_of(record).0, record.seq);
         }
         store.batches.push((batch.records.len(), batch.late, batch.records[0].seq));
         if store.keeps_marks {
             store.mark = Some(batch.mark.to_vec());
         }
         if std::mem::take(&mut store.lose_answer) { Err(away()) } else { Ok(()) }
+    }
+
+    fn times(&self) -> Option<crate::sinks::TimeOf> {
+        self.lock().keeps_last.then_some(time_of)
     }
 
     async fn tend(&mut self) -> Result<(), SinkError> {
@@ -120,6 +128,10 @@ impl Sink for Fake {
     async fn check(&mut self) -> anyhow::Result<Vec<String>> {
         Ok(Vec::new())
     }
+}
+
+fn time_of(record: &Record) -> UnixNanos {
+    record.event.ts_event.unwrap_or(record.event.ts_recv)
 }
 
 /// A tape in a folder, and what runs on it.
@@ -150,19 +162,26 @@ impl Deck {
         self.append(count, ts_recv, Body::Trade(trade));
     }
 
-    fn append(&mut self, count: usize, ts_recv: UnixNanos, body: Body) {
-        let event = Event {
-            source: "s".into(),
-            venue: "v".into(),
-            symbol: "x".into(),
-            ts_event: None,
-            ts_recv,
-            flags: Flags::NONE,
-            origin: None,
-            body,
+    /// Writes a trade of each of those times of the venue, received so long ago.
+    fn record_at(&mut self, times: impl Iterator<Item = i64>, ago: Duration) {
+        let ts_recv = UnixNanos::now() - ago;
+        let trade = Trade { price: "1.5".parse().unwrap(), size: "1".parse().unwrap(), side: None, id: None };
+        let payload = |time| {
+            let mut payload = Vec::new();
+            wire::encode(&event(ts_recv, Some(UnixNanos(time)), Body::Trade(trade.clone())), &mut payload);
+            payload
         };
+        let payloads: Vec<Vec<u8>> = times.map(payload).collect();
+        let entries: Vec<Entry<'_>> = payloads.iter().map(|payload| Entry { ts_recv: ts_recv.0, payload }).collect();
+        for some in entries.chunks(1_000) {
+            self.log.append(some, &mut Vec::new).unwrap();
+        }
+        self.log.commit().unwrap();
+    }
+
+    fn append(&mut self, count: usize, ts_recv: UnixNanos, body: Body) {
         let mut payload = Vec::new();
-        wire::encode(&event, &mut payload);
+        wire::encode(&event(ts_recv, None, body), &mut payload);
         let entries = vec![Entry { ts_recv: ts_recv.0, payload: &payload }; count];
         for some in entries.chunks(1_000) {
             self.log.append(some, &mut Vec::new).unwrap();
@@ -199,6 +218,19 @@ impl Deck {
             assert!(since.elapsed() < Duration::from_secs(30), "never: {what}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+fn event(ts_recv: UnixNanos, ts_event: Option<UnixNanos>, body: Body) -> Event {
+    Event {
+        source: "s".into(),
+        venue: "v".into(),
+        symbol: "x".into(),
+        ts_event,
+        ts_recv,
+        flags: Flags::NONE,
+        origin: None,
+        body,
     }
 }
 
@@ -432,6 +464,53 @@ async fn what_is_new_does_not_wait_for_a_backlog() {
     let store = deck.fake.lock();
     assert!(once(&store), "a stop in order doubles nothing");
     assert!(store.batches.iter().any(|(_, late, _)| *late) && store.batches.iter().any(|(_, late, _)| !*late));
+}
+
+/// 6,000 records of 500 times, all old, and a few of the first times that come while these are delivered.
+async fn overtaken(keeps_last: bool, crash: bool) -> (u64, Vec<u64>) {
+    let mut deck = Deck::new();
+    deck.delivery.batch = 100;
+    deck.fake.lock().slow = Duration::from_millis(20);
+    deck.fake.lock().keeps_last = keeps_last;
+    deck.record_at((0..6_000).map(|n| n % 500), Duration::from_secs(600));
+    let mut run = deck.start();
+    deck.until("a batch", |store| !store.batches.is_empty()).await;
+    deck.record_at(0..10, Duration::ZERO);
+    // Of a time of their own: these need not come again.
+    deck.record_at(1_000..1_010, Duration::ZERO);
+    deck.until("the live rows", |store| store.rows.contains_key(&6_020)).await;
+    assert!(deck.fake.lock().rows.len() < 5_000, "they overtook");
+    if crash {
+        // The cursor says so, and nothing else does.
+        while deck.cursor() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        run.task.abort();
+        let _ = run.task.await;
+        run = deck.start();
+    }
+    deck.fake.lock().slow = Duration::ZERO;
+    let since = Instant::now();
+    while deck.cursor() < 6_020 {
+        assert!(since.elapsed() < Duration::from_secs(30), "never through: {}", deck.cursor());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    run.end().await;
+    assert_eq!(deck.cursor(), 6_020);
+    let store = deck.fake.lock();
+    let newest = (0..10).filter(|time| store.last[time] == 6_001 + time.unsigned_abs()).count() as u64;
+    (newest, (6_001..=6_020).filter(|seq| store.rows[seq] > 1).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_record_of_the_same_time_does_not_stay_in_the_place_of_a_newer_one() {
+    let (newest, again) = overtaken(true, false).await;
+    assert_eq!((newest, again), (10, (6_001..=6_010).collect()), "what is of other times is not sent again");
+    // After a crash it is not known which times.
+    let (newest, again) = overtaken(true, true).await;
+    assert_eq!((newest, again), (10, (6_001..=6_020).collect()));
+    let (newest, again) = overtaken(false, false).await;
+    assert_eq!((newest, again), (0, Vec::new()), "a store that tells them apart itself gets nothing twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,6 +176,9 @@ async fn again(sink: &mut dyn Sink, letter: &Letter, open_for: &mut Uuid, mark: 
     }
     // One at a time: what is refused says so by itself.
     let record = [Record { seq: letter.seq, event }];
+    if let Some(words) = sink.would_replace(&record[0]).await? {
+        return Ok(Sent::Refused(words));
+    }
     match sink.write(&Batch { tape: letter.tape, records: &record, mark, late: true }).await {
         Ok(()) => Ok(Sent::Taken),
         Err(SinkError::BatchRefused(words) | SinkError::TooMuch(words)) => Ok(Sent::Refused(words)),

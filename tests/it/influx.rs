@@ -4,6 +4,7 @@ mod acceptance;
 mod books;
 mod front;
 mod keys;
+mod late;
 mod retention;
 mod second;
 

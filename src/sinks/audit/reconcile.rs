@@ -1,6 +1,6 @@
 //! The comparison: the tape once in sums, the store in sums, and what differs once more, row by row.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tapedeck_tape::{Item, Reader, Start, cursors};
 
 use super::books::Books as Sums;
 use super::rows::{Expected, compare};
-use super::{Amount, Audit, Cell, Row};
+use super::{Amount, Audit, Cell, Row, Series};
 use crate::config::KindTable;
 use crate::control;
 use crate::sinks::books::{Books, whole};
@@ -383,8 +383,11 @@ async fn look(
             break;
         }
         from = next;
-        let (mut again, mut wrong) = (BTreeSet::new(), Vec::new());
+        let (mut again, mut wrong, mut places) = (BTreeSet::new(), Vec::new(), HashMap::new());
         for (cell, Pending { empty, rows, .. }) in cells {
+            // Of one place all go again, in their order: the newer may not tell all that the older did.
+            let mut shared: HashMap<(i64, u64), Vec<u64>> = HashMap::new();
+            rows.iter().for_each(|(seq, row)| shared.entry((row.time, row.apart)).or_default().push(*seq));
             let held = if empty { Vec::new() } else { ask(audit(sink)?.rows(stretch.tape, &cell).await)? };
             let compared = compare(rows, held, |seq| stretch.is_expected(seq));
             found.collisions += compared.collisions.len() as u64;
@@ -393,17 +396,64 @@ async fn look(
             found.foreign += compared.foreign;
             wrong.extend(compared.wrong);
             for difference in compared.differences {
-                let mends = matches!(difference.what, What::Missing | What::Different);
-                again.extend(difference.seq.filter(|_| mends && repair.is_some()));
+                let mends = matches!(difference.what, What::Missing | What::Different) && repair.is_some();
+                let place = shared.iter().find(|(_, seqs)| mends && seqs.last() == difference.seq.as_ref());
+                if let Some((place, seqs)) = place {
+                    again.extend(seqs);
+                    places.entry(cell.series.clone()).or_insert_with(HashSet::new).insert(*place);
+                }
                 found.add(difference);
             }
         }
         if let Some(mark) = repair {
             ask(audit(sink)?.make_way(stretch.tape, &wrong).await)?;
             deliver(stretch, sink, &again, mark, found).await?;
+            if sink.times().is_some() && !places.is_empty() {
+                give_back(stretch, sink, &places, mark).await?;
+            }
         }
     }
     Ok(())
+}
+
+/// What is recorded behind the stretch at those places, by a running deck too, takes them again: sent once more, until there is
+/// nothing further.
+async fn give_back(
+    stretch: &Stretch,
+    sink: &mut dyn Sink,
+    places: &HashMap<Series, HashSet<(i64, u64)>>,
+    mark: &[u8],
+) -> anyhow::Result<()> {
+    let mut from = stretch.seqs.end() + 1;
+    loop {
+        let mut behind = Stretch {
+            dir: stretch.dir.clone(),
+            delivery: stretch.delivery.clone(),
+            delivered: Delivered::up_to(u64::MAX),
+            dead: stretch.dead.clone(),
+            start: Start::Seq(from),
+            from: None,
+            to: None,
+            seqs: 0..=0,
+            ..*stretch
+        };
+        let (mut records, mut rows) = (Vec::new(), Vec::new());
+        let (tape, audit) = (stretch.tape, audit(sink)?);
+        behind.each(&mut Outcome::default(), |record| {
+            rows.clear();
+            audit.expect(tape, &record, &mut rows);
+            let taken = |row: &Row| places.get(&row.series).is_some_and(|of| of.contains(&(row.time, row.apart)));
+            if rows.iter().any(taken) {
+                from = record.seq + 1;
+                records.push(record);
+            }
+            Ok(records.len() < REPAIR_RECORDS)
+        })?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        send(sink, stretch.tape, &records, mark).await?;
+    }
 }
 
 /// Reads on until some cells are whole; returns them, and where to read on.

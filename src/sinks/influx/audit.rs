@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tapedeck_market::{Record, SmolStr, UnixNanos, Uuid, Value};
+use tapedeck_market::{Kind, Record, SmolStr, UnixNanos, Uuid, Value};
 
 use super::ask::text;
 use super::client::quoted;
+use super::policies::{self, Route};
 use super::{Influx, lines_of};
 use crate::lineproto;
 use crate::sinks::SinkError;
@@ -21,12 +22,7 @@ impl Audit for Influx {
         let mut lines = Lines::default();
         let parcel = &self.parcels[self.parcel_of(record)];
         if lines_of(&self.config, &mut lines, record).is_ok() && parcel.too_old(record, UnixNanos::now()).is_none() {
-            let database = quoted(&self.config.database);
-            // As InfluxQL names it.
-            let table = |measurement: &str| match &parcel.route.policy {
-                Some(policy) => format!("{database}.{}.{}", quoted(policy), quoted(measurement)),
-                None => quoted(measurement),
-            };
+            let table = |measurement: &str| self.named(&parcel.route, measurement);
             rows.extend(lineproto::lines(&lines.text).filter_map(|line| row_of(line, table)));
         }
     }
@@ -40,7 +36,7 @@ impl Audit for Influx {
         let within = within(&minutes);
         let statement = format!("SELECT count(*), sum(*) FROM {table} WHERE {within} GROUP BY *, time(1m) fill(none)");
         let mut totals = Vec::new();
-        for (series, columns, values) in self.asked(table, &statement).await? {
+        for (series, columns, values) in self.asked(table, &statement).await.map_err(unasked)? {
             let Some(Json::Number(time)) = values.first() else { continue };
             let mut amount = Amount::default();
             for (column, value) in columns.iter().zip(&values).skip(1) {
@@ -65,12 +61,25 @@ impl Audit for Influx {
             wanted += &format!(" AND {} = {}", quoted(key), text(value));
         }
         let statement = format!("SELECT * FROM {table} WHERE {wanted} GROUP BY *");
+        let mut rows = self.held(table, &statement).await.map_err(unasked)?;
+        // One with further tags is another series.
+        rows.retain(|row| row.series == cell.series);
+        Ok(rows)
+    }
+}
+
+/// That nothing is answered is no case for waiting here.
+fn unasked(error: SinkError) -> SinkError {
+    SinkError::Unavailable(anyhow::anyhow!("{error}"))
+}
+
+type Answered = (Series, Vec<String>, Vec<Json>);
+
+impl Influx {
+    /// The rows of a statement for all fields of a measurement.
+    pub(super) async fn held(&self, table: &str, statement: &str) -> Result<Vec<Row>, SinkError> {
         let mut rows = Vec::new();
-        for (series, columns, values) in self.asked(table, &statement).await? {
-            // One with further tags is another series.
-            if series != cell.series {
-                continue;
-            }
+        for (series, columns, values) in self.asked(table, statement).await? {
             let Some(time) = values.first().and_then(Json::as_i64) else { continue };
             let fields: BTreeMap<SmolStr, Value> = (columns.iter().zip(&values).skip(1))
                 .filter_map(|(column, value)| Some((SmolStr::new(column), value_of(value)?)))
@@ -81,14 +90,23 @@ impl Audit for Influx {
         }
         Ok(rows)
     }
-}
 
-type Answered = (Series, Vec<String>, Vec<Json>);
+    /// How InfluxQL names a measurement, where such events go.
+    pub(super) fn place_of(&self, kind: Kind, measurement: &str) -> String {
+        let routes = self.parcels.iter().map(|parcel| &parcel.route);
+        self.named(&self.parcels[policies::route_of(routes, kind)].route, measurement)
+    }
 
-impl Influx {
+    fn named(&self, route: &Route, measurement: &str) -> String {
+        match &route.policy {
+            Some(policy) => format!("{}.{}.{}", quoted(&self.config.database), quoted(policy), quoted(measurement)),
+            None => quoted(measurement),
+        }
+    }
+
     /// Runs a statement; hands out each line of its answer with its series and the names of its columns.
     async fn asked(&self, table: &str, statement: &str) -> Result<Vec<Answered>, SinkError> {
-        let answer = self.client.query(statement).await.map_err(SinkError::Unavailable)?;
+        let answer = self.client.ask(statement).await?;
         let list = |value: &Json| value.as_array().cloned().unwrap_or_default();
         let mut lines = Vec::new();
         for result in list(&answer["results"]) {

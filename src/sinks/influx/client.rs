@@ -253,7 +253,11 @@ impl Client {
         self.ask(statement).await.map_err(|error| anyhow!("{error}"))
     }
 
-    async fn ask(&self, statement: &str) -> Result<Value, SinkError> {
+    /// The same, with what the pump needs to know of an error.
+    ///
+    /// # Errors
+    /// [`SinkError::Waiting`]: it was understood, and refused.
+    pub(super) async fn ask(&self, statement: &str) -> Result<Value, SinkError> {
         let fields = [("q", statement), ("db", &self.database), ("epoch", "ns")];
         let (status, text) = send(form(self.request(Method::POST, "query", &[]), &fields), ROWS_BYTES).await?;
         answer::of_query(status, &text)

@@ -7,6 +7,7 @@
 //! The same series and time overwrite each other, which makes a batch that comes twice harmless, and would make two
 //! events of the same moment one: see [`measure::stamp`].
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,7 +16,9 @@ use reqwest::Method;
 use tapedeck_market::{Record, UnixNanos, Uuid};
 
 use super::line::{Lines, NoLine};
-use super::{Batch, Kind, Opened, Question, Refusal, Reject, Retention, Setup, Sink, SinkError, Table, WARNING};
+use super::{
+    Batch, Kind, Opened, Question, Refusal, Reject, Retention, Setup, Sink, SinkError, Table, TimeOf, WARNING,
+};
 use crate::config::units::show_duration;
 
 mod answer;
@@ -23,6 +26,7 @@ mod ask;
 mod audit;
 mod client;
 mod config;
+mod late;
 mod legacy;
 mod measure;
 mod policies;
@@ -100,15 +104,15 @@ impl Influx {
         Ok(())
     }
 
-    /// Writes the lines of a batch, sorted by where they go. What has no line is refused.
-    fn pack(&mut self, batch: &Batch<'_>) -> Vec<Reject> {
+    /// Writes the lines of a batch, sorted by where they go, without those that it leaves out. What has no line is refused.
+    fn pack(&mut self, batch: &Batch<'_>, left_out: &HashSet<usize>) -> Vec<Reject> {
         let mut rejects = Vec::new();
         for parcel in &mut self.parcels {
             parcel.lines.clear();
             parcel.index_of.clear();
         }
         let now = UnixNanos::now();
-        for (index, record) in batch.records.iter().enumerate() {
+        for (index, record) in batch.records.iter().enumerate().filter(|(index, _)| !left_out.contains(index)) {
             let parcel = self.parcel_of(record);
             let parcel = &mut self.parcels[parcel];
             let place = parcel.lines.place();
@@ -164,12 +168,21 @@ impl Sink for Influx {
         Some(self.config.book_levels)
     }
 
+    fn times(&self) -> Option<TimeOf> {
+        Some(measure::time)
+    }
+
+    async fn would_replace(&mut self, record: &Record) -> Result<Option<String>, SinkError> {
+        self.other_there(record).await
+    }
+
     async fn tend(&mut self) -> Result<(), SinkError> {
         if self.routed_at.is_some_and(|at| at.elapsed() >= ROUTE_EVERY) { self.route().await } else { Ok(()) }
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let mut rejects = self.pack(batch);
+        let left_out = if batch.late { self.superseded(batch).await? } else { HashSet::new() };
+        let mut rejects = self.pack(batch, &left_out);
         let mut rest_stored = true;
         for parcel in self.parcels.iter().filter(|parcel| parcel.lines.count > 0) {
             let first = parcel.index_of[0];

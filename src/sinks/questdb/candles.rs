@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use serde_json::Value;
-use tapedeck_market::{Body, Candle, Record};
+use tapedeck_market::{Record, Uuid};
 use tapedeck_tables::Table;
 
 use super::client::Client;
-use super::rows::{instrument, interval};
+use super::rows::{identity, instrument, interval};
 use crate::sinks::SinkError;
+use crate::sinks::candles::{Statement, candle_of, spans};
 
 /// How long the server may take to apply what it was sent.
 const APPLY_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Candles that are asked for together: all of a span of this length, so that no answer is too long.
-const SPAN_NS: i64 = 600_000_000_000;
 
 type Key = (i64, String, String, String);
 
@@ -34,14 +33,12 @@ pub(super) async fn leave_out_older(
     indices: &mut Vec<usize>,
 ) -> Result<(), SinkError> {
     let name = format!("{prefix}{}", Table::Candles.name());
-    let mut starts: Vec<i64> = indices.iter().filter_map(|&at| candle(&records[at])).map(|it| it.start.0).collect();
-    starts.sort_unstable();
-    starts.dedup();
-    if starts.is_empty() || !applied(client, &name).await? {
+    let spans = spans(indices.iter().filter_map(|&at| candle_of(&records[at])));
+    if spans.is_empty() || !applied(client, &name).await? {
         return Ok(());
     }
-    let mut newest: HashMap<Key, (u64, u64)> = HashMap::new();
-    for (from, to) in spans(&starts) {
+    let mut newest: HashMap<Key, Statement> = HashMap::new();
+    for (from, to) in spans {
         let sql = format!(
             "SELECT cast(ts AS long), instrument, \"interval\", \"input\", \"revision\", seq FROM \"{name}\" \
              WHERE ts BETWEEN cast({from} AS timestamp_ns) AND cast({to} AS timestamp_ns)"
@@ -55,20 +52,13 @@ pub(super) async fn leave_out_older(
     }
     indices.retain(|&at| {
         let record = &records[at];
-        let Some(candle) = candle(record) else { return true };
+        let Some(candle) = candle_of(record) else { return true };
         let key =
             (candle.start.0, instrument(&record.event), interval(candle.interval_ns), candle.input.name().to_owned());
-        let ours = (u64::from(candle.revision), record.event.origin.map_or(record.seq, |origin| origin.seq));
+        let ours = (u64::from(candle.revision), identity(Uuid::nil(), record).1);
         newest.get(&key).is_none_or(|there| *there <= ours)
     });
     Ok(())
-}
-
-fn candle(record: &Record) -> Option<&Candle> {
-    match &record.event.body {
-        Body::Candle(candle) => Some(candle),
-        _ => None,
-    }
 }
 
 /// Waits until the table shows all that was sent to it; `false`: there is no such table.
@@ -85,30 +75,5 @@ async fn applied(client: &Client, name: &str) -> Result<bool, SinkError> {
             }
             Some(_) => tokio::time::sleep(LOOK_EVERY).await,
         }
-    }
-}
-
-/// The starts in spans that are short, first and last of each.
-fn spans(starts: &[i64]) -> Vec<(i64, i64)> {
-    let mut spans: Vec<(i64, i64)> = Vec::new();
-    for &start in starts {
-        match spans.last_mut() {
-            Some((from, to)) if start.saturating_sub(*from) <= SPAN_NS => *to = start,
-            _ => spans.push((start, start)),
-        }
-    }
-    spans
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_short_and_have_every_start() {
-        let minute = 60_000_000_000;
-        let starts: Vec<i64> = [0, 1, 9, 10, 11, 500, 505].map(|at| at * minute).into();
-        assert_eq!(spans(&starts), [(0, 10), (11, 11), (500, 505)].map(|(from, to)| (from * minute, to * minute)));
-        assert!(spans(&[]).is_empty());
     }
 }
