@@ -106,6 +106,8 @@ pub struct Counters {
     pub last_heard: AtomicI64,
     /// Rejects by reason. Reasons are our own words, so there are few.
     pub reject_reasons: Mutex<HashMap<&'static str, u64>>,
+    /// What is odd about frames that were understood all the same, by the words of ours for it.
+    pub notes: Mutex<HashMap<&'static str, u64>>,
     /// What the source is doing, in words: `connecting`, `live`, `waiting: no credentials` …
     pub state: Mutex<String>,
     /// The state that was logged last.
@@ -265,6 +267,12 @@ impl Outlet {
         let body = Body::Raw(Raw { format: SmolStr::new_static("rejected"), frame });
         self.send(Intake::Events { events: vec![self.event(SmolStr::default(), None, ts_recv, body)], durable: None })
             .await
+    }
+
+    /// Counts a frame that was understood, and is odd all the same, under `reason`, a few words of ours.
+    pub fn note(&self, reason: &'static str) {
+        let mut notes = self.counters.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        *notes.entry(reason).or_default() += 1;
     }
 
     /// Reads back what the tape knows by now: called before each session.

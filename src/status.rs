@@ -95,6 +95,9 @@ pub struct Source {
     pub events: u64,
     pub rejects: u64,
     pub reject_reasons: BTreeMap<String, u64>,
+    /// Frames that were understood, and are odd all the same: an absurd time, an unknown type.
+    #[serde(default)]
+    pub notes: BTreeMap<String, u64>,
     pub panics: u64,
     pub restarts: u64,
     pub last_heard_ms_ago: Option<u64>,

@@ -1,7 +1,7 @@
 //! `tapedeck simulate`: a venue that speaks the real protocol and fails on demand.
 
 use anyhow::Context as _;
-use tapedeck_testkit::kraken::{self, SimulateArgs};
+use tapedeck_testkit::{kraken, oanda};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
@@ -12,6 +12,7 @@ Examples:
   tapedeck simulate kraken --frames recorded.jsonl.gz --speed max
   tapedeck simulate kraken --fault 'at 5s cut' --fault 'corrupt BTC/USD'
   tapedeck simulate kraken --help       every fault
+  tapedeck simulate oanda --frames oanda_eurusd_tick_20140501.csv.gz --speed 10 --transactions 5s
 
 and record it:
   tapedeck run --set source.fake.kind=kraken --set source.fake.pairs='[\"*\"]' \\
@@ -28,13 +29,15 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Venue {
     /// Kraken: WebSocket v2 and REST on one port
-    Kraken(Box<SimulateArgs>),
+    Kraken(Box<kraken::SimulateArgs>),
+    /// OANDA v20: streams of prices and transactions, and requests, on one port
+    Oanda(Box<oanda::SimulateArgs>),
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         global.start_quiet_logs()?;
-        let Venue::Kraken(args) = self.venue;
+        let venue = self.venue;
         super::block_on(async {
             let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
             let stop = async {
@@ -43,7 +46,10 @@ impl Args {
                     _ = terminate.recv() => {}
                 }
             };
-            kraken::simulate(*args, stop).await
+            match venue {
+                Venue::Kraken(args) => kraken::simulate(*args, stop).await,
+                Venue::Oanda(args) => oanda::simulate(*args, stop).await,
+            }
         })
     }
 }

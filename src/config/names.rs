@@ -79,7 +79,7 @@ pub const OLD_NAMES: &[OldName] = &[
     secret("KRAKEN_API_SECRET", source("kraken"), "api_secret"),
     secret("OANDA_API_TOKEN", source("oanda"), "token"),
     secret("OANDA_ACCESS_TOKEN", source("oanda"), "token"),
-    text("OANDA_ACCOUNT_ID", source("oanda"), "account"),
+    secret("OANDA_ACCOUNT_ID", source("oanda"), "account"),
     text("OANDA_ENVIRONMENT", source("oanda"), "environment"),
     text("BETFAIR_USERNAME", source("betfair"), "username"),
     secret("BETFAIR_PASSWORD", source("betfair"), "password"),

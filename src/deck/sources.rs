@@ -233,6 +233,7 @@ impl Shown {
             };
             let heard = counters.last_heard.load(Ordering::Relaxed);
             let reasons = counters.reject_reasons.lock().unwrap_or_else(PoisonError::into_inner);
+            let notes = counters.notes.lock().unwrap_or_else(PoisonError::into_inner);
             status::Source {
                 name: name.to_string(),
                 venue: session.venue.to_string(),
@@ -243,6 +244,7 @@ impl Shown {
                 events: counters.events.load(Ordering::Relaxed),
                 rejects: counters.rejects.load(Ordering::Relaxed),
                 reject_reasons: reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+                notes: notes.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
                 panics: session.restarts.panics.load(Ordering::Relaxed),
                 restarts: session.restarts.restarts.load(Ordering::Relaxed),
                 last_heard_ms_ago: (heard != 0).then(|| now.saturating_since(UnixNanos(heard)).as_millis() as u64),

@@ -157,6 +157,7 @@ fn sources(registry: &mut Registry, status: &Status) {
     let sessions: Counters<OfSource> = Family::default();
     let panics: Counters<OfSource> = Family::default();
     let rejects: Counters<OfReason> = Family::default();
+    let notes: Counters<OfReason> = Family::default();
     let live: Family<OfSource, Gauge> = Family::default();
     let subscriptions: Family<OfSource, Gauge> = Family::default();
     let gaps: Family<OfSource, Gauge> = Family::default();
@@ -177,6 +178,9 @@ fn sources(registry: &mut Registry, status: &Status) {
         for (reason, count) in &source.reject_reasons {
             rejects.get_or_create(&OfReason { source: source.name.clone(), reason: reason.clone() }).inc_by(*count);
         }
+        for (reason, count) in &source.notes {
+            notes.get_or_create(&OfReason { source: source.name.clone(), reason: reason.clone() }).inc_by(*count);
+        }
     }
     registry.register("source_frames", "Frames received", frames);
     registry.register("source_bytes", "Bytes received", bytes);
@@ -184,6 +188,7 @@ fn sources(registry: &mut Registry, status: &Status) {
     registry.register("source_sessions", "Sessions begun", sessions);
     registry.register("source_panics", "Panics survived", panics);
     registry.register("source_rejects", "Frames that could not be understood, by reason", rejects);
+    registry.register("source_odd_frames", "Frames that were understood and are odd, by reason", notes);
     registry.register("source_live", "Subscriptions that deliver", live);
     registry.register("source_subscriptions", "Subscriptions known", subscriptions);
     registry.register("source_gaps_open", "Open gaps", gaps);

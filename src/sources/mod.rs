@@ -11,6 +11,9 @@ pub mod file;
 pub mod http;
 pub mod kraken;
 pub mod liveness;
+mod net;
+pub mod oanda;
+mod parsed;
 pub mod zmq;
 
 /// A connection to a venue.
@@ -81,4 +84,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kraken::KIND, zmq::KIND];
+pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kraken::KIND, oanda::KIND, zmq::KIND];

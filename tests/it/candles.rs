@@ -5,7 +5,7 @@ mod oracle;
 mod polars;
 mod random;
 mod rules;
-mod venues;
+pub(crate) mod venues;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Kraken: recorded frames through the parsers and books, then a fake venue through a session.
 
-mod desk;
+pub(crate) mod desk;
 mod files;
 mod goldens;
 mod listing;

@@ -18,6 +18,7 @@ mod influx;
 mod kill;
 mod kraken;
 mod logs;
+mod oanda;
 mod points;
 mod postgres;
 mod questdb;

@@ -3,7 +3,10 @@
 //! Nothing here is shared with the sources that are tested against it: not a parser, not a price
 //! type, not a checksum. A mistake made twice in one way would otherwise look like agreement.
 
+mod http;
 pub mod kraken;
+pub mod oanda;
 mod ws;
 
 pub use kraken::{FakeKraken, Handle};
+pub use oanda::FakeOanda;

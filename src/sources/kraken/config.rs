@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::books::Policy;
 use crate::config::Secret;
 use crate::config::units::Interval;
+use crate::sources::net::is_loopback;
 
 const PUBLIC: &str = "wss://ws.kraken.com/v2";
 const PRIVATE: &str = "wss://ws-auth.kraken.com/v2";
@@ -206,13 +207,6 @@ fn minutes(interval: Interval) -> anyhow::Result<u32> {
         bail!("ohlc_intervals: {interval} is not offered by the venue: 1m, 5m, 15m, 30m, 1h, 4h, 1d, 7d or 15d");
     }
     u32::try_from(seconds / 60).context("ohlc_intervals")
-}
-
-/// Whether a URL leads nowhere but to this machine.
-fn is_loopback(url: &str) -> bool {
-    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a pattern, in which `*` stands for any text, covers a symbol.

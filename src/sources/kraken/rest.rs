@@ -21,9 +21,9 @@ use tapedeck_market::{Body, Event, Flags, SmolStr, Ticker, UnixNanos};
 use super::config::{Config, covers};
 use super::message::Ctx;
 use super::names::Names;
-use super::{socket, v1};
+use super::v1;
 use crate::config::Secret;
-use crate::sources::{Outlet, Source, Waiting};
+use crate::sources::{Outlet, Source, Waiting, net};
 
 /// Every request, from connecting to the last byte.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ struct Answer<'a> {
 
 impl Rest {
     pub(super) fn new(base: String) -> anyhow::Result<Rest> {
-        socket::install_tls();
+        net::install_tls();
         // No redirects: what goes to this host, a key above all, goes to no other.
         let client = reqwest::Client::builder()
             .timeout(REQUEST_LIMIT)

@@ -11,6 +11,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use crate::sources::net;
+
 /// Name lookup, TCP, TLS and upgrade together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A request that the other side does not take in this time will not be answered either.
@@ -34,7 +36,7 @@ pub(super) enum Frame {
 
 impl Socket {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Socket> {
-        install_tls();
+        net::install_tls();
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES))
@@ -84,13 +86,5 @@ fn read(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>)
             Message::Close(None) => bail!("the venue closed the connection"),
             Message::Close(Some(close)) => bail!("the venue closed the connection: {} {}", close.code, close.reason),
         }),
-    }
-}
-
-/// The program installs its TLS provider first thing in `main`; a test or bench that calls in here may not have.
-pub(super) fn install_tls() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Lost against another thread doing the same: then it is installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

@@ -11,7 +11,7 @@ use tapedeck_market::{Body, Candle, CandleInput, Decimal, Record, Ticker};
 use super::{Bucket, HOUR, MINUTE, SECOND, event, latest, make, numbered, quote, recipe, trade};
 
 /// The text of a recording; `None`, said aloud, where there are none.
-fn recording(name: &str) -> Option<String> {
+pub(crate) fn recording(name: &str) -> Option<String> {
     use std::io::Read as _;
     let Some(folder) = std::env::var_os("TAPEDECK_FIXTURES") else {
         crate::skipped::skipped("TAPEDECK_FIXTURES is not set");
@@ -54,6 +54,35 @@ fn oanda_quotes(text: &str, midnight: i64, symbol: &str) -> Vec<Record> {
     numbered(text.lines().filter(|line| !line.is_empty()).map(row).collect())
 }
 
+/// Makes candles of the records of `symbol`, and compares them with the vendor's own of a file's day; how many, and how
+/// many of them minutes.
+pub(crate) fn same_as_oandas_own(records: &[Record], symbol: &str, file: &str, day: &str) -> (usize, usize) {
+    let midnight: jiff::civil::Date = day.parse().unwrap();
+    let midnight = midnight.to_zoned(TimeZone::UTC).unwrap().timestamp().as_nanosecond();
+    let midnight = i64::try_from(midnight).unwrap();
+    let (mut compared, mut minutes) = (0, 0);
+    let of = |input| latest(&make(&recipe(&[SECOND, MINUTE], input, "utc"), records));
+    let (bids, asks) = (of(CandleInput::Bid), of(CandleInput::Ask));
+    for (interval_ns, name) in [(SECOND, "second"), (MINUTE, "minute")] {
+        let bids = of_interval(&bids, symbol, interval_ns);
+        let asks = of_interval(&asks, symbol, interval_ns);
+        let vendor = recording(&format!("oanda/ticks/oanda_{file}_{name}_{day}.csv.gz")).unwrap();
+        let mut rows = 0;
+        for line in vendor.lines().filter(|line| !line.is_empty()) {
+            let fields: Vec<&str> = line.split(',').collect();
+            let start = midnight + fields[0].parse::<i64>().unwrap() * 1_000_000;
+            let four = |from: usize| [0, 1, 2, 3].map(|at| decimal(fields[from + at]));
+            assert_eq!(prices(&bids[&start]), four(1), "{symbol} {day} {name} bid: {line}");
+            assert_eq!(prices(&asks[&start]), four(6), "{symbol} {day} {name} ask: {line}");
+            rows += 1;
+        }
+        assert_eq!((bids.len(), asks.len()), (rows, rows), "{symbol} {day} {name}: no candle without a quote");
+        compared += rows;
+        minutes += if name == "minute" { rows } else { 0 };
+    }
+    (compared, minutes)
+}
+
 #[test]
 fn oandas_own_minutes_and_seconds_come_out_of_its_quotes() {
     let days = [
@@ -68,25 +97,8 @@ fn oandas_own_minutes_and_seconds_come_out_of_its_quotes() {
         let midnight: jiff::Timestamp = midnight.parse().unwrap();
         let midnight = i64::try_from(midnight.as_nanosecond()).unwrap();
         let records = oanda_quotes(&ticks, midnight, symbol);
-        let of = |input| latest(&make(&recipe(&[SECOND, MINUTE], input, "utc"), &records));
-        let (bids, asks) = (of(CandleInput::Bid), of(CandleInput::Ask));
-        for (interval_ns, name) in [(SECOND, "second"), (MINUTE, "minute")] {
-            let bids = of_interval(&bids, symbol, interval_ns);
-            let asks = of_interval(&asks, symbol, interval_ns);
-            let vendor = recording(&format!("oanda/ticks/oanda_{symbol}_{name}_{day}.csv.gz")).unwrap();
-            let mut rows = 0;
-            for line in vendor.lines().filter(|line| !line.is_empty()) {
-                let fields: Vec<&str> = line.split(',').collect();
-                let start = midnight + fields[0].parse::<i64>().unwrap() * 1_000_000;
-                let four = |from: usize| [0, 1, 2, 3].map(|at| decimal(fields[from + at]));
-                assert_eq!(prices(&bids[&start]), four(1), "{symbol} {day} {name} bid: {line}");
-                assert_eq!(prices(&asks[&start]), four(6), "{symbol} {day} {name} ask: {line}");
-                rows += 1;
-            }
-            assert_eq!((bids.len(), asks.len()), (rows, rows), "{symbol} {day} {name}: no candle without a quote");
-            compared += rows;
-            minutes += if name == "minute" { rows } else { 0 };
-        }
+        let of_day = same_as_oandas_own(&records, symbol, symbol, day);
+        (compared, minutes) = (compared + of_day.0, minutes + of_day.1);
     }
     println!("{compared} of OANDA's own candles, {minutes} minutes, bid and ask");
     // Each of them twice: bid and ask.

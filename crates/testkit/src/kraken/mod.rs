@@ -26,10 +26,10 @@ mod names;
 mod replay;
 mod requests;
 mod rest;
-mod rng;
+pub(crate) mod rng;
 mod server;
 mod simulate;
-mod text;
+pub(crate) mod text;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

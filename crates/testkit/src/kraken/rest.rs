@@ -7,8 +7,8 @@ use ring::{digest, hmac};
 use super::hub::Hub;
 use super::market::{Candles, INTERVALS, Pair, Stats};
 use super::names::{long, old_names, short};
-use super::server::Head;
 use super::text::{civil, fixed, time};
+use crate::http::Head;
 
 /// Trades of one page.
 const PAGE_TRADES: usize = 1_000;

@@ -14,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::conn::{self, Shared};
 use super::hub::Hub;
 use super::rest;
+use crate::http::{Head, MAX_HEAD_BYTES, read_head};
 
-/// Longest head of a request, bytes.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long a client may take to send its head.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// Connections at once.
@@ -54,41 +53,10 @@ impl Server {
     }
 }
 
-/// The head of an HTTP request, with what came after it.
-#[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) method: String,
-    /// Without the query.
-    pub(crate) path: String,
-    pub(crate) query: String,
-    /// Names in lower case.
-    headers: Vec<(String, String)>,
-    pub(crate) rest: Vec<u8>,
-}
-
-impl Head {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
-    }
-
-    fn parse(bytes: &[u8], end: usize) -> Option<Head> {
-        let text = std::str::from_utf8(&bytes[..end]).ok()?;
-        let mut lines = text.split("\r\n");
-        let mut first = lines.next()?.split(' ');
-        let (method, target) = (first.next()?.to_owned(), first.next()?);
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let headers = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
-        Some(Head { method, path: path.into(), query: query.into(), headers, rest: bytes[end + 4..].to_vec() })
-    }
-}
-
 async fn welcome(mut stream: TcpStream, shared: Shared, sessions: Arc<AtomicU64>, stop: CancellationToken) {
     let head = tokio::select! {
         () = stop.cancelled() => return,
-        head = tokio::time::timeout(HEAD_WAIT, read_head(&mut stream)) => head,
+        head = tokio::time::timeout(HEAD_WAIT, read_head(&mut stream, Vec::new())) => head,
     };
     let Ok(Ok(head)) = head else { return };
     let is_upgrade = head.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"));
@@ -104,18 +72,6 @@ async fn welcome(mut stream: TcpStream, shared: Shared, sessions: Arc<AtomicU64>
     }
     let id = sessions.fetch_add(1, Ordering::Relaxed) + 1;
     conn::serve(id, stream, head.rest, shared, stop).await;
-}
-
-async fn read_head(stream: &mut TcpStream) -> io::Result<Head> {
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            return Head::parse(&bytes, end).ok_or_else(|| io::Error::other("no HTTP request"));
-        }
-        if bytes.len() > MAX_HEAD_BYTES || stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::Error::other("no HTTP request"));
-        }
-    }
 }
 
 /// Answers one HTTP request and closes.

@@ -1,0 +1,275 @@
+//! What can be made to go wrong, and how it is written. The grammar is [`GRAMMAR`].
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::kraken::duration;
+
+/// The grammar of faults, as `simulate oanda --help` prints it.
+pub const GRAMMAR: &str = "\
+Faults, for --fault and as the lines of a --script file (# begins a comment):
+
+  [at TIME] [every TIME] FAULT
+
+TIME is 250ms, 2.5s, 3m, 1h or 2d; `at` counts from the first stream that a client opens. Without
+`at` a fault holds from the start, or strikes with the first stream.
+
+  of the connection (all streams that are open)
+    cut [in-line]             reset the connection, in the middle of a line when asked
+    end [in-line]             the orderly end of the answer, in the middle of a line when asked
+    half-open [for TIME]      write nothing any more, and keep the socket
+    oversized N               one line of N KiB
+    garbage KIND              json: cut off in the middle; utf8: invalid; array; empty: blank lines;
+                              number: some that fit no type; type: one of a later protocol
+  of the data
+    stall INSTRUMENT [for TIME]
+                              keep its prices back (* for all), while heartbeats go on
+    untradeable INSTRUMENT    its prices say that nobody can trade; tradeable INSTRUMENT ends it
+    time KIND                 the next price's time is zero, absurd (2200), missing or text
+    field                     the next price has fields of a later protocol
+    lose N                    the next N transactions do not come over the stream
+    clock +TIME|-TIME         the venue's clock is off
+  of requests
+    refuse STATUS [xN]        the next N requests (default: all) are answered so: 401, 403, 404, 429
+                              or any of 5xx
+  heal                        end every fault";
+
+/// One thing that goes wrong. Written as in [`GRAMMAR`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Cut { in_line: bool },
+    End { in_line: bool },
+    HalfOpen { lasts: Option<Duration> },
+    Oversized { kib: usize },
+    Garbage(Garbage),
+    Stall { instrument: String, lasts: Option<Duration> },
+    Tradeable { instrument: String, is: bool },
+    Odd(Odd),
+    Lose { transactions: u32 },
+    Clock { off_ns: i64 },
+    Refuse { status: u16, times: Option<u32> },
+    Heal,
+}
+
+impl Fault {
+    /// Whether it strikes once at whoever is connected, so that it needs somebody to be.
+    #[must_use]
+    pub const fn needs_a_connection(&self) -> bool {
+        matches!(
+            self,
+            Fault::Cut { .. }
+                | Fault::End { .. }
+                | Fault::HalfOpen { .. }
+                | Fault::Oversized { .. }
+                | Fault::Garbage(_)
+        )
+    }
+}
+
+/// Lines that no client should stumble over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Garbage {
+    NotJson,
+    InvalidUtf8,
+    Array,
+    Empty,
+    /// Numbers beyond any integer or decimal type.
+    Numbers,
+    UnknownType,
+}
+
+/// What is odd about one price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    ZeroTime,
+    AbsurdTime,
+    NoTime,
+    TextTime,
+    Fields,
+}
+
+/// A fault with its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// Since the first stream; `None`: as soon as it can strike.
+    pub at: Option<Duration>,
+    pub every: Option<Duration>,
+    pub fault: Fault,
+}
+
+impl From<Fault> for Scheduled {
+    fn from(fault: Fault) -> Self {
+        Scheduled { at: None, every: None, fault }
+    }
+}
+
+/// Why a fault cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("fault `{text}`: {why}")]
+pub struct BadFault {
+    pub text: String,
+    pub why: String,
+}
+
+impl FromStr for Scheduled {
+    type Err = BadFault;
+
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        let mut words: Vec<&str> = text.split_whitespace().collect();
+        words.reverse();
+        let bad = |why: String| BadFault { text: text.trim().to_owned(), why };
+        let at = after(&mut words, "at").map_err(bad)?;
+        let every = after(&mut words, "every").map_err(bad)?;
+        let fault = fault(&mut words).map_err(bad)?;
+        match words.pop() {
+            Some(word) => Err(bad(format!("`{word}` is not understood here"))),
+            None => Ok(Scheduled { at, every, fault }),
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = BadFault;
+
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        Scheduled::from_str(text).map(|scheduled| scheduled.fault)
+    }
+}
+
+/// Reads a script: one fault a line.
+///
+/// # Errors
+/// The first line that is no fault, with its number.
+pub fn parse_script(text: &str) -> anyhow::Result<Vec<Scheduled>> {
+    use anyhow::Context as _;
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.split('#').next().unwrap_or("").trim()));
+    let faults = lines.filter(|(_, line)| !line.is_empty());
+    faults.map(|(at, line)| line.parse().with_context(|| format!("line {at}"))).collect()
+}
+
+/// A time behind a keyword; the words stand last first.
+fn after(words: &mut Vec<&str>, keyword: &str) -> Result<Option<Duration>, String> {
+    if words.last() != Some(&keyword) {
+        return Ok(None);
+    }
+    words.pop();
+    let word = words.pop().ok_or_else(|| format!("`{keyword}` needs a time"))?;
+    duration(word).map(Some).ok_or_else(|| format!("`{word}` is no time such as 2.5s"))
+}
+
+fn fault(words: &mut Vec<&str>) -> Result<Fault, String> {
+    fn number<T: FromStr>(words: &mut Vec<&str>, default: T) -> Result<T, String> {
+        let Some(word) = words.pop() else { return Ok(default) };
+        word.parse().map_err(|_| format!("`{word}` is no number that fits here"))
+    }
+    fn flag(words: &mut Vec<&str>, keyword: &str) -> bool {
+        let is = words.last() == Some(&keyword);
+        if is {
+            words.pop();
+        }
+        is
+    }
+    fn instrument(words: &mut Vec<&str>) -> Result<String, String> {
+        words.pop().map(str::to_owned).ok_or_else(|| "an instrument is missing, such as EUR_USD or *".to_owned())
+    }
+    let name = words.pop().ok_or("no fault is named")?;
+    Ok(match name {
+        "cut" => Fault::Cut { in_line: flag(words, "in-line") },
+        "end" => Fault::End { in_line: flag(words, "in-line") },
+        "half-open" => Fault::HalfOpen { lasts: after(words, "for")? },
+        "oversized" => Fault::Oversized { kib: number(words, 2_048)? },
+        "garbage" => Fault::Garbage(match words.pop() {
+            None | Some("json") => Garbage::NotJson,
+            Some("utf8") => Garbage::InvalidUtf8,
+            Some("array") => Garbage::Array,
+            Some("empty") => Garbage::Empty,
+            Some("number") => Garbage::Numbers,
+            Some("type") => Garbage::UnknownType,
+            Some(other) => return Err(format!("no garbage is called `{other}`")),
+        }),
+        "stall" => Fault::Stall { instrument: instrument(words)?, lasts: after(words, "for")? },
+        "untradeable" | "tradeable" => Fault::Tradeable { instrument: instrument(words)?, is: name == "tradeable" },
+        "time" => Fault::Odd(match words.pop() {
+            Some("zero") => Odd::ZeroTime,
+            Some("absurd") => Odd::AbsurdTime,
+            Some("missing") => Odd::NoTime,
+            Some("text") => Odd::TextTime,
+            _ => return Err("expected zero, absurd, missing or text".to_owned()),
+        }),
+        "field" => Fault::Odd(Odd::Fields),
+        "lose" => Fault::Lose { transactions: number(words, 1)? },
+        "clock" => {
+            let word = words.pop().ok_or("expected +2d or -1h")?;
+            let off = word.get(1..).and_then(duration).and_then(|off| i64::try_from(off.as_nanos()).ok());
+            match (word.chars().next(), off) {
+                (Some('+'), Some(ns)) => Fault::Clock { off_ns: ns },
+                (Some('-'), Some(ns)) => Fault::Clock { off_ns: -ns },
+                _ => return Err(format!("`{word}` is no offset such as +2d or -1h")),
+            }
+        }
+        "refuse" => {
+            let status = number(words, 503)?;
+            if !(400..600).contains(&status) {
+                return Err(format!("{status} is no refusal"));
+            }
+            let times = match words.last().and_then(|word| word.strip_prefix('x')) {
+                Some(count) => Some(count.parse().map_err(|_| format!("`x{count}` is no count such as x3"))?),
+                None => None,
+            };
+            if times.is_some() {
+                words.pop();
+            }
+            Fault::Refuse { status, times }
+        }
+        "heal" => Fault::Heal,
+        other => return Err(format!("no fault is called `{other}`")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_the_grammar_is_read() {
+        let secs = |s| Some(Duration::from_secs(s));
+        for (text, want) in [
+            ("cut", Fault::Cut { in_line: false }),
+            ("cut in-line", Fault::Cut { in_line: true }),
+            ("end in-line", Fault::End { in_line: true }),
+            ("half-open for 3s", Fault::HalfOpen { lasts: secs(3) }),
+            ("oversized 700", Fault::Oversized { kib: 700 }),
+            ("garbage utf8", Fault::Garbage(Garbage::InvalidUtf8)),
+            ("stall EUR_USD for 3s", Fault::Stall { instrument: "EUR_USD".into(), lasts: secs(3) }),
+            ("untradeable EUR_USD", Fault::Tradeable { instrument: "EUR_USD".into(), is: false }),
+            ("time zero", Fault::Odd(Odd::ZeroTime)),
+            ("field", Fault::Odd(Odd::Fields)),
+            ("lose 3", Fault::Lose { transactions: 3 }),
+            ("clock -1h", Fault::Clock { off_ns: -3_600_000_000_000 }),
+            ("refuse 401 x2", Fault::Refuse { status: 401, times: Some(2) }),
+            ("refuse 503", Fault::Refuse { status: 503, times: None }),
+            ("heal", Fault::Heal),
+        ] {
+            assert_eq!(text.parse(), Ok(want), "{text}");
+        }
+        let faults =
+            parse_script("# a bad day\nat 2.5s cut\n\nat 1s every 500ms garbage json # again\n").expect("faults");
+        assert_eq!(faults[1].every, Some(Duration::from_millis(500)));
+        assert_eq!(faults[0].at, Some(Duration::from_millis(2_500)));
+    }
+
+    #[test]
+    fn what_is_no_fault_says_why() {
+        for (text, why) in [
+            ("", "no fault is named"),
+            ("explode", "no fault is called `explode`"),
+            ("stall", "an instrument is missing, such as EUR_USD or *"),
+            ("cut twice", "`twice` is not understood here"),
+            ("clock soon", "`soon` is no offset such as +2d or -1h"),
+            ("refuse 200", "200 is no refusal"),
+            ("at noon cut", "`noon` is no time such as 2.5s"),
+        ] {
+            assert_eq!(text.parse::<Fault>().map_err(|bad| bad.why), Err(why.into()), "{text}");
+        }
+    }
+}
