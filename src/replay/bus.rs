@@ -108,7 +108,7 @@ impl Target for ToBus {
         Ok(())
     }
 
-    async fn play(&mut self, record: &Record) -> anyhow::Result<()> {
+    fn play(&mut self, record: &Record) -> anyhow::Result<()> {
         self.ts_recv = record.event.ts_recv;
         self.publisher.publish(record.seq, record.event.clone())?;
         self.beat()

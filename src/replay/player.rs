@@ -53,11 +53,19 @@ pub trait Target: Send {
         Ok(())
     }
 
-    /// Takes a record; waits while whoever listens is slow.
+    /// Takes a record, at once: a future for each would cost as much as reading it. What cannot go out at once is held.
     ///
     /// # Errors
     /// It cannot be played, and nothing after it.
-    async fn play(&mut self, record: &Record) -> anyhow::Result<()>;
+    fn play(&mut self, record: &Record) -> anyhow::Result<()>;
+
+    /// Whether there is something for [`Target::pass_on`], which comes before the next record then.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// Sends what is held; waits while whoever listens is slow.
+    async fn pass_on(&mut self) {}
 
     /// What was played so far goes out: there will be a wait.
     ///
@@ -167,7 +175,10 @@ impl<'a> Player<'a> {
                 }
                 self.tell(false);
             }
-            target.play(&record).await?;
+            target.play(&record)?;
+            if target.holds() {
+                target.pass_on().await;
+            }
             self.played += 1;
             in_a_row = in_a_row.wrapping_add(1);
             if in_a_row.is_multiple_of(IN_A_ROW) {

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tapedeck::replay::{Command, Playback, Player, Range, Speed, Summary, Target};
 use tapedeck_market::{Body, Event, Flags, Price, Record, Size, Trade, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
@@ -63,9 +62,8 @@ struct Noted {
     commands: Option<mpsc::Sender<Command>>,
 }
 
-#[async_trait]
 impl Target for Noted {
-    async fn play(&mut self, record: &Record) -> anyhow::Result<()> {
+    fn play(&mut self, record: &Record) -> anyhow::Result<()> {
         let began = *self.began.get_or_insert_with(Instant::now);
         self.played.push((record.seq, began.elapsed()));
         self.flags.push(record.event.flags);
@@ -162,9 +160,8 @@ async fn a_pause_lasts_until_it_is_ended_and_the_speed_can_be_changed() {
     let played: Arc<Mutex<Vec<(u64, u128)>>> = Arc::default();
     let began = Instant::now();
     struct Kept(Arc<Mutex<Vec<(u64, u128)>>>, Instant);
-    #[async_trait]
     impl Target for Kept {
-        async fn play(&mut self, record: &Record) -> anyhow::Result<()> {
+        fn play(&mut self, record: &Record) -> anyhow::Result<()> {
             self.0.lock().unwrap().push((record.seq, self.1.elapsed().as_millis()));
             Ok(())
         }

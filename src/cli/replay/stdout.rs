@@ -11,7 +11,7 @@ pub(super) struct Lines<'a>(pub(super) &'a mut Out);
 
 #[async_trait]
 impl Target for Lines<'_> {
-    async fn play(&mut self, record: &Record) -> anyhow::Result<()> {
+    fn play(&mut self, record: &Record) -> anyhow::Result<()> {
         let mut line = Vec::with_capacity(512);
         event_json(Some(record.seq), &record.event, &mut line);
         line.push(b'\n');

@@ -55,7 +55,11 @@ pub struct Venue {
     stop: CancellationToken,
     /// Records that are no Kraken's, or came by no channel that is played.
     passed_over: u64,
+    /// A frame and whom it goes to, until it has gone.
+    held: Option<Held>,
 }
+
+type Held = (String, Vec<(u64, mpsc::Sender<Utf8Bytes>)>);
 
 /// What connections and the replay share.
 #[derive(Debug, Default)]
@@ -108,7 +112,15 @@ impl Venue {
             .with_context(|| format!("listening on {addr} (`--listen` names another address)"))?;
         let addr = listener.local_addr().context("listening")?;
         let stop = CancellationToken::new();
-        Ok(Venue { addr, shared: Arc::default(), listener: Some(listener), accepting: None, stop, passed_over: 0 })
+        Ok(Venue {
+            addr,
+            shared: Arc::default(),
+            listener: Some(listener),
+            accepting: None,
+            stop,
+            passed_over: 0,
+            held: None,
+        })
     }
 
     #[must_use]
@@ -211,7 +223,7 @@ impl Target for Venue {
         Ok(())
     }
 
-    async fn play(&mut self, record: &Record) -> anyhow::Result<()> {
+    fn play(&mut self, record: &Record) -> anyhow::Result<()> {
         let event = &record.event;
         let channel = Channel::of(&event.body).filter(|_| event.venue == KRAKEN);
         let Some((channel, frame)) = channel.zip(frames::frame(event)) else {
@@ -223,8 +235,18 @@ impl Target for Venue {
             let news = inner.state.apply(event);
             if news { inner.listeners(channel, &event.symbol) } else { Vec::new() }
         };
-        self.send(frame, to).await;
+        self.held = Some((frame, to)).filter(|(_, to)| !to.is_empty());
         Ok(())
+    }
+
+    fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    async fn pass_on(&mut self) {
+        if let Some((frame, to)) = self.held.take() {
+            self.send(frame, to).await;
+        }
     }
 }
 
