@@ -7,6 +7,7 @@
 pub mod bus;
 pub mod frames;
 pub mod recording;
+pub mod stores;
 pub mod venue;
 
 use std::fmt::Write as _;
@@ -14,6 +15,8 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
 
 /// Rounds of each comparison.
 pub const ROUNDS: usize = 7;
@@ -99,6 +102,34 @@ pub fn compare(stage: &str, mut ours: Side<'_>, mut peers: Vec<Side<'_>>, bytes_
     }
     outcomes
 }
+
+/// Runs whole rounds of ours and the peers alternately, each told its round; prints a line a peer. A run takes its own time.
+///
+/// # Errors
+/// One of them fails.
+pub fn rounds(stage: &str, records: u64, sides: &mut [(&str, Run<'_>)]) -> anyhow::Result<()> {
+    let mut times = vec![Vec::new(); sides.len()];
+    for round in 0..ROUNDS {
+        for ((name, run), times) in sides.iter_mut().zip(&mut times) {
+            times.push(run(round).with_context(|| format!("{name}, round {round}"))?.as_secs_f64());
+        }
+    }
+    let rate = |times: &[f64]| records as f64 / median(times);
+    for ((peer, _), theirs) in sides.iter().zip(&times).skip(1) {
+        let ratios: Vec<f64> = theirs.iter().zip(&times[0]).map(|(theirs, ours)| theirs / ours).collect();
+        let (low, high) = spread(&ratios);
+        println!(
+            "{stage:<28} ours {:.0} rows/s  {peer} {:.0} rows/s  ratio {:.2} [{low:.2} … {high:.2}]",
+            rate(&times[0]),
+            rate(theirs),
+            median(&ratios)
+        );
+    }
+    Ok(())
+}
+
+/// A round of one side: how long it took.
+pub type Run<'a> = Box<dyn FnMut(usize) -> anyhow::Result<Duration> + 'a>;
 
 /// How many operations fill a round.
 fn calibrate(side: &mut Side<'_>) -> u64 {

@@ -35,7 +35,7 @@ mod service;
 pub use asked::{Question, Retention, Table};
 pub use dead::{Letter, folder as dead_letters_folder, list as dead_letters};
 pub use delivery::{Begin, Delivery};
-pub use influx::address_of;
+pub use influx::{address_of, line_protocol};
 pub use order::TimeOf;
 pub use retry::{Again, Deed, Done, Order, without_deck as letters_without_deck};
 pub use service::{KIND as SERVICE, build, plan_of};

@@ -33,22 +33,18 @@ type Done = Result<(), NoLine>;
 pub(super) fn lines(lines: &mut Lines, record: &Record) -> Done {
     let event = &record.event;
     match &event.body {
-        Body::Quote(quote) => whole(lines, record, &format!("{}_tick", event.venue), |line| tick(line, event, quote)),
-        Body::Ticker(ticker) => {
-            whole(lines, record, &format!("{}_tick", event.venue), |line| statistics(line, event, ticker))
-        }
-        Body::Trade(trade) => {
-            whole(lines, record, &format!("{}_trade", event.venue), |line| self::trade(line, event, trade))
-        }
-        Body::Order(order) => {
-            whole(lines, record, &format!("{}_orders", event.venue), |line| self::order(line, event, order))
-        }
+        Body::Quote(quote) => whole(lines, record, (&event.venue, "_tick"), |line| tick(line, event, quote)),
+        Body::Ticker(ticker) => whole(lines, record, (&event.venue, "_tick"), |line| statistics(line, event, ticker)),
+        Body::Trade(trade) => whole(lines, record, (&event.venue, "_trade"), |line| self::trade(line, event, trade)),
+        Body::Order(order) => whole(lines, record, (&event.venue, "_orders"), |line| self::order(line, event, order)),
         Body::Book(update) => book(lines, record, update),
-        Body::Odds(odds) => whole(lines, record, "betfair_stream", |line| self::odds(line, event, odds)),
-        Body::Post(post) => whole(lines, record, "twitter_sentiment", |line| self::post(line, post)),
+        Body::Odds(odds) => whole(lines, record, ("betfair_stream", ""), |line| self::odds(line, event, odds)),
+        Body::Post(post) => whole(lines, record, ("twitter_sentiment", ""), |line| self::post(line, post)),
         Body::Candle(candle) => self::candle(lines, record, candle),
-        Body::Gap(gap) => whole(lines, record, "gap", |line| self::gap(line, event, gap)),
-        Body::Synthetic(synthetic) => whole(lines, record, "synthetic", |line| self::synthetic(line, event, synthetic)),
+        Body::Gap(gap) => whole(lines, record, ("gap", ""), |line| self::gap(line, event, gap)),
+        Body::Synthetic(synthetic) => {
+            whole(lines, record, ("synthetic", ""), |line| self::synthetic(line, event, synthetic))
+        }
         Body::Point(point) => self::point(lines, record, point),
         _ => Err(NoLine::Unwanted),
     }
@@ -94,8 +90,14 @@ fn apart(ts: i64, digits: u32, seq: u64) -> i64 {
     ts - ts.rem_euclid(unit) + within
 }
 
-fn whole(lines: &mut Lines, record: &Record, measurement: &str, fields: impl FnOnce(&mut Line<'_>) -> Done) -> Done {
-    let mut line = lines.line(measurement)?;
+/// The measurement is called by both words together.
+fn whole(
+    lines: &mut Lines,
+    record: &Record,
+    (venue, kind): (&str, &str),
+    fields: impl FnOnce(&mut Line<'_>) -> Done,
+) -> Done {
+    let mut line = lines.line_of(venue, kind)?;
     fields(&mut line)?;
     line.uint("seq", record.seq)?;
     if let Some(UnixNanos(ts)) = record.event.ts_event {
@@ -161,9 +163,8 @@ fn trade(line: &mut Line<'_>, event: &Event, trade: &Trade) -> Done {
 fn book(lines: &mut Lines, record: &Record, update: &BookUpdate) -> Done {
     // A change alone says nothing of a level.
     let Some(depth) = update.depth.filter(|_| update.snapshot) else { return Err(NoLine::Unwanted) };
-    let measurement = format!("{}_depth", record.event.venue);
     for at in 0..depth as usize {
-        whole(lines, record, &measurement, |line| {
+        whole(lines, record, (&record.event.venue, "_depth"), |line| {
             line.tag("exchange", &record.event.venue)?;
             line.tag("level", itoa::Buffer::new().format(at + 1))?;
             line.tag(name_tag(&record.event), &record.event.symbol)?;

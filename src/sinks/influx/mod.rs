@@ -137,6 +137,21 @@ impl Influx {
     }
 }
 
+/// Appends a record as a sink of this kind writes it: a line, of a book one for each level.
+///
+/// # Errors
+/// It has no place there, or cannot be written as it is; nothing is appended.
+pub fn line_protocol(record: &Record, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    let mut lines = Lines { text: std::mem::take(out), count: 0 };
+    let place = lines.place();
+    let written = measure::lines(&mut lines, record);
+    if written.is_err() {
+        lines.back_to(place);
+    }
+    *out = lines.text;
+    Ok(written?)
+}
+
 /// Writes the lines of a record: the measurement that was declared, and the old tick beside it, if wanted.
 fn lines_of(config: &Config, lines: &mut Lines, record: &Record) -> Result<(), NoLine> {
     measure::lines(lines, record)?;
