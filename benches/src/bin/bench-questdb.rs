@@ -1,6 +1,6 @@
 //! Trades from a tape into a real QuestDB, by the sink as it is, beside QuestDB's own client for Rust with rows that are ready,
-//! into a table with the same columns and keys. Both send 5,000 rows a request and wait for its answer. The client's rows (its
-//! binary form, which knows decimals) go over a bare connection: less work than its own HTTP.
+//! into a table with the same columns and keys. Both send 5,000 rows a request and wait for its answer. The client's rows
+//! (protocol 3, the first that knows decimals) go over a bare connection: less work than its own HTTP.
 
 use std::time::{Duration, Instant};
 
