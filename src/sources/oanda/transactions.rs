@@ -8,7 +8,7 @@
 //! Subscribed first, filled then: what happens meanwhile comes twice and is taken once. The last id is a `Position`
 //! in the append of its transaction, so that a restart goes on behind it.
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use tapedeck_market::{Body, Event, Flags, Position, Raw, SmolStr, UnixNanos};
 use tokio::time::timeout;
 
@@ -20,6 +20,8 @@ use super::{TRANSACTIONS, masked};
 use crate::sources::Outlet;
 use crate::sources::liveness::DEAD;
 
+/// Answers without the transaction that was named, half a second apart, before the session is given up.
+const SHORT: u32 = 4;
 /// Fetched transactions of one append.
 const AN_APPEND: usize = 100;
 
@@ -87,7 +89,7 @@ impl<'a> Feed<'a> {
     /// Fetches all transactions behind the last one, up to `newest`.
     async fn fill(&mut self, newest: u64) -> anyhow::Result<()> {
         let first = self.last;
-        let mut fetched = 0_u64;
+        let (mut fetched, mut short) = (0_u64, 0);
         while self.last < newest {
             let page_end = newest.min(self.last + super::client::PAGE);
             let texts = self.client.transactions(self.last, newest).await?;
@@ -112,13 +114,16 @@ impl<'a> Feed<'a> {
                     self.say(std::mem::take(&mut append), ts_recv).await?;
                 }
             }
-            // Ids that the venue does not have are none that could be waited for.
-            if self.last < page_end {
-                self.last = page_end;
-                append.push(self.position(ts_recv));
-                self.out.emit(append).await?;
-            } else if !append.is_empty() {
+            if !append.is_empty() {
                 self.say(append, ts_recv).await?;
+            }
+            if self.last < page_end && page_end < newest {
+                // A range within the account's past that ends with ids which nobody has.
+                self.last = page_end;
+            } else if self.last < page_end {
+                // Its requests may know later than its streams; to go on without would be to lose it.
+                short += 1;
+                ensure!(short < SHORT, "the venue names transaction {newest} and does not give it");
             }
         }
         if fetched > 0 {

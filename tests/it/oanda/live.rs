@@ -11,6 +11,7 @@ use tapedeck_testkit::FakeOanda;
 use tapedeck_testkit::oanda::{ACCOUNT, Handle, TOKEN};
 
 use crate::kraken::desk::{Desk, PATIENCE, events_of, is_live};
+use crate::tls::Authority;
 
 const THREE: &str = "instruments = ['EUR_USD', 'USD/JPY', 'GBPUSD']";
 
@@ -424,6 +425,23 @@ async fn a_new_session_fetches_what_happened_since_the_tape() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_requests_do_not_know_yet_is_asked_for_again_and_never_skipped() {
+    let fake = fake(10).await;
+    let mut desk = account(&fake, Resume::default());
+    desk.until("the stream", |message| is_live(message, "", "transactions")).await;
+    fault(&fake, "behind 2");
+    fault(&fake, "lose 1");
+    fake.transact(1);
+    desk.until_events("it", 1, |event| id_of(event) == Some(2_312)).await;
+    fault(&fake, "behind 99");
+    fault(&fake, "lose 1");
+    fake.transact(1);
+    let ended = tokio::time::timeout(PATIENCE, desk.drain()).await.expect("an end");
+    assert!(ended.contains("names transaction 2313 and does not give it"), "{ended}");
+    assert_eq!(position(&desk), Some(2_312), "the next session asks for it");
+}
+
+#[tokio::test]
 async fn check_tells_apart_what_can_be_wrong() {
     let fake = fake(100).await;
     for mut session in sessions(&fake, THREE) {
@@ -449,4 +467,23 @@ async fn check_tells_apart_what_can_be_wrong() {
     let setup = Setup { name: "k".into(), table: table.parse().expect("toml"), dir: std::env::temp_dir() };
     let error = (KIND.build)(setup).expect("a table").remove(0).source.check().await.expect_err("nobody is there");
     assert!(format!("{error:#}").contains("is the network up"), "{error:#}");
+}
+
+#[tokio::test]
+async fn streams_are_encrypted_and_the_venues_certificate_is_checked() {
+    let (Some(ours), Some(theirs)) = (Authority::new(), Authority::new()) else { return };
+    let (cert, key) = ours.issue("IP:127.0.0.1", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let fake = FakeOanda::builder().tls(cert, key).heartbeat(Duration::from_millis(200)).start().await.expect("a fake");
+    assert!(fake.url().starts_with("https://"));
+    let table = |authority: &Authority| format!("{THREE}\nca_file = {:?}", authority.path("ca.pem"));
+    let mut desk = prices(&fake, &table(&ours));
+    desk.until_events("quotes", 20, is_quote).await;
+    fault(&fake, "cut in-line");
+    let ended = tokio::time::timeout(PATIENCE, desk.drain()).await.expect("an end");
+    assert!(ended.contains("reading the stream"), "{ended}");
+    for table in [table(&theirs), THREE.to_owned()] {
+        let ended = prices(&fake, &table).drain().await;
+        assert!(ended.contains("certificate"), "a token goes to nobody else: {ended}");
+    }
+    assert_eq!(fake.opened(), 1);
 }

@@ -19,7 +19,7 @@ TIME is 250ms, 2.5s, 3m, 1h or 2d; `at` counts from the first stream that a clie
     end [in-line]             the orderly end of the answer, in the middle of a line when asked
     half-open [for TIME]      write nothing any more, and keep the socket
     oversized N               one line of N KiB
-    garbage KIND              json: cut off in the middle; utf8: invalid; array; empty: blank lines;
+    garbage KIND              json: cut off; utf8: invalid; array; empty: blank lines;
                               number: some that fit no type; type: one of a later protocol
   of the data
     stall INSTRUMENT [for TIME]
@@ -28,10 +28,11 @@ TIME is 250ms, 2.5s, 3m, 1h or 2d; `at` counts from the first stream that a clie
     time KIND                 the next price's time is zero, absurd (2200), missing or text
     field                     the next price has fields of a later protocol
     lose N                    the next N transactions do not come over the stream
+    behind N                  the next N requests for transactions are answered without any
     clock +TIME|-TIME         the venue's clock is off
   of requests
-    refuse STATUS [xN]        the next N requests (default: all) are answered so: 401, 403, 404, 429
-                              or any of 5xx
+    refuse STATUS [xN]        the next N requests (default: all) are answered so: 401, 403,
+                              404, 429 or any of 5xx
   heal                        end every fault";
 
 /// One thing that goes wrong. Written as in [`GRAMMAR`].
@@ -46,6 +47,7 @@ pub enum Fault {
     Tradeable { instrument: String, is: bool },
     Odd(Odd),
     Lose { transactions: u32 },
+    Behind { answers: u32 },
     Clock { off_ns: i64 },
     Refuse { status: u16, times: Option<u32> },
     Heal,
@@ -198,6 +200,7 @@ fn fault(words: &mut Vec<&str>) -> Result<Fault, String> {
         }),
         "field" => Fault::Odd(Odd::Fields),
         "lose" => Fault::Lose { transactions: number(words, 1)? },
+        "behind" => Fault::Behind { answers: number(words, 1)? },
         "clock" => {
             let word = words.pop().ok_or("expected +2d or -1h")?;
             let off = word.get(1..).and_then(duration).and_then(|off| i64::try_from(off.as_nanos()).ok());
@@ -245,6 +248,7 @@ mod tests {
             ("time zero", Fault::Odd(Odd::ZeroTime)),
             ("field", Fault::Odd(Odd::Fields)),
             ("lose 3", Fault::Lose { transactions: 3 }),
+            ("behind 2", Fault::Behind { answers: 2 }),
             ("clock -1h", Fault::Clock { off_ns: -3_600_000_000_000 }),
             ("refuse 401 x2", Fault::Refuse { status: 401, times: Some(2) }),
             ("refuse 503", Fault::Refuse { status: 503, times: None }),

@@ -74,6 +74,8 @@ pub(crate) struct Hub {
     pub(crate) account: String,
     pub(crate) listed: Vec<Listed>,
     pub(crate) prices: BTreeMap<Arc<str>, Tick>,
+    /// Every price so far, at most the newest million, for candles.
+    pub(crate) past: VecDeque<Tick>,
     pub(crate) transactions: Vec<Transaction>,
     pub(crate) streams: BTreeMap<u64, Stream>,
     pub(crate) opened: u64,
@@ -89,6 +91,8 @@ pub(crate) struct Hub {
     stalled: BTreeMap<String, Option<Instant>>,
     odd: VecDeque<Odd>,
     lose: u32,
+    /// Requests for transactions that are answered without any.
+    pub(crate) behind: u32,
     log: VecDeque<Sent>,
     remember: bool,
 }
@@ -100,6 +104,7 @@ impl Hub {
             account,
             listed: Vec::new(),
             prices: BTreeMap::new(),
+            past: VecDeque::new(),
             transactions: Vec::new(),
             streams: BTreeMap::new(),
             opened: 0,
@@ -113,6 +118,7 @@ impl Hub {
             stalled: BTreeMap::new(),
             odd: VecDeque::new(),
             lose: 0,
+            behind: 0,
             log: VecDeque::new(),
             remember,
         }
@@ -166,11 +172,13 @@ impl Hub {
         let name = tick.instrument.to_string();
         let stalled = self.is_stalled(&name);
         let tradeable = !self.untradeable.contains(&name);
-        let listeners = self.streams.values().any(|stream| stream.instruments.is_some());
-        let odd = if stalled || !listeners { None } else { self.odd.pop_front() };
+        // What nobody hears would be no fault.
+        let is_told = |stream: &Stream| stream.instruments.as_ref().is_some_and(|all| all.contains(&name));
+        let heard = !stalled && self.streams.values().any(is_told);
+        let odd = if heard { self.odd.pop_front() } else { None };
         let mut told = Vec::new();
         for (number, stream) in &self.streams {
-            if !stream.instruments.as_ref().is_some_and(|instruments| instruments.contains(&name)) {
+            if !is_told(stream) {
                 continue;
             }
             let text = oddly(tick.text(stream.unix, tradeable), &stamp(tick.at_ns, stream.unix), odd);
@@ -181,6 +189,10 @@ impl Hub {
                 told.push((stream.queue.clone(), Out::Line("price", text)));
             }
         }
+        if self.past.len() >= KEPT {
+            self.past.pop_front();
+        }
+        self.past.push_back(Tick { line: None, ..tick.clone() });
         self.prices.insert(tick.instrument.clone(), tick);
         told
     }
@@ -256,6 +268,10 @@ impl Hub {
                 self.lose += transactions;
                 Vec::new()
             }
+            Fault::Behind { answers } => {
+                self.behind += answers;
+                Vec::new()
+            }
             Fault::Clock { off_ns } => {
                 self.clock_off_ns = off_ns;
                 Vec::new()
@@ -271,7 +287,7 @@ impl Hub {
                 self.stalled.clear();
                 self.untradeable.clear();
                 self.odd.clear();
-                (self.lose, self.clock_off_ns) = (0, 0);
+                (self.lose, self.behind, self.clock_off_ns) = (0, 0, 0);
                 Vec::new()
             }
         }

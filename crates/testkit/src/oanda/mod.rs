@@ -8,6 +8,7 @@
 //!
 //! The venue's two hosts are one here. Lines are cut into chunks anywhere. Faults are in [`GRAMMAR`].
 
+mod candles;
 mod fault;
 mod hub;
 mod market;
@@ -57,6 +58,7 @@ pub struct FakeOanda {
     account: String,
     faults: Vec<Scheduled>,
     remember: bool,
+    tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl FakeOanda {
@@ -77,6 +79,7 @@ impl FakeOanda {
             account: ACCOUNT.to_owned(),
             faults: Vec::new(),
             remember: true,
+            tls: None,
         }
     }
 
@@ -158,10 +161,17 @@ impl FakeOanda {
         self
     }
 
+    /// Encrypts, with this certificate chain and key, both PEM.
+    #[must_use]
+    pub fn tls(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls = Some((cert.into(), key.into()));
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors
-    /// The address is taken, or a recording cannot be read.
+    /// The address is taken, or a recording or the certificate cannot be read.
     pub async fn start(self) -> anyhow::Result<Handle> {
         let mut rng = Rng::new(self.seed);
         let mut hub = Hub::new(self.token, self.account, self.first_id, Rng::new(rng.next()), self.remember);
@@ -180,7 +190,9 @@ impl FakeOanda {
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let addr = listener.local_addr()?;
-        let shared = Shared { hub: Arc::new(Mutex::new(hub)), heartbeat: self.heartbeat };
+        let tls = self.tls.map(|(cert, key)| server::acceptor(&cert, &key)).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let shared = Shared { hub: Arc::new(Mutex::new(hub)), heartbeat: self.heartbeat, tls };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(server::run(shared.clone(), listener, stop.clone()));
@@ -205,7 +217,7 @@ impl FakeOanda {
                 }
             });
         }
-        Ok(Handle { addr, shared, stop, tasks })
+        Ok(Handle { addr, scheme, shared, stop, tasks })
     }
 }
 
@@ -214,6 +226,7 @@ impl FakeOanda {
 pub struct Handle {
     /// Where it listens.
     pub addr: SocketAddr,
+    scheme: &'static str,
     shared: Shared,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -223,7 +236,7 @@ impl Handle {
     /// What takes the place of both of the venue's hosts.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
     /// Makes something go wrong now.

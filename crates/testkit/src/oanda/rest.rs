@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::candles;
 use super::hub::{Hub, Transaction};
 use super::market::stamp;
 use crate::http::Head;
@@ -16,14 +17,16 @@ pub(crate) enum Answer {
     Stream(Option<BTreeSet<String>>),
 }
 
-fn refused(status: u16, why: &str) -> Answer {
+pub(crate) fn refused(status: u16, why: &str) -> Answer {
     Answer::Text(status, format!(r#"{{"errorMessage":"{why}"}}"#))
 }
 
-/// A value of the query; commas may be escaped.
-fn query(head: &Head, name: &str) -> Option<String> {
-    let pairs = head.query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace("%2C", ",").replace("%2c", ","))
+/// A value of the query. Of escapes only those occur that instruments and times need.
+pub(crate) fn query(head: &Head, name: &str) -> Option<String> {
+    let mut pairs = head.query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    let escapes = [("%2C", ","), ("%2c", ","), ("%3A", ":"), ("%3a", ":")];
+    Some(escapes.iter().fold(value.to_owned(), |value, (from, to)| value.replace(from, to)))
 }
 
 pub(crate) fn is_unix(head: &Head) -> bool {
@@ -47,7 +50,13 @@ pub(crate) fn answer(hub: &mut Hub, head: &Head) -> Answer {
         ["v3", "accounts", account, ..] if *account != hub.account => {
             refused(403, &format!("The account {account} cannot be accessed with this token."))
         }
+        ["v3", "accounts", _, "transactions", "sinceid" | "idrange"] if hub.behind > 0 => {
+            hub.behind -= 1;
+            let last = hub.last_transaction();
+            Answer::Text(200, format!(r#"{{"transactions":[],"lastTransactionID":"{last}"}}"#))
+        }
         ["v3", "accounts", _, rest @ ..] => of_account(hub, head, rest),
+        ["v3", "instruments", name, "candles"] => candles::answer(hub, head, name),
         _ => refused(404, "There is nothing here."),
     }
 }

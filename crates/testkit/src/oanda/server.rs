@@ -1,14 +1,19 @@
 //! The port: requests on kept connections, and streams in chunks that know nothing of lines.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::{Hub, Out, Sent};
@@ -28,10 +33,33 @@ const QUEUE: usize = 8_192;
 const BATCH: usize = 64;
 
 /// What all connections share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) hub: Arc<Mutex<Hub>>,
     pub(crate) heartbeat: Duration,
+    /// Encrypts, where the fake has a certificate.
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("heartbeat", &self.heartbeat).finish_non_exhaustive()
+    }
+}
+
+/// An acceptor with this certificate chain and key, both PEM.
+pub(crate) fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("reading certificates of {}", cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading the key of {}", key.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("using the certificate with the key")?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 impl Shared {
@@ -53,7 +81,7 @@ pub(crate) async fn run(shared: Shared, listener: TcpListener, stop: Cancellatio
                     clients.spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
-                            served = serve(stream, &shared) => if let Err(error) = served {
+                            served = welcome(stream, &shared) => if let Err(error) = served {
                                 tracing::debug!(error = %error, "connection ended");
                             }
                         }
@@ -70,9 +98,19 @@ pub(crate) async fn run(shared: Shared, listener: TcpListener, stop: Cancellatio
     while clients.join_next().await.is_some() {}
 }
 
-/// Requests one after the other, until one asks for a stream.
-async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn welcome(socket: TcpStream, shared: &Shared) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    match &shared.tls {
+        None => serve(socket, shared).await,
+        Some(tls) => {
+            let accepted = tokio::time::timeout(HEAD_WAIT, tls.accept(socket)).await;
+            serve(accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, shared).await
+        }
+    }
+}
+
+/// Requests one after the other, until one asks for a stream.
+async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
     let mut left = Vec::new();
     loop {
         let head = tokio::time::timeout(HEAD_WAIT, read_head(&mut socket, left)).await;

@@ -46,6 +46,12 @@ pub struct SimulateArgs {
     /// The account that it is for
     #[arg(long, value_name = "ID", default_value = ACCOUNT)]
     pub account: String,
+    /// Certificate chain (PEM): encrypt
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Make something go wrong; repeatable, grammar below
     #[arg(long = "fault", value_name = "SPEC")]
     pub faults: Vec<Scheduled>,
@@ -80,6 +86,9 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
     fake = faults.into_iter().fold(fake, FakeOanda::fault);
     if let Some(every) = args.transactions {
         fake = fake.transactions(every);
+    }
+    if let (Some(cert), Some(key)) = (args.tls_cert, args.tls_key) {
+        fake = fake.tls(cert, key);
     }
     let handle = fake.start().await?;
     say(&format!("listening on {}, token {}, account {}", handle.url(), args.token, args.account));
