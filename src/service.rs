@@ -84,6 +84,11 @@ impl Shown {
         lock(&self.detail).insert(key.to_owned(), value.into());
     }
 
+    /// One figure less.
+    pub fn unset(&self, key: &str) {
+        lock(&self.detail).remove(key);
+    }
+
     #[must_use]
     pub fn state(&self) -> String {
         lock(&self.state).clone()

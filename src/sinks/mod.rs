@@ -90,6 +90,11 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// What a person should know although everything is delivered; it stands in the status.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
     /// Tries the store without delivering: connection, credentials, a write and its reading back. A line for each thing found;
     /// one that begins with [`WARNING`] is something to look at.
     ///
@@ -130,7 +135,8 @@ pub struct Batch<'a> {
     /// With the seq of a record its identity, unless the event has an `origin`.
     pub tape: Uuid,
     pub records: &'a [Record],
-    /// What a store that can commit it together with the records should keep for [`Opened::Mark`].
+    /// What a store that can commit it together with the records should keep for [`Opened::Mark`]. Without any record it is the mark
+    /// alone that moves: they became dead letters.
     pub mark: &'a [u8],
     /// Newer records may have been delivered before these: a newer row must not be replaced.
     pub late: bool,

@@ -103,6 +103,8 @@ struct Running<'a> {
     /// What overtook the backlog before, and which of it goes again.
     again: Option<Arc<Again>>,
     stopping_since: Option<Instant>,
+    /// The store keeps a mark of its own.
+    keeps_mark: bool,
     waits: ExponentialBackoff,
     counts: Counts,
 }
@@ -158,6 +160,7 @@ impl<'a> Running<'a> {
             late: if progress.high() > progress.low() { Times::ALL } else { Times::default() },
             again: None,
             stopping_since: None,
+            keeps_mark: false,
             progress,
             hurry: Arc::default(),
             waits: waits(),
@@ -290,13 +293,14 @@ impl<'a> Running<'a> {
         if let Some(time_of) = time_of {
             lot.records.iter().for_each(|record| self.late.add(time_of(record)));
         }
-        let mut overtook = None;
+        let (mut overtook, mut buried) = (None, false);
         let mut pieces = VecDeque::from([Piece { records: lot.records, to }]);
         while let Some(mut piece) = pieces.pop_front() {
             let mut after = self.progress.clone();
             after.add(from, piece.to);
             let given_back = time_of.and_then(|_| give_back(&mut after, piece.to, &self.late));
-            if piece.records.is_empty() {
+            // What was passed over is passed over again; what was refused would be refused again.
+            if piece.records.is_empty() && !(buried && self.keeps_mark) {
                 self.progress = after;
                 overtook = given_back;
                 continue;
@@ -324,14 +328,16 @@ impl<'a> Running<'a> {
                     pieces.push_front(second);
                     pieces.push_front(first);
                 }
-                Err(SinkError::TooMuch(words) | SinkError::BatchRefused(words)) => {
+                Err(SinkError::TooMuch(words) | SinkError::BatchRefused(words)) if !piece.records.is_empty() => {
                     let rejects = vec![(0, words)];
+                    buried = true;
                     match self.bury(&mut piece.records, rejects).await? {
                         Next::Go => pieces.push_front(piece),
                         next => return Ok(next),
                     }
                 }
                 Err(SinkError::Refused(refusal)) => {
+                    buried = true;
                     let rejects = refusal.rejects.into_iter().map(|reject| (reject.index, reject.words)).collect();
                     match self.bury(&mut piece.records, rejects).await? {
                         Next::Go => {
@@ -531,6 +537,7 @@ impl<'a> Running<'a> {
     }
 
     fn take_mark(&mut self, opened: Opened, first: bool) -> anyhow::Result<Next> {
+        self.keeps_mark = opened != Opened::NoMark;
         let known = match opened {
             Opened::NoMark => return Ok(Next::Go),
             Opened::Mark(bytes) => match Progress::decode(&bytes) {
@@ -627,6 +634,11 @@ impl<'a> Running<'a> {
             ("batch_limit", self.limit.load(Ordering::Relaxed) as u64),
         ] {
             shown.set(key, value);
+        }
+        if let Some(note) = self.sink.note() {
+            shown.set("note", note);
+        } else {
+            shown.unset("note");
         }
     }
 }

@@ -107,7 +107,7 @@ impl Sink for Fake {
             *store.rows.entry(record.seq).or_default() += 1;
             store.last.insert(time_of(record).0, record.seq);
         }
-        store.batches.push((batch.records.len(), batch.late, batch.records[0].seq));
+        store.batches.push((batch.records.len(), batch.late, batch.records.first().map_or(0, |record| record.seq)));
         if store.keeps_marks {
             store.mark = Some(batch.mark.to_vec());
         }
@@ -322,6 +322,33 @@ async fn poison_is_found_by_halves_and_kept_with_the_stores_words() {
         assert_eq!(seqs, [1, 137, 138, 300], "{says_which:?}");
         assert!(letters.iter().all(|letter| ["cannot cast", "field type conflict"].contains(&letter.words.as_str())));
         assert!(deck.fake.lock().writes < 60, "{} writes", deck.fake.lock().writes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_nothing_but_dead_letters_moves_the_stores_own_mark() {
+    for says_which in [None, Some(false), Some(true)] {
+        let mut deck = Deck::new();
+        deck.fake.lock().keeps_marks = true;
+        deck.fake.lock().says_which = says_which;
+        deck.fake.lock().poison = (11..=14).collect();
+        deck.record(10, Duration::ZERO);
+        let run = deck.start();
+        deck.until("the good rows", |store| store.rows.len() == 10).await;
+        deck.record(4, Duration::ZERO);
+        deck.until("the mark", |store| {
+            let mark = store.mark.as_deref().and_then(Progress::decode);
+            mark.is_some_and(|mark| mark.low() == 14)
+        })
+        .await;
+        run.end().await;
+        let (writes, letters) = (deck.fake.lock().writes, crate::sinks::dead_letters_folder(deck.dir(), "fake"));
+        assert_eq!(crate::sinks::dead_letters(&letters).unwrap().len(), 4, "{says_which:?}");
+        let run = deck.start();
+        deck.record(1, Duration::ZERO);
+        deck.until("the next row", |store| store.rows.len() == 11).await;
+        run.end().await;
+        assert_eq!(deck.fake.lock().writes, writes + 1, "what was refused is not sent again: {says_which:?}");
     }
 }
 

@@ -45,13 +45,10 @@ pub trait Audit: Send {
     /// As of [`super::Sink::write`].
     async fn rows(&mut self, tape: Uuid, cell: &Cell) -> Result<Vec<Row>, super::SinkError>;
 
-    /// Rows that it holds wrongly, and that will be delivered again: for a store that leaves what is there as it is.
-    ///
-    /// # Errors
-    /// As of [`super::Sink::write`].
-    async fn make_way(&mut self, tape: Uuid, rows: &[Row]) -> Result<(), super::SinkError> {
-        let _ = (tape, rows);
-        Ok(())
+    /// Rows that it holds wrongly, each with the seq of the record that will be delivered in its place, for a store that leaves what
+    /// is there as it is: it removes them in the step that writes those records.
+    fn make_way(&mut self, rows: Vec<(u64, Row)>) {
+        let _ = rows;
     }
 }
 

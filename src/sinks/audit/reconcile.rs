@@ -406,7 +406,7 @@ async fn look(
             }
         }
         if let Some(mark) = repair {
-            ask(audit(sink)?.make_way(stretch.tape, &wrong).await)?;
+            audit(sink)?.make_way(wrong);
             deliver(stretch, sink, &again, mark, found).await?;
             if sink.times().is_some() && !places.is_empty() {
                 give_back(stretch, sink, &places, mark).await?;

@@ -12,8 +12,8 @@ pub(super) struct Compared {
     pub differences: Vec<Difference>,
     /// Rows that other records' rows have taken the place of: seqs of both.
     pub collisions: Vec<(u64, u64)>,
-    /// Rows of the store with other values.
-    pub wrong: Vec<Row>,
+    /// Rows of the store with other values, and the seqs of the records whose place they take.
+    pub wrong: Vec<(u64, Row)>,
     /// Rows of the store that are not of these records, and cannot be told to be.
     pub foreign: u64,
 }
@@ -50,7 +50,7 @@ pub(super) fn compare(expected: Vec<Expected>, held: Vec<Row>, is_ours: impl Fn(
             Some((seq, expected)) => {
                 if let Some(detail) = difference(&expected, &row) {
                     compared.differences.push(Difference::of(What::Different, Some(seq), &row, detail));
-                    compared.wrong.push(row);
+                    compared.wrong.push((seq, row));
                 }
             }
             None => match row.seq.filter(|seq| is_ours(*seq)) {

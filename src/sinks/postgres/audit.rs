@@ -65,23 +65,28 @@ impl Audit for Postgres {
         Ok(lines.iter().filter_map(|line| read::record(of.table, line)).map(|(_, record)| row_of(&record)).collect())
     }
 
-    /// What is there stays as it is, so it must go first.
-    async fn make_way(&mut self, tape: Uuid, rows: &[Row]) -> Result<(), SinkError> {
-        for row in rows {
-            let Some(seq) = row.seq.and_then(|seq| i64::try_from(seq).ok()) else { continue };
-            let of = Shape::of(&row.series.table)?;
-            let minute = row.cell().minute;
-            let (from, to) = bounds(&(minute..minute.saturating_add(1)));
-            let (session, name) = self.place(of.table)?;
-            let sql = format!(
-                "DELETE FROM {name} WHERE tape_id = $1 AND {0} >= to_timestamp($2::float8) AND {0} < to_timestamp($3::float8) AND seq = $4",
-                of.time
-            );
-            let done = session.client.execute(&sql, &[&PgUuid(tape), &from, &to, &seq]).await;
-            done.map_err(|error| failure::of(&error, "removing a row that differs"))?;
-        }
-        Ok(())
+    /// What is there stays as it is, so it goes in the transaction that writes its record again.
+    fn make_way(&mut self, rows: Vec<(u64, Row)>) {
+        self.doomed = rows.into_iter().collect();
     }
+}
+
+/// Removes the rows that stand where records of a batch belong, in its transaction.
+pub(super) async fn remove(session: &Session, rows: impl Iterator<Item = &Row>) -> Result<(), SinkError> {
+    for row in rows {
+        let Some(seq) = row.seq.and_then(|seq| i64::try_from(seq).ok()) else { continue };
+        let of = Shape::of(&row.series.table)?;
+        let minute = row.cell().minute;
+        let (from, to) = bounds(&(minute..minute.saturating_add(1)));
+        let name = layout::full(&session.schema, of.table.name());
+        let sql = format!(
+            "DELETE FROM {name} WHERE tape_id = $1 AND {0} >= to_timestamp($2::float8) AND {0} < to_timestamp($3::float8) AND seq = $4",
+            of.time
+        );
+        let done = session.client.execute(&sql, &[&PgUuid(session.tape()), &from, &to, &seq]).await;
+        done.map_err(|error| failure::of(&error, "removing a row that differs"))?;
+    }
+    Ok(())
 }
 
 impl Postgres {

@@ -1,5 +1,8 @@
 //! Partitions: one a UTC day of `ts_recv`, made ahead, and on demand for older records; the default one stays empty.
 //!
+//! Where a partition of somebody else takes a part of a day, the day has none of its own: its rows go by way of the table, into that one
+//! or the default one.
+//!
 //! A partition is made beside its table and attached: that waits for nobody who reads, as long as the default one is empty.
 
 use std::collections::HashMap;
@@ -9,7 +12,7 @@ use tapedeck_tables::Table;
 use tokio_postgres::Client;
 
 use super::failure;
-use super::layout::{self, Day};
+use super::layout::{self, DAY_US, Day};
 use crate::sinks::SinkError;
 
 /// How many days after today have their partitions.
@@ -69,8 +72,20 @@ impl Days {
     pub(super) fn target(&self, schema: &str, table: Table, day: Day) -> Option<String> {
         match self.of.get(&table) {
             None => Some(layout::full(schema, table.name())),
-            Some(parts) => parts.all.iter().find(|part| part.takes(day)).map(|part| part.name.clone()),
+            Some(parts) => match parts.all.iter().find(|part| part.takes(day)) {
+                Some(part) => Some(part.name.clone()),
+                None => parts.all.iter().any(|part| part.cuts(day)).then(|| layout::full(schema, table.name())),
+            },
         }
+    }
+
+    /// A partition that is shorter than the days that it takes a part of.
+    pub(super) fn note(&self) -> Option<String> {
+        let short = self.of.values().flat_map(|parts| &parts.all).filter(|part| part.is_short());
+        let name = short.map(|part| part.name.as_str()).min()?;
+        Some(format!(
+            "partition {name} takes a part of a day: what else there is of that day goes to the default partition"
+        ))
     }
 
     /// Makes what is missing of today and the days after it, for the tables that are in use. What cannot be made now is made
@@ -130,6 +145,16 @@ impl Part {
     fn takes(&self, day: Day) -> bool {
         self.from_us <= day.start_us() && day.next().start_us() <= self.to_us
     }
+
+    /// Whether it takes a part of a day, and not all of it.
+    fn cuts(&self, day: Day) -> bool {
+        !self.takes(day) && self.from_us < day.next().start_us() && day.start_us() < self.to_us
+    }
+
+    fn is_short(&self) -> bool {
+        let within = |time_us: i64| time_us.rem_euclid(DAY_US) != 0 && time_us != i64::MIN && time_us != i64::MAX;
+        within(self.from_us) || within(self.to_us)
+    }
 }
 
 /// One transaction: what the default partition holds of that day goes along.
@@ -184,6 +209,10 @@ mod tests {
             !part("FOR VALUES FROM ('2025-11-21 06:00:00+00') TO ('2025-11-22 06:00:00+00')").takes(day),
             "half a day is not"
         );
+        let shifted = part("FOR VALUES FROM ('2025-11-21 06:00:00+00') TO ('2025-11-22 06:00:00+00')");
+        let cut = |days: i64| shifted.cuts(Day(day.0 + days));
+        assert_eq!([cut(-1), cut(0), cut(1), cut(2)], [false, true, true, false]);
+        assert!(shifted.is_short() && !part("FOR VALUES FROM (MINVALUE) TO ('2025-11-22 00:00:00+00')").is_short());
         assert_eq!(bounds("DEFAULT"), None);
     }
 }

@@ -109,7 +109,7 @@ pub(super) fn full(schema: &str, name: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Day(pub i64);
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
 impl Day {
     pub(super) fn of(time: UnixNanos) -> Day {

@@ -16,6 +16,7 @@ use anyhow::anyhow;
 use async_trait::async_trait;
 use tapedeck_market::{Body, Candle, Event, Flags, Record, Status, UnixNanos, Uuid};
 
+use super::audit::Row;
 use super::{Batch, Kind, Opened, Question, Refusal, Reject, Setup, Sink, SinkError};
 
 mod audit;
@@ -51,7 +52,14 @@ pub(super) const KIND: Kind = Kind {
         hide_password(&target);
         // A file of certificates that cannot be read is found out before anything starts.
         tls::connector(&target)?;
-        Ok(Box::new(Postgres { name: setup.name.to_string(), config, target, session: None, careful: false }))
+        Ok(Box::new(Postgres {
+            name: setup.name.to_string(),
+            config,
+            target,
+            session: None,
+            careful: false,
+            doomed: BTreeMap::new(),
+        }))
     },
     schema: || schemars::schema_for!(Config),
 };
@@ -71,6 +79,8 @@ struct Postgres {
     session: Option<Session>,
     /// Rows may be there already.
     careful: bool,
+    /// Rows that go with the record of that seq, when it is written.
+    doomed: BTreeMap<u64, Row>,
 }
 
 #[async_trait]
@@ -142,6 +152,10 @@ impl Sink for Postgres {
         Store::connect(&self.config, &self.target, &self.name).await?.answer(question).await
     }
 
+    fn note(&self) -> Option<String> {
+        self.session.as_ref()?.note()
+    }
+
     fn audit(&mut self) -> Option<&mut dyn crate::sinks::audit::Audit> {
         Some(self)
     }
@@ -150,9 +164,10 @@ impl Sink for Postgres {
 impl Postgres {
     async fn deliver(&mut self, session: &mut Session, batch: &Batch<'_>) -> Result<(), SinkError> {
         let parts = self.parts(session, batch.tape, batch.records).await?;
-        let seq = batch.records.last().map_or(0, |record| record.seq);
+        let seq = batch.records.last().map(|record| record.seq);
+        let doomed: Vec<&Row> = batch.records.iter().filter_map(|record| self.doomed.get(&record.seq)).collect();
         if !self.careful {
-            match session.write(&parts, batch.mark, seq, false).await {
+            match session.write(&parts, &doomed, batch.mark, seq, false).await {
                 Ok(_) => return Ok(()),
                 Err(Trouble::Sink(error)) => return Err(error),
                 Err(Trouble::Duplicate(words)) => {
@@ -164,7 +179,7 @@ impl Postgres {
                 }
             }
         }
-        match session.write(&parts, batch.mark, seq, true).await {
+        match session.write(&parts, &doomed, batch.mark, seq, true).await {
             Ok(there) => {
                 self.careful = there > 0;
                 Ok(())

@@ -23,8 +23,9 @@ use super::config::Config;
 use super::days::Days;
 use super::dsn::Target;
 use super::layout::{self, Day};
-use super::{failure, read, schema, tls};
+use super::{audit, failure, read, schema, tls};
 use crate::sinks::SinkError;
+use crate::sinks::audit::Row;
 
 /// Statements kept prepared: a day's worth of tables, and no end of days.
 const STATEMENTS: usize = 256;
@@ -134,6 +135,11 @@ impl Session {
         self.mark.as_ref()
     }
 
+    /// What a person should know of it.
+    pub(super) fn note(&self) -> Option<String> {
+        self.days.note()
+    }
+
     pub(super) fn tape(&self) -> Uuid {
         self.tape
     }
@@ -146,7 +152,14 @@ impl Session {
     }
 
     /// Writes a batch, and moves the mark with it. After an error nothing of it is there.
-    pub(super) async fn write(&mut self, parts: &Parts, mark: &[u8], seq: u64, careful: bool) -> Result<u64, Trouble> {
+    pub(super) async fn write(
+        &mut self,
+        parts: &Parts,
+        doomed: &[&Row],
+        mark: &[u8],
+        seq: Option<u64>,
+        careful: bool,
+    ) -> Result<u64, Trouble> {
         // Made before the transaction: they stay, whatever becomes of it.
         let mut targets = Vec::with_capacity(parts.rows.len());
         for part in &parts.rows {
@@ -161,6 +174,7 @@ impl Session {
             self.stage(Table::Candles).await?;
         }
         self.begin(mark, seq).await?;
+        audit::remove(self, doomed.iter().copied()).await?;
         let mut there = 0;
         for (part, target) in parts.rows.iter().zip(targets) {
             there += if careful { self.merge(part).await? } else { self.append(part, &target).await? };
@@ -181,7 +195,7 @@ impl Session {
             Trouble::Sink(error) => error,
             Trouble::Duplicate(words) => SinkError::BatchRefused(words),
         };
-        self.begin(b"", 0).await.map_err(plain)?;
+        self.begin(b"", None).await.map_err(plain)?;
         for part in &parts.rows {
             let target = layout::full(&self.schema, part.table.name());
             self.append(part, &target).await.map_err(plain)?;
@@ -194,10 +208,11 @@ impl Session {
         Ok(row.and_then(|row| read::record(table, &row)))
     }
 
-    async fn begin(&self, mark: &[u8], seq: u64) -> Result<(), Trouble> {
+    /// Begins a transaction with the mark, and with the seq of the last record, if there is one.
+    async fn begin(&self, mark: &[u8], seq: Option<u64>) -> Result<(), Trouble> {
         let cursors = layout::full(&self.schema, "cursors");
         let tape = PgUuid(self.tape);
-        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+        let seq = seq.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX));
         let (text, uuid, bytea, bigint) = (Type::TEXT, Type::UUID, Type::BYTEA, Type::INT8);
         let mut params: Vec<(&(dyn ToSql + Sync), Type)> =
             vec![(&self.sink, text), (&tape, uuid), (&mark, bytea.clone()), (&seq, bigint)];
@@ -205,11 +220,11 @@ impl Session {
             Some(known) => {
                 params.push((known, bytea));
                 format!(
-                    "UPDATE {cursors} SET mark = $3, seq = $4, moved_at = now() WHERE sink = $1 AND tape_id = $2 AND mark = $5"
+                    "UPDATE {cursors} SET mark = $3, seq = coalesce($4, seq), moved_at = now() WHERE sink = $1 AND tape_id = $2 AND mark = $5"
                 )
             }
             None => format!(
-                "INSERT INTO {cursors} (sink, tape_id, mark, seq) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+                "INSERT INTO {cursors} (sink, tape_id, mark, seq) VALUES ($1, $2, $3, coalesce($4, 0)) ON CONFLICT DO NOTHING"
             ),
         };
         // Sent together: one way to the server and back.

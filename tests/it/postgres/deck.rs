@@ -189,6 +189,25 @@ fn what_cannot_be_stored_is_a_dead_letter_and_the_rest_is_stored() {
     let again = deadletter(&["retry", "pg", "--json"]);
     assert_eq!(again["delivered"], 2, "{again}");
     assert!(points(server, &database).unwrap().starts_with("104|104|"));
+
+    // Nothing but dead letters: given up, they do not come back with the next start.
+    server.psql(&database.dsn, "ALTER TABLE tapedeck.points ADD CONSTRAINT small CHECK (value < 1000) NOT VALID");
+    let deck = desk.start();
+    desk.post_lines("m v=2001 1\n");
+    until("the dead letter", || (detail(&deck, "dead_letters") == 1).then_some(()));
+    deck.stop();
+    let seq = deadletter(&["list", "--json"])[0]["seq"].to_string();
+    let out = tapedeck()
+        .args(["deadletter", "drop", "pg", "--seq", &seq, "-c"])
+        .arg(desk.home.path().join("tapedeck.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "dropped 1", "{out:?}");
+    let deck = desk.start();
+    desk.post_lines("m v=3 5\n");
+    until("the next point", || (points(server, &database)?.starts_with("105|105|")).then_some(()));
+    deck.stop();
+    assert_eq!(deadletter(&["list", "--json"]), Value::Array(Vec::new()));
 }
 
 #[test]

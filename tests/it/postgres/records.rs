@@ -157,6 +157,28 @@ fn days_have_their_partitions_and_the_default_one_stays_empty() {
     assert_eq!(psql("SELECT count(*) FROM tapedeck.may"), "1");
     assert_eq!(psql("SELECT count(*) FROM tapedeck.trades_20240229_2"), "1");
 
+    // One that takes a part of a day: the rest of that day finds its place all the same.
+    psql(
+        "CREATE TABLE tapedeck.shift PARTITION OF tapedeck.trades FOR VALUES FROM ('2022-05-01 06:00+00') TO ('2022-05-02 06:00+00')",
+    );
+    let hour = 3_600_000_000_000;
+    let may = 1_651_363_200_000_000_000;
+    let around: Vec<Record> =
+        (0..4).map(|n| trade(110 + n, may + (1 + 12 * i64::try_from(n).unwrap()) * hour)).collect();
+    desk.open().unwrap();
+    desk.write(&around, b"c2");
+    assert_eq!(psql("SELECT count(*) FROM tapedeck.shift"), "2", "13:00 and 01:00");
+    assert_eq!(psql("SELECT count(*) FROM tapedeck.trades_default"), "2", "01:00, and 13:00 of the next day");
+    let note = desk.sink.note().unwrap_or_default();
+    assert!(note.contains("\"shift\" takes a part of a day"), "{note}");
+    desk.write(&around, b"c3");
+    assert_eq!(psql("SELECT count(*) FROM tapedeck.trades WHERE seq >= 110"), "4", "each once");
+    psql("DROP TABLE tapedeck.shift");
+    desk.open().unwrap();
+    assert_eq!(desk.sink.note(), None);
+    desk.write(&[trade(120, may + 5 * hour)], b"c4");
+    assert_eq!(psql("SELECT count(*) FROM tapedeck.trades_default"), "1", "the first day has its partition again");
+
     // Somebody reads for long: what needs no new partition is not held up, what needs one is away until then.
     let mut reader = std::process::Command::new("psql")
         .args(["-X", "-q", "-d", &database.dsn])
