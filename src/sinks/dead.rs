@@ -76,7 +76,7 @@ impl Letters {
     /// The folder cannot be read.
     pub(super) fn of(dir: &Path, sink: &str, keep_bytes: u64) -> anyhow::Result<Letters> {
         let dir = folder(dir, sink);
-        let open = open_places(&dir)?.len() as u64;
+        let open = open_places(&dir, 0)?.len() as u64;
         Ok(Letters { dir, keep_bytes, log: None, open })
     }
 
@@ -97,9 +97,8 @@ impl Letters {
     /// # Errors
     /// They cannot be written: the records must not count as done.
     pub(super) fn add(&mut self, letters: &Entries) -> anyhow::Result<()> {
-        self.append(letters.at, &letters.payloads)?;
-        self.open += letters.payloads.len() as u64;
-        Ok(())
+        let removed = self.append(letters.at, &letters.payloads)?;
+        self.count(removed, self.open + letters.payloads.len() as u64)
     }
 
     /// Says of letters that they were delivered after all, or that nobody wants them.
@@ -119,14 +118,20 @@ impl Letters {
             payload: &[],
         });
         let payloads: Vec<Vec<u8>> = entries.map(|entry| rmp_serde::to_vec(&entry)).collect::<Result<_, _>>()?;
-        self.append(at, &payloads)?;
-        self.open = self.open.saturating_sub(payloads.len() as u64);
+        let removed = self.append(at, &payloads)?;
+        self.count(removed, self.open.saturating_sub(payloads.len() as u64))
+    }
+
+    /// Counts anew where letters went with the oldest entries.
+    fn count(&mut self, removed: bool, now: u64) -> anyhow::Result<()> {
+        self.open = if removed { open_places(&self.dir, 0)?.len() as u64 } else { now };
         Ok(())
     }
 
-    fn append(&mut self, at: i64, payloads: &[Vec<u8>]) -> anyhow::Result<()> {
+    /// Whether the oldest had to go for it.
+    fn append(&mut self, at: i64, payloads: &[Vec<u8>]) -> anyhow::Result<bool> {
         if payloads.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let words = || format!("writing dead letters to {}", self.dir.display());
         let log = match &mut self.log {
@@ -146,8 +151,8 @@ impl Letters {
             return Err(error).with_context(|| format!("writing dead letters to {}", self.dir.display()));
         }
         let keep = Retention { keep_bytes: Some(self.keep_bytes), ..Retention::default() };
-        log.retain(&keep, at).context("removing the oldest dead letters")?;
-        Ok(())
+        let retained = log.retain(&keep, at).context("removing the oldest dead letters")?;
+        Ok(retained.segments > 0)
     }
 }
 
@@ -189,16 +194,25 @@ pub fn list(dir: &Path) -> anyhow::Result<Vec<Letter>> {
     Ok(letters)
 }
 
+/// Of which records there are letters that are neither delivered nor dropped. Safe beside a running deck.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) fn open_keys(dir: &Path) -> anyhow::Result<impl Iterator<Item = (Uuid, u64)> + use<>> {
+    Ok(open_places(dir, 0)?.into_keys())
+}
+
 /// Shows the letters behind a place that are neither delivered nor dropped, one after the other, until `show` has enough.
 /// Only one is in memory at a time.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub(super) fn for_each(dir: &Path, after: u64, mut show: impl FnMut(u64, Letter) -> bool) -> anyhow::Result<()> {
-    let open = open_places(dir)?;
-    entries(dir, |place, entry| {
+    // What closes a letter stands behind it: before that place nothing is of interest.
+    let open = open_places(dir, after)?;
+    entries(dir, after, |place, entry| {
         let key = (Uuid::from_bytes(entry.tape), entry.seq);
-        if place <= after || open.get(&key) != Some(&place) {
+        if open.get(&key) != Some(&place) {
             return true;
         }
         let letter = Letter {
@@ -212,10 +226,11 @@ pub(super) fn for_each(dir: &Path, after: u64, mut show: impl FnMut(u64, Letter)
     })
 }
 
-/// Of each letter that is neither delivered nor dropped, where its last entry lies. The letters themselves stay on the disk.
-fn open_places(dir: &Path) -> anyhow::Result<HashMap<(Uuid, u64), u64>> {
+/// Of each letter behind a place that is neither delivered nor dropped, where its last entry lies. The letters themselves stay on
+/// the disk.
+fn open_places(dir: &Path, after: u64) -> anyhow::Result<HashMap<(Uuid, u64), u64>> {
     let mut open = HashMap::new();
-    entries(dir, |place, entry| {
+    entries(dir, after, |place, entry| {
         let key = (Uuid::from_bytes(entry.tape), entry.seq);
         if entry.what == LETTER {
             open.insert(key, place);
@@ -227,13 +242,14 @@ fn open_places(dir: &Path) -> anyhow::Result<HashMap<(Uuid, u64), u64>> {
     Ok(open)
 }
 
-/// Reads entry by entry, with their places, until `show` has enough.
-fn entries(dir: &Path, mut show: impl FnMut(u64, &Written<'_>) -> bool) -> anyhow::Result<()> {
+/// Reads entry by entry behind a place, with their places, until `show` has enough.
+fn entries(dir: &Path, after: u64, mut show: impl FnMut(u64, &Written<'_>) -> bool) -> anyhow::Result<()> {
     if !dir.is_dir() {
         return Ok(());
     }
     let reading = || format!("reading dead letters in {}", dir.display());
-    let mut reader = match Reader::open(Arc::new(Disk), dir, Start::Begin) {
+    let start = if after == 0 { Start::Begin } else { Start::Seq(after + 1) };
+    let mut reader = match Reader::open(Arc::new(Disk), dir, start) {
         Err(tapedeck_tape::Error::NoTape { .. }) => return Ok(()),
         opened => opened.with_context(reading)?,
     };
@@ -345,6 +361,7 @@ mod tests {
         }
         let left = list(&folder(home.path(), "s")).unwrap();
         assert!(left.len() < 20_000, "{} letters of 1 kB in 6 MiB", left.len());
+        assert_eq!(letters.open(), left.len() as u64, "what went is not counted");
         assert_eq!(left.last().map(|letter| letter.seq), Some(30_000));
     }
 }

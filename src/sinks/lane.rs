@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tapedeck_market::{Kind, Record, SmolStr, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Item, Reader, Start, Tail};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::books::{Books, whole};
@@ -68,10 +69,11 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn start(stretch: Stretch) -> anyhow::Result<Lane> {
         let (sender, lots) = mpsc::channel(AHEAD);
+        let runtime = Handle::current();
         std::thread::Builder::new()
             .name(format!("read-{}", stretch.name))
             .spawn(move || {
-                if let Err(error) = read(&stretch, &sender) {
+                if let Err(error) = read(&stretch, &sender, &runtime) {
                     // Nobody listens any more when the sink was ended meanwhile.
                     let _ = sender.blocking_send(Err(error));
                 }
@@ -91,16 +93,19 @@ impl Lane {
     }
 }
 
-fn read(stretch: &Stretch, lots: &mpsc::Sender<anyhow::Result<Lot>>) -> anyhow::Result<()> {
+fn read(stretch: &Stretch, lots: &mpsc::Sender<anyhow::Result<Lot>>, runtime: &Handle) -> anyhow::Result<()> {
     let open = |start| Reader::open_with(Arc::new(Disk), &stretch.dir, start, stretch.tape.clone());
     let mut reader = open(Start::Seq(stretch.from)).context("reading the tape")?;
     let books = stretch.books.filter(|_| stretch.delivery.events.fit(Kind::BOOK.name()));
     let books = books.map(|levels| Books::before(levels, open(Start::Segment(stretch.from))?, stretch.from));
     let mut books = books.transpose().context("reading the books of the tape")?;
     loop {
+        // Only when there is room for it: no lot waits beside the one that is read ahead.
+        let Ok(room) = runtime.block_on(lots.reserve()) else { return Ok(()) };
         let Some(lot) = gather(stretch, &mut reader, &mut books, lots)? else { return Ok(()) };
         let end = stretch.until.is_some_and(|until| lot.to >= until);
-        if lots.blocking_send(Ok(lot)).is_err() || end {
+        room.send(Ok(lot));
+        if end {
             return Ok(());
         }
     }

@@ -13,8 +13,10 @@ use std::io::Write as _;
 use memchr::memchr2;
 use tapedeck_market::Decimal;
 
-/// The server's own bound for measurement and tags together.
+/// The server's own bound for measurement, tags and a field's name together.
 const KEY_BYTES: usize = 65_535;
+/// What it puts before the field's name.
+const KEY_SEPARATOR: usize = 4;
 /// And for a text of a field.
 const TEXT_BYTES: usize = 65_535;
 
@@ -31,7 +33,7 @@ pub(super) enum NoLine {
     Backslash(&'static str, String),
     #[error("the measurement `{0}` begins with `#`, which makes its line a comment")]
     Comment(String),
-    #[error("measurement and tags take {0} bytes, more than {KEY_BYTES}")]
+    #[error("measurement, tags and the name of a field take {0} bytes, more than {KEY_BYTES}")]
     LongKey(usize),
     #[error("the text of `{0}` takes {1} bytes, more than {TEXT_BYTES}")]
     LongText(String, usize),
@@ -78,7 +80,7 @@ impl Lines {
     /// Begins a line; it counts once [`Line::end`] has returned.
     pub(super) fn line(&mut self, measurement: &str) -> Result<Line<'_>, NoLine> {
         let start = self.text.len();
-        let mut line = Line { text: &mut self.text, count: &mut self.count, start, fields: 0, whole: false };
+        let mut line = Line { text: &mut self.text, count: &mut self.count, start, fields: 0, key: 0, whole: false };
         line.name("measurement", measurement, b", ")?;
         Ok(line)
     }
@@ -91,7 +93,7 @@ impl Lines {
         let start = self.text.len();
         self.text.extend_from_slice(venue.as_bytes());
         self.text.extend_from_slice(kind.as_bytes());
-        Ok(Line { text: &mut self.text, count: &mut self.count, start, fields: 0, whole: false })
+        Ok(Line { text: &mut self.text, count: &mut self.count, start, fields: 0, key: 0, whole: false })
     }
 
     /// Forgets all lines, and keeps the memory.
@@ -118,6 +120,8 @@ pub(super) struct Line<'a> {
     count: &'a mut usize,
     start: usize,
     fields: usize,
+    /// Bytes of measurement and tags, once there is a field.
+    key: usize,
     whole: bool,
 }
 
@@ -137,8 +141,13 @@ impl Line<'_> {
     // A key is nearly always a word of ours: where it is known, so is that it stands for itself.
     #[inline(always)]
     fn field(&mut self, key: &str) -> Result<(), NoLine> {
-        if self.fields == 0 && self.text.len() - self.start > KEY_BYTES {
-            return Err(NoLine::LongKey(self.text.len() - self.start));
+        if self.fields == 0 {
+            self.key = self.text.len() - self.start;
+        }
+        // The server keeps both together under one key, and cannot give back what is longer.
+        let together = self.key + KEY_SEPARATOR + key.len();
+        if together > KEY_BYTES {
+            return Err(NoLine::LongKey(together));
         }
         self.text.push(if self.fields == 0 { b' ' } else { b',' });
         self.fields += 1;

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod books;
+mod disk;
 mod front;
 mod keys;
 mod late;

@@ -1,7 +1,8 @@
 //! A deck, and its sink alone, that deliver to a real QuestDB: killed servers and decks, suspended tables, tables of others,
 //! conflicting types, hostile names; every body is read back.
 
-mod reading;
+mod disk;
+pub(crate) mod reading;
 mod rows;
 mod trouble;
 
@@ -128,7 +129,7 @@ fn state(deck: &Deck) -> String {
 }
 
 /// Rows of a table, whatever is in it: the server writes control characters into JSON as they are. None: there is no such table.
-fn dataset(server: &Questdb, sql: &str) -> Option<(Vec<String>, Vec<Vec<Value>>)> {
+pub(crate) fn dataset(server: &Questdb, sql: &str) -> Option<(Vec<String>, Vec<Vec<Value>>)> {
     let reply = server.exec(sql);
     if reply.status != 200 {
         return None;
@@ -148,7 +149,7 @@ fn value(server: &Questdb, sql: &str) -> Value {
 }
 
 /// Waits until a table shows all that was sent to it.
-fn applied(server: &Questdb, table: &str) {
+pub(crate) fn applied(server: &Questdb, table: &str) {
     let sql =
         format!("SELECT writerTxn = sequencerTxn, suspended, errorMessage FROM wal_tables() WHERE name = '{table}'");
     until(&format!("`{table}` to show what was sent"), || {

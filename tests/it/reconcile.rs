@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tapedeck_market::Body;
+use tapedeck_market::{Body, Event, Flags, Point, Record, Trade, UnixNanos, Value as Number};
 use tapedeck_testkit::kraken::FakeKraken;
 
 use crate::deck::{blocking, source};
+use crate::hostile::write;
 use crate::influx::Desk;
 use crate::servers::{Influx1, Postgres, Questdb, fresh_name};
-use crate::support::{Deck, records, tapedeck, until};
+use crate::support::{Deck, free_address, records, tapedeck, until};
 
 /// Exit code and what it found.
 pub(crate) fn reconcile(config: &Path, sink: &str, more: &[&str]) -> (i32, Value) {
@@ -213,4 +214,47 @@ async fn what_a_questdb_lost_or_changed_is_found_and_delivered_again() {
         assert!(empty["repaired"].as_u64().unwrap() > 300, "{empty}");
     })
     .await;
+}
+
+#[test]
+fn what_a_questdb_holds_beside_its_columns_and_tables_is_no_difference() {
+    let Some(server) = Questdb::shared() else { return };
+    let (home, prefix) = (tempfile::tempdir().unwrap(), fresh_name("beside"));
+    let trade = |price: &str| {
+        Body::Trade(Trade { price: price.parse().unwrap(), size: "1".parse().unwrap(), side: None, id: None })
+    };
+    let point = |name: &str| {
+        Body::Point(Box::new(Point { name: name.into(), tags: Vec::new(), fields: vec![("v".into(), Number::Int(1))] }))
+    };
+    // More digits than a column has, and names that differ by case alone.
+    let bodies = [trade("1.5"), trade("0.000000000001"), trade("2.5"), point("cpu"), point("CPU"), point("a\nb")];
+    let records: Vec<Record> = (1_u64..)
+        .zip(bodies)
+        .map(|(seq, body)| {
+            let time = UnixNanos(1_784_462_400_123_456_789 + i64::try_from(seq).unwrap());
+            let event = Event {
+                source: "test".into(),
+                venue: "test".into(),
+                symbol: "X".into(),
+                ts_event: Some(time),
+                ts_recv: time,
+                flags: Flags::NONE,
+                origin: None,
+                body,
+            };
+            Record { seq, event }
+        })
+        .collect();
+    write(&home.path().join("tape"), &records);
+    let sink = format!("kind = \"questdb\"\nurl = \"{}\"\nprefix = \"{prefix}\"", server.url());
+    let door = format!("[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n", free_address());
+    let deck = Deck::start(home.path(), &format!("{door}[sink.quest]\nevents = [\"trade\", \"point\"]\n{sink}\n"));
+    until("all to be delivered", || delivered(&deck, "quest").then_some(()));
+    deck.stop();
+    let config = home.path().join("tapedeck.toml");
+    let (code, clean) = reconcile(&config, "quest", &[]);
+    assert_eq!((code, counts(&clean), &clean["rows"]), (0, [0; 4], &4.into()), "{clean}");
+    assert_eq!(server.query(&format!("SELECT count() FROM \"{prefix}points\"")), serde_json::json!([[2]]));
+    server.query(&format!("UPDATE \"{prefix}trades\" SET price = 9 WHERE seq = 3"));
+    until("the change to be found", || (counts(&reconcile(&config, "quest", &[]).1) == [0, 1, 0, 0]).then_some(()));
 }

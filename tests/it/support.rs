@@ -61,6 +61,10 @@ impl Deck {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end; exit status and standard output.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = until("the deck to end", || self.child.try_wait().unwrap());

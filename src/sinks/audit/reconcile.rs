@@ -190,14 +190,14 @@ pub async fn reconcile(
             anyhow::bail!("this sink began in the middle of the tape (`start = \"now\"`): say --from")
         }
     };
-    let letters = dead::list(&dead_letters_folder(dir, &table.name))?;
+    let letters = dead::open_keys(&dead_letters_folder(dir, &table.name))?;
     let mut stretch = Stretch {
         dir: dir.to_owned(),
         tape,
         books: sink.books().filter(|_| delivery.events.fit(Kind::BOOK.name())),
         delivery,
         delivered,
-        dead: letters.iter().filter(|letter| letter.tape == tape).map(|letter| letter.seq).collect(),
+        dead: letters.filter(|(of, _)| *of == tape).map(|(_, seq)| seq).collect(),
         start: from.map_or(Start::Begin, |from| Start::Time(from.0)),
         from,
         to: scope.to,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value as Json;
-use tapedeck_market::{Body, Record, SmolStr, Uuid, Value};
-use tapedeck_tables::Table;
+use tapedeck_market::{Body, Point, Record, SmolStr, Uuid, Value};
+use tapedeck_tables::{Table, json};
 
 use super::rows::{identity, instrument, interval, time};
 use super::{Questdb, points};
@@ -16,7 +16,8 @@ use crate::sinks::audit::{Amount, Audit, Cell, Row, Second, Series, span_of, wei
 
 /// A row that was taken is there a moment later. So long is waited, unless its table is suspended.
 const APPLIED_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What tells of a row of `points` which point it is.
+const NAMES: &str = ", name, tag_names, field_names";
 
 #[async_trait]
 impl Audit for Questdb {
@@ -69,39 +70,55 @@ impl Audit for Questdb {
     async fn rows(&mut self, tape: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
         let table = cell.series.table.as_str();
         let name = self.applied(table).await?;
-        let columns = columns_of(table);
+        let (columns, prefix) = (columns_of(table), self.config.prefix.clone());
         let numbers: String = columns.iter().map(|column| format!(", {column}::double")).collect();
         let mut wanted = within(tape, &(cell.minute..cell.minute.saturating_add(1)));
         for (key, value) in &cell.series.tags {
             wanted += &format!(" AND {key} = '{}'", value.replace('\'', "''"));
         }
-        let statement = format!("SELECT ts::long, seq{numbers} FROM \"{name}\" WHERE {wanted}");
+        let points = table == Table::Points.name();
+        let names = if points { NAMES } else { "" };
+        let statement = format!("SELECT ts::long, seq, exact{numbers}{names} FROM \"{name}\" WHERE {wanted}");
         let candles = table == Table::Candles.name();
         let held = |line: Vec<Json>| {
             let (time, seq) = (line.first()?.as_i64()?, line.get(1)?.as_u64()?);
-            let values = columns.iter().zip(line.iter().skip(2));
-            let values = values.filter_map(|(name, value)| Some((SmolStr::new(name), value.as_f64()?)));
+            // What a column cannot hold stands beside it.
+            let exact = json::parse_texts(line.get(2)?.as_str().unwrap_or_default());
+            let exact = |name: &str| exact.iter().find(|(known, _)| known == name)?.1.parse().ok();
+            let values = columns.iter().zip(line.iter().skip(3));
+            let values = values.filter_map(|(name, value)| Some((SmolStr::new(name), exact(name).or(value.as_f64())?)));
             let apart = if candles { 0 } else { seq };
-            Some(row(cell.series.clone(), time, apart, seq, values.collect(), Second::Collides))
+            let mut row = row(cell.series.clone(), time, apart, seq, values.collect(), Second::Collides);
+            if points && is_misfit(&prefix, [line.get(3)?, line.get(4)?, line.get(5)?]) {
+                row.seq = None;
+            }
+            Some(row)
         };
         Ok(self.client.rows(&statement).await?.into_iter().filter_map(held).collect())
     }
 }
 
 impl Questdb {
-    /// The name of a table of ours, as soon as everything that it took can be read.
+    /// The name of a table of ours, as soon as everything that it took can be read; a suspended one shows what it has.
     async fn applied(&self, table: &str) -> Result<String, SinkError> {
         let name = format!("{}{table}", self.config.prefix);
-        let literal = name.replace('\'', "''");
-        let waiting = format!(
-            "SELECT count() FROM wal_tables() WHERE name = '{literal}' AND NOT suspended AND writerTxn < sequencerTxn"
-        );
-        let begun = Instant::now();
-        while self.client.value(&waiting).await? != "0" && begun.elapsed() < APPLIED_WITHIN {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        self.client.applied(&name, APPLIED_WITHIN).await?;
         Ok(name.replace('"', "\"\""))
     }
+}
+
+/// Whether a row of `points` is a point that a table of its own would hold by its names, and that stands here for what is in that
+/// table, or was: which of the two, the tape does not say.
+fn is_misfit(prefix: &str, [name, tags, fields]: [&Json; 3]) -> bool {
+    let names = |value: &Json| -> Vec<SmolStr> {
+        value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    };
+    let point = Point {
+        name: name.as_str().unwrap_or_default().into(),
+        tags: names(tags).into_iter().map(|name| (name, SmolStr::default())).collect(),
+        fields: names(fields).into_iter().map(|name| (name, Value::Int(0))).collect(),
+    };
+    points::table_of(&point, prefix).is_some()
 }
 
 fn row(series: Series, time: i64, apart: u64, seq: u64, values: BTreeMap<SmolStr, f64>, second: Second) -> Row {

@@ -4,21 +4,20 @@
 //! letter, comes after newer ones. So what is there is asked first, once the server has applied all it was sent.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::Value;
 use tapedeck_market::{Record, Uuid};
 use tapedeck_tables::Table;
 
-use super::client::Client;
+use super::client::{Applied, Client};
 use super::rows::{identity, instrument, interval};
 use crate::sinks::SinkError;
 use crate::sinks::candles::{Statement, candle_of, spans};
 
 /// How long the server may take to apply what it was sent.
 const APPLY_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 type Key = (i64, String, String, String);
 
@@ -34,8 +33,15 @@ pub(super) async fn leave_out_older(
 ) -> Result<(), SinkError> {
     let name = format!("{prefix}{}", Table::Candles.name());
     let spans = spans(indices.iter().filter_map(|&at| candle_of(&records[at])));
-    if spans.is_empty() || !applied(client, &name).await? {
+    if spans.is_empty() {
         return Ok(());
+    }
+    match client.applied(&name, APPLY_WITHIN).await? {
+        Applied::Shown => {}
+        Applied::NoTable => return Ok(()),
+        Applied::Behind => {
+            return Err(SinkError::Unavailable(anyhow!("table `{name}` is behind with what it was sent")));
+        }
     }
     let mut newest: HashMap<Key, Statement> = HashMap::new();
     for (from, to) in spans {
@@ -59,21 +65,4 @@ pub(super) async fn leave_out_older(
         newest.get(&key).is_none_or(|there| *there <= ours)
     });
     Ok(())
-}
-
-/// Waits until the table shows all that was sent to it; `false`: there is no such table.
-async fn applied(client: &Client, name: &str) -> Result<bool, SinkError> {
-    let sql = format!("SELECT writerTxn, sequencerTxn FROM wal_tables() WHERE lower(name) = lower('{name}')");
-    let since = Instant::now();
-    loop {
-        let rows = client.rows(&sql).await?;
-        match rows.first().map(Vec::as_slice) {
-            None => return Ok(false),
-            Some([applied, sent]) if applied.as_i64() >= sent.as_i64() => return Ok(true),
-            Some(_) if since.elapsed() > APPLY_WITHIN => {
-                return Err(SinkError::Unavailable(anyhow!("table `{name}` is behind with what it was sent")));
-            }
-            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
-        }
-    }
 }

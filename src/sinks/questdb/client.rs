@@ -1,5 +1,7 @@
 //! Requests to a QuestDB, and what its answers mean.
 
+use std::time::{Duration, Instant};
+
 use anyhow::anyhow;
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, StatusCode, Url, header};
@@ -13,6 +15,8 @@ use crate::sinks::{SinkError, http};
 const REFUSAL_BYTES: usize = 64 * 1024;
 /// An answer to a statement of ours is a list of tables or of candles' keys.
 const ROWS_BYTES: usize = 64 << 20;
+/// What was sent is applied a moment later.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -20,6 +24,15 @@ pub(super) struct Client {
     base: Url,
     user: Option<(String, Secret)>,
     token: Option<Secret>,
+}
+
+/// Whether what was sent to a table can be read there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    Shown,
+    /// Not all of it, in the time that was waited.
+    Behind,
+    NoTable,
 }
 
 /// What became of lines.
@@ -94,6 +107,28 @@ impl Client {
         let rows = self.rows(statement).await?;
         let value = rows.first().and_then(|row| row.first());
         Ok(value.and_then(Value::as_str).map_or_else(|| value.map(Value::to_string).unwrap_or_default(), str::to_owned))
+    }
+
+    /// Waits until a table shows all that was sent to it; one that is suspended does not get there.
+    ///
+    /// # Errors
+    /// As of [`Client::rows`].
+    pub(super) async fn applied(&self, table: &str, within: Duration) -> Result<Applied, SinkError> {
+        let name = table.replace('\'', "''");
+        let sql =
+            format!("SELECT writerTxn, sequencerTxn, suspended FROM wal_tables() WHERE lower(name) = lower('{name}')");
+        let since = Instant::now();
+        loop {
+            let rows = self.rows(&sql).await?;
+            let Some([applied, sent, suspended]) = rows.first().map(Vec::as_slice) else { return Ok(Applied::NoTable) };
+            if applied.as_i64() >= sent.as_i64() {
+                return Ok(Applied::Shown);
+            }
+            if suspended.as_bool() == Some(true) || since.elapsed() >= within {
+                return Ok(Applied::Behind);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What the server says of itself, without credentials.

@@ -33,6 +33,7 @@ fn corrected(desk: &Desk, deck: &Deck, come_back: &dyn Fn(), ask: &dyn Fn(&str) 
         (of..BACKLOG).map(|n| format!("m,host=a v={} {}\n", n * 1_000, 1_700_000_000_000_000_000 + n)).collect();
     desk.post(&better);
     until("all to be delivered", || is_done(deck).then_some(()));
+    assert!(deck.log().contains("what overtook it is looked at again"), "it did overtake: {}", deck.log());
     let want = (0..of).sum::<i64>() + (of..BACKLOG).sum::<i64>() * 1_000;
     let found = until("an answer", || ask("SELECT COUNT(v), SUM(v) FROM m"));
     let row = &found["series"][0]["values"][0];

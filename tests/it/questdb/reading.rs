@@ -9,7 +9,7 @@ use super::dataset;
 use crate::servers::Questdb;
 
 /// All records of a table.
-pub(super) fn records(server: &Questdb, table: Table, prefix: &str) -> Vec<Record> {
+pub(crate) fn records(server: &Questdb, table: Table, prefix: &str) -> Vec<Record> {
     let Some((names, rows)) = dataset(server, &format!("\"{prefix}{table}\"")) else { return Vec::new() };
     let prototype = prototype(table);
     rows.iter()
