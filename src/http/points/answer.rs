@@ -36,6 +36,8 @@ pub(super) enum Refusal {
     TooLarge,
     TooSlow,
     Encoding(String),
+    /// More than this deck lends its own credentials for.
+    Forbidden(&'static str),
     /// The InfluxDB behind does not answer.
     Upstream(String),
 }
@@ -91,6 +93,7 @@ impl Refusal {
                 let words = format!("Content-Encoding {name:?} is not understood: send gzip, or none");
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", words)
             }
+            Refusal::Forbidden(words) => (StatusCode::FORBIDDEN, "forbidden", (*words).to_owned()),
             Refusal::Upstream(words) => (StatusCode::BAD_GATEWAY, "unavailable", words.clone()),
         }
     }

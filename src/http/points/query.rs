@@ -20,6 +20,10 @@ const FORM_BYTES: usize = 1 << 20;
 const NO_INFLUX: &str = "this deck records points and has no InfluxDB behind it: set `influx = \"http://…\"` in its \
                          `[source.NAME]` to have queries passed on, or read the points with `tapedeck tail --kind point`";
 
+const ONLY_READS: &str = "this deck asks nobody who he is and lends its own credentials, so it passes on only SELECT, SHOW and \
+                          EXPLAIN, without INTO and comments: set `user` and `password` (or `token`) in its `[source.NAME]` \
+                          for the rest";
+
 pub(super) async fn query(State(inlet): State<Inlet>, request: Request) -> Response {
     match answered(&inlet, request).await {
         Ok(response) => response,
@@ -48,6 +52,11 @@ async fn answered(inlet: &Inlet, request: Request) -> Result<Response, Refusal> 
     if let Some(upstream) = door.upstream()
         && statements.iter().any(Statement::is_for_influx)
     {
+        // Whoever reaches an open door would act with the deck's own password there.
+        let lent = door.credentials().is_open() && upstream.has_credentials();
+        if lent && !params.0.iter().filter(|(key, _)| key == "q").all(|(_, query)| only_reads(query)) {
+            return Err(Refusal::Forbidden(ONLY_READS));
+        }
         return pass_on(&door, upstream, &head.headers, head.method, params).await;
     }
     let mut results = Vec::new();
@@ -175,6 +184,20 @@ fn statements(query: &str) -> Vec<&str> {
     found
 }
 
+/// Whether a query changes nothing, however the server reads it: quotes, regular expressions and comments end where the
+/// server says, so none is believed to hide anything.
+fn only_reads(query: &str) -> bool {
+    let mut pieces = query.split(';').filter(|piece| !piece.trim().is_empty());
+    let first = |piece: &str| {
+        let piece = piece.trim_start();
+        piece[..piece.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(piece.len())].to_ascii_uppercase()
+    };
+    pieces.all(|piece| ["SELECT", "SHOW", "EXPLAIN"].contains(&first(piece).as_str()))
+        && !query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word.eq_ignore_ascii_case("INTO"))
+        && !query.contains("--")
+        && !query.contains("/*")
+}
+
 fn statement(text: &str) -> Statement {
     let mut rest = text;
     let first = (word(&mut rest), word(&mut rest));
@@ -246,6 +269,33 @@ mod tests {
             ("", Statement::Other),
         ] {
             assert_eq!(statement(text), known, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_changes_anything_passes_for_a_read() {
+        for query in [
+            "SELECT * FROM m",
+            " select mean(f) from \"a b\" where t = 'x' group by time(1m); SHOW SERIES;",
+            "EXPLAIN ANALYZE SELECT f FROM m",
+            "SELECT into_it FROM m",
+        ] {
+            assert!(only_reads(query), "{query}");
+        }
+        for query in [
+            "DROP DATABASE d",
+            "SELECT * INTO n FROM m",
+            "SELECT * INTO\"n\" FROM m",
+            "select 1 from m;delete from m",
+            "SELECT f FROM m WHERE h =~ /'/; DROP DATABASE d --'",
+            "SELECT f FROM m WHERE h =~ /'/; DROP SERIES FROM m WHERE h = ''",
+            "SELECT f FROM m -- ' \n; DROP DATABASE d",
+            "SELECT f /* ' */ FROM m",
+            "EXPLAIN ANALYZE SELECT f INTO n FROM m",
+            "CREATE USER u WITH PASSWORD 'p' WITH ALL PRIVILEGES",
+            "\u{feff}DROP DATABASE d",
+        ] {
+            assert!(!only_reads(query), "{query}");
         }
     }
 

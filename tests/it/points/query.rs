@@ -62,6 +62,24 @@ async fn other_queries_go_to_the_influxdb_behind_with_its_own_password() {
     }
 }
 
+/// Who asks nobody and has a password of its own would hand it to everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_deck_lends_its_password_for_reading_only() {
+    let (influx, asked) = influx();
+    let lent = format!("influx = 'http://{influx}'\ninflux_user = 'admin'\ninflux_password = 'r'");
+    let desk = Desk::open(&lent).await;
+    assert_eq!(desk.post("/query", b"q=SELECT * FROM m&db=tick", &[]).await.status, 200);
+    for refused in ["/query?q=DROP%20DATABASE%20tick", "/query?db=tick"] {
+        let answer = desk.post(refused, b"q=SELECT * INTO n FROM m", &[]).await;
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert!(answer.error().contains("set `user` and `password`"), "{answer:?}");
+    }
+    assert_eq!(asked.lock().unwrap().len(), 1, "nothing of it went on");
+    // Without one the other server asks who it is.
+    let desk = Desk::open(&format!("influx = 'http://{influx}'")).await;
+    assert_eq!(desk.post("/query", b"q=DROP SERIES FROM m&db=tick", &[]).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_influxdb_that_is_away_is_named_and_writing_goes_on() {
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
