@@ -29,4 +29,5 @@ pub use maker::{CANDLES, Maker, Recipe, UNREVISABLE, candle_of};
 pub use rebuild::{Rebuild, Wanted};
 pub use service::KIND;
 pub use slot::Tick;
+pub(crate) use span::Calendar;
 pub use span::{Anchor, bucket};

@@ -21,6 +21,7 @@ mod init;
 mod keys;
 mod kinds;
 mod latest;
+mod login;
 mod manual;
 pub mod out;
 mod ports;
@@ -108,6 +109,7 @@ enum Verb {
     Status(status::Args),
     Init(init::Args),
     Check(check::Args),
+    Login(login::Args),
     Tail(tail::Args),
     Replay(replay::Args),
     Gaps(gaps::Args),
@@ -170,6 +172,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Status(args) => args.run(global, &mut out),
         Verb::Init(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
+        Verb::Login(args) => args.run(global, &mut out),
         Verb::Tail(args) => args.run(global, &mut out),
         Verb::Replay(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),

@@ -1,7 +1,7 @@
 //! `tapedeck simulate`: a venue that speaks the real protocol and fails on demand.
 
 use anyhow::Context as _;
-use tapedeck_testkit::{kraken, oanda};
+use tapedeck_testkit::{kite, kraken, oanda};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
@@ -13,6 +13,7 @@ Examples:
   tapedeck simulate kraken --fault 'at 5s cut' --fault 'corrupt BTC/USD'
   tapedeck simulate kraken --help       every fault
   tapedeck simulate oanda --frames oanda_eurusd_tick_20140501.csv.gz --speed 10 --transactions 5s
+  tapedeck simulate kite --rate 50 --fault 'at 30s token-dead'
 
 and record it:
   tapedeck run --set source.fake.kind=kraken --set source.fake.pairs='[\"*\"]' \\
@@ -30,6 +31,8 @@ pub(super) struct Args {
 enum Venue {
     /// Kraken: WebSocket v2 and REST on one port
     Kraken(Box<kraken::SimulateArgs>),
+    /// Zerodha Kite: the binary ticker and REST on one port
+    Kite(Box<kite::SimulateArgs>),
     /// OANDA v20: streams of prices and transactions, and requests, on one port
     Oanda(Box<oanda::SimulateArgs>),
 }
@@ -48,6 +51,7 @@ impl Args {
             };
             match venue {
                 Venue::Kraken(args) => kraken::simulate(*args, stop).await,
+                Venue::Kite(args) => kite::simulate(*args, stop).await,
                 Venue::Oanda(args) => oanda::simulate(*args, stop).await,
             }
         })

@@ -9,11 +9,13 @@ pub use crate::intake::{Outlet, Stopped};
 
 pub mod file;
 pub mod http;
+pub mod kite;
 pub mod kraken;
 pub mod liveness;
 mod net;
 pub mod oanda;
 mod parsed;
+mod socket;
 pub mod zmq;
 
 /// A connection to a venue.
@@ -84,4 +86,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kraken::KIND, oanda::KIND, zmq::KIND];
+pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, zmq::KIND];

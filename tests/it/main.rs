@@ -18,6 +18,7 @@ mod hostile;
 mod http;
 mod influx;
 mod kill;
+mod kite;
 mod kraken;
 mod logs;
 mod oanda;

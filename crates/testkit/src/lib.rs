@@ -4,9 +4,11 @@
 //! type, not a checksum. A mistake made twice in one way would otherwise look like agreement.
 
 mod http;
+pub mod kite;
 pub mod kraken;
 pub mod oanda;
 mod ws;
 
+pub use kite::FakeKite;
 pub use kraken::{FakeKraken, Handle};
 pub use oanda::FakeOanda;

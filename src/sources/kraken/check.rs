@@ -13,10 +13,10 @@ use super::names::{Names, modern};
 use super::parse::parse;
 use super::rest::Rest;
 use super::session::channels;
-use super::socket::{Frame, Socket};
 use super::subs::{Channel, Subs};
 use crate::config::Secret;
 use crate::sources::liveness::Rhythm;
+use crate::sources::socket::{Frame, Socket};
 
 /// Everything is answered within this, or it is not.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ impl Trial {
     }
 
     fn take(&mut self, frame: Frame) {
-        let Frame::Data(bytes) = frame else { return };
+        let Some(bytes) = frame.data() else { return };
         let (now, ts_recv) = (Instant::now(), UnixNanos::now());
         let ctx = Ctx { source: SmolStr::new_static("check"), venue: SmolStr::new_static("kraken") };
         match parse(&bytes, ts_recv, &ctx) {

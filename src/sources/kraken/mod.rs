@@ -24,7 +24,6 @@ mod rest;
 mod scan;
 pub(super) mod sequence;
 mod session;
-mod socket;
 mod subs;
 pub mod v1;
 
@@ -40,7 +39,7 @@ pub use self::config::Config;
 use self::names::Names;
 use self::rest::{Rest, TickerPoll};
 use self::session::{Feed, Memory, Role};
-use self::socket::Socket;
+use super::socket::Socket;
 use super::{Kind, Outlet, Session, Setup, Source, Waiting};
 
 pub const KIND: Kind = Kind {

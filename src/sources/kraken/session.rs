@@ -21,12 +21,12 @@ use super::message::{Ack, Ctx, Message, Refusal};
 use super::names::Names;
 use super::parse::parse;
 use super::sequence::{SYMBOLS, TradeIds};
-use super::socket::{Frame, Socket};
 use super::subs::{Channel, Finding, Key, Subs};
 use crate::config::Secret;
 use crate::intake::Hole;
 use crate::sources::Outlet;
 use crate::sources::liveness::{DEAD, Rhythm};
+use crate::sources::socket::{Frame, Socket};
 
 /// How often subscriptions are looked after.
 const LOOK: Duration = Duration::from_millis(500);
@@ -156,7 +156,7 @@ impl<'a> Feed<'a> {
             let now = now();
             self.last_bytes = now;
             self.pinged = false;
-            if let Frame::Data(bytes) = frame {
+            if let Some(bytes) = frame.data() {
                 self.frame(&bytes, UnixNanos::now(), now).await?;
             }
             // What is taken out of the socket must be handled: behind the last one nothing is taken.

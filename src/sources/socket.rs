@@ -28,14 +28,28 @@ pub(super) struct Socket {
 /// What arrived.
 #[derive(Debug)]
 pub(super) enum Frame {
-    /// A text or binary message.
-    Data(Bytes),
+    Text(Bytes),
+    Binary(Bytes),
     /// Ping or pong of the protocol: bytes, but no news.
     Control,
 }
 
+impl Frame {
+    /// The bytes of a message, of either kind.
+    pub(super) fn data(self) -> Option<Bytes> {
+        match self {
+            Frame::Text(bytes) | Frame::Binary(bytes) => Some(bytes),
+            Frame::Control => None,
+        }
+    }
+}
+
 impl Socket {
+    /// # Errors
+    /// Of the library, found by downcast, when the venue refuses the upgrade; none shows the query of the URL.
     pub(super) async fn connect(url: &str) -> anyhow::Result<Socket> {
+        // What stands behind it may be a token.
+        let shown = url.split('?').next().unwrap_or_default();
         net::install_tls();
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES))
@@ -45,14 +59,23 @@ impl Socket {
         let connected = timeout(CONNECT_LIMIT, connect_async_with_config(url, Some(config), true));
         let (inner, _) = connected
             .await
-            .with_context(|| format!("connecting to {url}: no answer within {} s", CONNECT_LIMIT.as_secs()))?
-            .with_context(|| format!("connecting to {url}"))?;
+            .with_context(|| format!("connecting to {shown}: no answer within {} s", CONNECT_LIMIT.as_secs()))?
+            .with_context(|| format!("connecting to {shown}"))?;
         Ok(Socket { inner })
     }
 
     /// Sends a text. Not cancel safe.
     pub(super) async fn send(&mut self, text: String) -> anyhow::Result<()> {
-        timeout(SEND_LIMIT, self.inner.send(Message::text(text)))
+        self.put(Message::text(text)).await
+    }
+
+    /// Asks whether somebody is there. Not cancel safe.
+    pub(super) async fn ping(&mut self) -> anyhow::Result<()> {
+        self.put(Message::Ping(Bytes::new())).await
+    }
+
+    async fn put(&mut self, message: Message) -> anyhow::Result<()> {
+        timeout(SEND_LIMIT, self.inner.send(message))
             .await
             .context("sending a request: the socket takes nothing")?
             .context("sending a request")
@@ -80,8 +103,8 @@ fn read(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>)
     match message {
         None => bail!("the venue closed the connection"),
         Some(message) => Ok(match message.context("reading the feed")? {
-            Message::Text(text) => Frame::Data(text.into()),
-            Message::Binary(bytes) => Frame::Data(bytes),
+            Message::Text(text) => Frame::Text(text.into()),
+            Message::Binary(bytes) => Frame::Binary(bytes),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Frame::Control,
             Message::Close(None) => bail!("the venue closed the connection"),
             Message::Close(Some(close)) => bail!("the venue closed the connection: {} {}", close.code, close.reason),

@@ -1,0 +1,178 @@
+//! Zerodha Kite: the binary ticker, and own orders that come with it.
+//!
+//! ```text
+//! config · file ─► symbols ─► list (the venue's, of the day) ─► tokens
+//!                                                                 │
+//! login ──────────────────────► socket ─► session ─► frame ─► outlet
+//!                                            │        └ segment: digits of prices
+//!                                            └ hours: when silence is strange       text: own orders
+//! ```
+//!
+//! A table makes a session for each 3,000 instruments: `NAME`, `NAME/2`, `NAME/3`. They share the login and the list.
+
+mod check;
+mod config;
+pub mod frame;
+pub mod hours;
+pub mod list;
+pub mod login;
+pub mod rest;
+mod segment;
+mod session;
+pub mod symbols;
+pub mod text;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use tapedeck_market::{SmolStr, UnixNanos};
+use tokio_tungstenite::tungstenite;
+
+pub use self::config::Config;
+use self::config::{A_CONNECTION, Checked};
+use self::list::{Cache, Listed};
+use self::login::Login;
+use self::rest::Rest;
+pub use self::segment::Divisors;
+use self::session::{Everybody, Feed, Member, Memory};
+use super::socket::Socket;
+use super::{Kind, Outlet, Session, Setup, Source, Waiting};
+
+pub const KIND: Kind = Kind {
+    name: "kite",
+    about: "Zerodha Kite: ticker of NSE, BSE and MCX with five levels, own orders, over WebSocket",
+    build,
+    schema: || schemars::schema_for!(Config),
+};
+
+fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
+    let checked = Config::from_table(setup.table)?;
+    let connections = checked.instruments.len().div_ceil(A_CONNECTION);
+    let login = Login::new(&checked.config, &setup.dir, &setup.name);
+    let cache = Cache::new(&setup.dir, &checked.config.rest_url());
+    let shared = Arc::new(Shared { checked, login, cache });
+    let session = |ordinal: usize| {
+        let name = match ordinal {
+            0 => setup.name.clone(),
+            _ => SmolStr::from(format!("{}/{}", setup.name, ordinal + 1)),
+        };
+        let source = Connection { shared: shared.clone(), ordinal, memory: Memory::default() };
+        Session { name, venue: SmolStr::new_static("kite"), source: Box::new(source) }
+    };
+    Ok((0..connections).map(session).collect())
+}
+
+/// What the connections of a table have in common.
+#[derive(Debug)]
+struct Shared {
+    checked: Checked,
+    login: Login,
+    cache: Cache,
+}
+
+/// The wanted instruments as the venue's list has them.
+struct Resolved {
+    members: Vec<Member>,
+    unknown: Vec<String>,
+}
+
+impl Resolved {
+    /// Those of a connection.
+    fn members(&self, ordinal: usize) -> Vec<Member> {
+        self.members.chunks(A_CONNECTION).nth(ordinal).unwrap_or_default().to_vec()
+    }
+}
+
+impl Shared {
+    /// Looks the instruments up in the list of the day.
+    async fn resolve(&self) -> anyhow::Result<Resolved> {
+        let rest = Rest::new(self.checked.config.rest_url())?;
+        let list = self.cache.list(&rest, UnixNanos::now()).await?;
+        let wanted: Vec<symbols::Instrument> = self.checked.instruments.iter().map(|(one, _)| one.clone()).collect();
+        // Some ten MiB are read through: not where others wait for their turn.
+        let resolved = tokio::task::spawn_blocking(move || list::resolve(&list, &wanted)).await;
+        let resolved = resolved.context("reading the list of instruments")??;
+        let modes: std::collections::HashMap<_, _> = self.checked.instruments.iter().cloned().collect();
+        let mode = |token: u32, listed: Option<&Listed>| {
+            let name = listed.and_then(|listed| symbols::instrument(&listed.symbol, "").ok());
+            let by_name = name.and_then(|name| modes.get(&name)).copied();
+            modes.get(&symbols::Instrument::Token(token)).copied().or(by_name).unwrap_or(self.checked.config.mode)
+        };
+        let member =
+            |(token, listed): (u32, Option<Listed>)| Member { mode: mode(token, listed.as_ref()), token, listed };
+        Ok(Resolved { members: resolved.tokens.into_iter().map(member).collect(), unknown: resolved.unknown })
+    }
+
+    /// The address with key and token: never shown.
+    fn socket_url(&self, session: &login::Session) -> String {
+        let (key, token) = (session.api_key.expose(), session.access_token.expose());
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("api_key", key)
+            .append_pair("access_token", token)
+            .finish();
+        format!("{}?{query}", self.checked.config.url)
+    }
+}
+
+/// Whether the venue refused the upgrade because of the token.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let refused = |error: &tungstenite::Error| matches!(error, tungstenite::Error::Http(response) if matches!(response.status().as_u16(), 401 | 403));
+    error.downcast_ref().is_some_and(refused)
+}
+
+/// One of the connections of a table.
+struct Connection {
+    shared: Arc<Shared>,
+    ordinal: usize,
+    memory: Memory,
+}
+
+#[async_trait]
+impl Source for Connection {
+    async fn run(&mut self, out: &Outlet) -> anyhow::Result<()> {
+        let shared = self.shared.clone();
+        // First: whoever waits for a login asks the venue for nothing.
+        let session = shared.login.session(UnixNanos::now())?;
+        let resolved = shared.resolve().await?;
+        if !resolved.unknown.is_empty() && self.ordinal == 0 {
+            let unknown = resolved.unknown.join(", ");
+            tracing::warn!(source = %out.source(), unknown, "the venue's list has no such instruments");
+        }
+        if resolved.members.is_empty() {
+            let unknown = resolved.unknown.join(", ");
+            return Err(Waiting(format!("the venue's list has none of `instruments`: {unknown}")).into());
+        }
+        let named =
+            |member: &Member| (session::symbol(member.token, member.listed.as_ref()), (member.token, member.mode));
+        let everybody: Everybody = resolved.members.iter().map(named).collect();
+        let members = resolved.members(self.ordinal);
+        if members.is_empty() {
+            // Names and tokens of the same instruments: another connection has them all.
+            return Err(Waiting("every instrument has another connection".to_owned()).into());
+        }
+        let socket = match Socket::connect(&shared.socket_url(&session)).await {
+            Ok(socket) => socket,
+            Err(error) if is_refusal(&error) => {
+                shared.login.refuse(&session);
+                // Says what to do; or goes on at once where another token is there.
+                shared.login.session(UnixNanos::now())?;
+                return Err(error.context("the access token is refused, trying the other one"));
+            }
+            Err(error) => return Err(error),
+        };
+        let listed: Vec<Listed> = members.iter().filter_map(|member| member.listed.clone()).collect();
+        let first = self.ordinal == 0;
+        let mut feed = Feed::new(&shared.checked, &mut self.memory, out, socket, members, &everybody, first);
+        let ended = match feed.introduce(&listed).await {
+            Ok(()) => feed.run().await,
+            Err(error) => Err(error),
+        };
+        feed.end();
+        ended
+    }
+
+    async fn check(&mut self) -> anyhow::Result<String> {
+        check::run(&self.shared, self.ordinal).await
+    }
+}
