@@ -25,7 +25,7 @@ use crate::support::{Deck, free_address, until};
 const DAY_NS: i64 = 86_400_000_000_000;
 const DAY_RECORDS: f64 = 43_200_000.0;
 /// What is measured in a run of all tests.
-const USUAL_SCALE: f64 = 0.01;
+const USUAL_SCALE: f64 = 0.05;
 /// A sink's usual batch: what is live and waits is never much more.
 const BATCH: u64 = 5_000;
 /// Live points come in lots of so many, ten lots a second.

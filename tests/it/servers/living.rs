@@ -336,9 +336,9 @@ fn a_port_that_another_took_is_neither_believed_nor_the_end() {
         "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, 'scripts')\n\
          from testservers import cli, process\n\
          free, asked = process.free_ports, []\n\
-         def first_taken(count):\n    \
+         def first_taken(count, taken):\n    \
              asked.append(count)\n    \
-             return [{}, *free(count - 1)] if len(asked) == 1 else free(count)\n\
+             return [{}, *free(count - 1)] if len(asked) == 1 else free(count, taken)\n\
          process.free_ports = first_taken\n\
          code = cli.main(['up', 'questdb', '--until-eof', '--json'])\n\
          print(len(asked))\n",
