@@ -7,6 +7,7 @@ mod http;
 pub mod kite;
 pub mod kraken;
 pub mod oanda;
+pub mod script;
 mod ws;
 
 pub use kite::FakeKite;

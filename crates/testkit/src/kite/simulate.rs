@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
-use super::{ACCESS_TOKEN, API_KEY, API_SECRET, FakeKite, GRAMMAR, REQUEST_TOKEN, Scheduled, parse_script};
-use crate::kraken::{Speed, duration};
+use super::{ACCESS_TOKEN, API_KEY, API_SECRET, FakeKite, GRAMMAR, REQUEST_TOKEN, Scheduled};
+use crate::kraken::Speed;
+use crate::script::{self, say, time};
 
 /// Pause between lines of progress.
 const REPORT: Duration = Duration::from_secs(10);
@@ -58,20 +57,12 @@ pub struct SimulateArgs {
     pub script: Option<PathBuf>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    duration(text).filter(|time| !time.is_zero()).ok_or_else(|| format!("`{text}` is no time such as 2.5s"))
-}
-
 /// Serves until `stop`, saying on standard output where it listens and now and then who listens.
 ///
 /// # Errors
 /// It cannot start.
 pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut faults = args.faults;
-    if let Some(path) = &args.script {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        faults.extend(parse_script(&text).with_context(|| path.display().to_string())?);
-    }
+    let faults = script::all(args.faults, args.script.as_deref())?;
     let (key, token) = (args.api_key.clone(), args.access_token.clone());
     let mut fake = FakeKite::builder()
         .listen(args.listen)
@@ -101,10 +92,4 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
     handle.stop().await;
     say("stopped");
     Ok(())
-}
-
-/// A line on standard output; whoever closed it does not want it.
-fn say(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::frames::Channel;
 use super::text::parse_time;
+use crate::script::{self, BadFault, Grammar, Words};
 
 /// The grammar of faults, as `simulate kraken --help` prints it.
 pub const GRAMMAR: &str = "\
@@ -128,99 +129,33 @@ pub enum Reading {
     Off(i64),
 }
 
-/// A fault with its time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scheduled {
-    /// Since the first subscription; `None`: as soon as it can strike.
-    pub at: Option<Duration>,
-    pub every: Option<Duration>,
-    pub fault: Fault,
-}
-
-impl From<Fault> for Scheduled {
-    fn from(fault: Fault) -> Self {
-        Scheduled { at: None, every: None, fault }
-    }
-}
-
-/// Why a fault cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("fault `{text}`: {why}")]
-pub struct BadFault {
-    pub text: String,
-    pub why: String,
-}
-
-impl FromStr for Scheduled {
-    type Err = BadFault;
-
-    fn from_str(text: &str) -> Result<Self, BadFault> {
-        let mut words = Words::new(text);
-        let scheduled = words.scheduled().and_then(|scheduled| words.end().map(|()| scheduled));
-        scheduled.map_err(|why| BadFault { text: text.trim().to_owned(), why })
-    }
-}
+/// A fault with its time, which counts from the first subscription.
+pub type Scheduled = script::Scheduled<Fault>;
 
 impl FromStr for Fault {
     type Err = BadFault;
 
     fn from_str(text: &str) -> Result<Self, BadFault> {
-        let mut words = Words::new(text);
-        let fault = words.fault().and_then(|fault| words.end().map(|()| fault));
-        fault.map_err(|why| BadFault { text: text.trim().to_owned(), why })
+        script::fault(text)
     }
 }
 
-/// Reads a script: one fault a line.
-///
-/// # Errors
-/// The first line that is no fault, with its number.
-pub fn parse_script(text: &str) -> anyhow::Result<Vec<Scheduled>> {
-    use anyhow::Context as _;
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.split('#').next().unwrap_or("").trim()));
-    let faults = lines.filter(|(_, line)| !line.is_empty());
-    faults.map(|(at, line)| line.parse().with_context(|| format!("line {at}"))).collect()
-}
+impl Grammar for Fault {
+    const REASON_BEHIND: Option<&'static str> = Some("refuse");
 
-/// The words of a fault, from left to right.
-struct Words<'a> {
-    words: std::iter::Peekable<std::vec::IntoIter<&'a str>>,
-    /// What follows the first colon that stands behind a word: the reason of a refusal.
-    reason: Option<&'a str>,
-}
-
-impl<'a> Words<'a> {
-    fn new(text: &'a str) -> Self {
-        // Only a refusal has a reason; an instant has colons of its own.
-        let has_reason = text.split_whitespace().any(|word| word == "refuse");
-        let (head, reason) = match text.split_once(':') {
-            Some((head, reason)) if has_reason => (head, Some(reason.trim())),
-            _ => (text, None),
-        };
-        let words: Vec<&str> = head.split_whitespace().collect();
-        Words { words: words.into_iter().peekable(), reason }
-    }
-
-    fn scheduled(&mut self) -> Result<Scheduled, String> {
-        let before = (self.after("at")?, self.after("every")?);
-        let fault = self.fault()?;
-        let (at, every) = (before.0.or(self.after("at")?), before.1.or(self.after("every")?));
-        Ok(Scheduled { at, every, fault })
-    }
-
-    fn fault(&mut self) -> Result<Fault, String> {
-        let name = self.words.next().ok_or("no fault is named")?;
+    fn read(words: &mut Words<'_>) -> Result<Self, String> {
+        let name = words.next().ok_or("no fault is named")?;
         Ok(match name {
-            "cut" => Fault::Cut { mid_frame: self.words.next_if_eq(&"mid-frame").is_some() },
+            "cut" => Fault::Cut { mid_frame: words.flag("mid-frame") },
             "close" => {
-                let code = self.number(1_001)?;
-                Fault::Close { code, reason: self.words.by_ref().collect::<Vec<_>>().join(" ") }
+                let code = words.number(1_001)?;
+                Fault::Close { code, reason: words.rest() }
             }
-            "half-open" => Fault::HalfOpen { lasts: self.after("for")? },
-            "slow-drip" => Fault::SlowDrip { lasts: self.after("for")? },
-            "burst" => Fault::Burst { messages: self.number(1_000)? },
-            "oversized" => Fault::Oversized { mib: self.number(17)? },
-            "garbage" => Fault::Garbage(match self.words.next() {
+            "half-open" => Fault::HalfOpen { lasts: words.after("for")? },
+            "slow-drip" => Fault::SlowDrip { lasts: words.after("for")? },
+            "burst" => Fault::Burst { messages: words.number(1_000)? },
+            "oversized" => Fault::Oversized { mib: words.number(17)? },
+            "garbage" => Fault::Garbage(match words.next() {
                 None | Some("json") => Garbage::NotJson,
                 Some("utf8") => Garbage::InvalidUtf8,
                 Some("binary") => Garbage::Binary,
@@ -230,95 +165,62 @@ impl<'a> Words<'a> {
                 Some("number") => Garbage::Numbers,
                 Some(other) => return Err(format!("no garbage is called `{other}`")),
             }),
-            "stall" => Fault::Stall { target: self.target()?, lasts: self.after("for")? },
-            "corrupt" => Fault::Corrupt { target: self.on(Channel::Book), times: self.times()?.unwrap_or(1) },
-            "drop" => Fault::Drop { target: self.on(Channel::Trade), nth: self.number(1)? },
-            "duplicate" => Fault::Duplicate { target: self.on(Channel::Trade), times: self.times()?.unwrap_or(1) },
-            "reorder" => Fault::Reorder { target: self.on(Channel::Trade), times: self.times()?.unwrap_or(1) },
-            "clock" => Fault::Clock { reading: self.reading()?, lasts: self.after("for")? },
+            "stall" => Fault::Stall { target: target(words)?, lasts: words.after("for")? },
+            "corrupt" => Fault::Corrupt { target: on(words, Channel::Book), times: words.times()?.unwrap_or(1) },
+            "drop" => Fault::Drop { target: on(words, Channel::Trade), nth: words.number(1)? },
+            "duplicate" => Fault::Duplicate { target: on(words, Channel::Trade), times: words.times()?.unwrap_or(1) },
+            "reorder" => Fault::Reorder { target: on(words, Channel::Trade), times: words.times()?.unwrap_or(1) },
+            "clock" => Fault::Clock { reading: reading(words)?, lasts: words.after("for")? },
             "refuse" => Fault::Refuse {
-                target: self.target()?,
-                times: self.times()?,
-                reason: self.reason.take().map(str::to_owned),
+                target: target(words)?,
+                times: words.times()?,
+                reason: words.reason().map(str::to_owned),
             },
-            "silence" | "ack-then-silence" => Fault::Silence { target: self.target()?, times: self.times()? },
-            "token" => match self.words.next() {
+            "silence" | "ack-then-silence" => Fault::Silence { target: target(words)?, times: words.times()? },
+            "token" => match words.next() {
                 Some("refuse") => Fault::TokenRefused,
                 Some("expire") => Fault::TokensExpire,
                 _ => return Err("expected `token refuse` or `token expire`".into()),
             },
-            "rate-limit" => Fault::RateLimit { per_second: self.number(5)? },
-            "status" => match self.words.next() {
+            "rate-limit" => Fault::RateLimit { per_second: words.number(5)? },
+            "status" => match words.next() {
                 Some(state @ ("online" | "maintenance" | "cancel_only" | "post_only")) => Fault::System(state.into()),
                 _ => return Err("expected online, maintenance, cancel_only or post_only".into()),
             },
-            "list" => Fault::List(self.pair()?),
-            "delist" => Fault::Delist(self.pair()?),
+            "list" => Fault::List(pair(words)?),
+            "delist" => Fault::Delist(pair(words)?),
             "maintenance" => Fault::System("maintenance".into()),
             "heal" => Fault::Heal,
             other => return Err(format!("no fault is called `{other}`")),
         })
     }
+}
 
-    fn end(&mut self) -> Result<(), String> {
-        match self.words.next() {
-            Some(word) => Err(format!("`{word}` is not understood here")),
-            None if self.reason.is_some() => Err("only a refusal has a reason".into()),
-            None => Ok(()),
-        }
-    }
+fn target(words: &mut Words<'_>) -> Result<Target, String> {
+    let symbol = words.next().ok_or("a symbol is missing, such as BTC/USD or *")?.to_owned();
+    let channel = words.next_if(|word| Channel::from_name(word).is_some()).and_then(Channel::from_name);
+    Ok(Target { symbol, channel })
+}
 
-    fn after(&mut self, keyword: &str) -> Result<Option<Duration>, String> {
-        match self.words.next_if_eq(&keyword) {
-            None => Ok(None),
-            Some(_) => {
-                let word = self.words.next().ok_or_else(|| format!("`{keyword}` needs a time"))?;
-                duration(word).map(Some).ok_or_else(|| format!("`{word}` is no time such as 2.5s"))
-            }
-        }
-    }
+fn pair(words: &mut Words<'_>) -> Result<String, String> {
+    let name = words.next().ok_or("a pair is missing, such as NEW/USD")?;
+    if is_pair(name) { Ok(name.to_owned()) } else { Err(format!("`{name}` is no pair such as NEW/USD")) }
+}
 
-    fn target(&mut self) -> Result<Target, String> {
-        let symbol = self.words.next().ok_or("a symbol is missing, such as BTC/USD or *")?.to_owned();
-        let channel = self.words.peek().and_then(|word| Channel::from_name(word));
-        if channel.is_some() {
-            self.words.next();
-        }
-        Ok(Target { symbol, channel })
-    }
+/// An optional symbol, of one channel.
+fn on(words: &mut Words<'_>, channel: Channel) -> Target {
+    let symbol = words.next_if(|word| word.contains('/') || word == "*").unwrap_or("*");
+    Target { symbol: symbol.to_owned(), channel: Some(channel) }
+}
 
-    fn pair(&mut self) -> Result<String, String> {
-        let name = self.words.next().ok_or("a pair is missing, such as NEW/USD")?;
-        if is_pair(name) { Ok(name.to_owned()) } else { Err(format!("`{name}` is no pair such as NEW/USD")) }
-    }
-
-    /// An optional symbol, of one channel.
-    fn on(&mut self, channel: Channel) -> Target {
-        let symbol = self.words.next_if(|word| word.contains('/') || *word == "*").unwrap_or("*");
-        Target { symbol: symbol.to_owned(), channel: Some(channel) }
-    }
-
-    fn times(&mut self) -> Result<Option<u32>, String> {
-        let Some(word) = self.words.next_if(|word| word.starts_with('x')) else { return Ok(None) };
-        word[1..].parse().map(Some).map_err(|_| format!("`{word}` is no count such as x3"))
-    }
-
-    fn number<T: FromStr>(&mut self, default: T) -> Result<T, String> {
-        let Some(word) = self.words.next() else { return Ok(default) };
-        word.parse().map_err(|_| format!("`{word}` is no number that fits here"))
-    }
-
-    fn reading(&mut self) -> Result<Reading, String> {
-        let word = self.words.next().ok_or("expected 1970, +2d, -1h or an instant")?;
-        let off = |text: &str| duration(text).and_then(|off| i64::try_from(off.as_nanos()).ok());
-        let reading = match word.split_at_checked(1) {
-            _ if word == "1970" => Some(Reading::Stopped(0)),
-            Some(("+", rest)) => off(rest).map(Reading::Off),
-            Some(("-", rest)) => off(rest).map(|ns| Reading::Off(-ns)),
-            _ => parse_time(word).map(Reading::Stopped),
-        };
-        reading.ok_or_else(|| format!("`{word}` is no clock reading such as 1970, +2d or 2014-01-01T00:00:00Z"))
-    }
+fn reading(words: &mut Words<'_>) -> Result<Reading, String> {
+    let word = words.next().ok_or("expected 1970, +2d, -1h or an instant")?;
+    let reading = match word {
+        "1970" => Some(Reading::Stopped(0)),
+        _ if word.starts_with(['+', '-']) => script::offset(word).map(Reading::Off),
+        _ => parse_time(word).map(Reading::Stopped),
+    };
+    reading.ok_or_else(|| format!("`{word}` is no clock reading such as 1970, +2d or 2014-01-01T00:00:00Z"))
 }
 
 /// Whether it is a name that the venue could give a pair: it stands in messages as it is.
@@ -327,28 +229,10 @@ pub(crate) fn is_pair(name: &str) -> bool {
     name.split_once('/').is_some_and(|(base, quote)| is_asset(base) && is_asset(quote))
 }
 
-/// Reads `250ms`, `2.5s`, `3m`, `1h`, `2d`.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    let at = text.find(|c: char| c != '.' && !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(at);
-    let unit_ns: u64 = match unit {
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "d" => 86_400_000_000_000,
-        _ => return None,
-    };
-    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-    let whole: u64 = whole.parse().ok()?;
-    let part: u64 = format!("{part:0<3}").get(..3)?.parse().ok()?;
-    Some(Duration::from_nanos(whole.checked_mul(unit_ns)?.checked_add(unit_ns / 1_000 * part)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::parse_script;
 
     fn target(symbol: &str, channel: Option<Channel>) -> Target {
         Target { symbol: symbol.into(), channel }
@@ -407,10 +291,11 @@ mod tests {
     fn a_script_gives_each_fault_its_time() {
         let script =
             "# a bad day\nat 2.5s cut\n\nat 10s every 500ms garbage json # again\n corrupt BTC/USD\ncut at 5s\n";
-        let faults = parse_script(script).map(|faults| faults.into_iter().map(|f| (f.at, f.every)).collect::<Vec<_>>());
+        let faults =
+            parse_script::<Fault>(script).map(|faults| faults.into_iter().map(|f| (f.at, f.every)).collect::<Vec<_>>());
         let ms = |ms| Some(Duration::from_millis(ms));
         assert_eq!(faults.ok(), Some(vec![(ms(2_500), None), (ms(10_000), ms(500)), (None, None), (ms(5_000), None)]));
-        let error = parse_script("cut\nat noon cut").map_err(|error| format!("{error:#}"));
+        let error = parse_script::<Fault>("cut\nat noon cut").map_err(|error| format!("{error:#}"));
         assert_eq!(error, Err("line 2: fault `at noon cut`: `noon` is no time such as 2.5s".into()));
     }
 

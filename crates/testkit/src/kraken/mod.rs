@@ -43,7 +43,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use account::Credentials;
-pub use fault::{BadFault, Fault, GRAMMAR, Garbage, Reading, Scheduled, Target, duration, parse_script};
+pub use fault::{Fault, GRAMMAR, Garbage, Reading, Scheduled, Target};
 pub use frames::Channel;
 pub use log::{Delivery, Sent, SentLog};
 pub use replay::Speed;

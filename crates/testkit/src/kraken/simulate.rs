@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::fault::is_pair;
-use super::{Credentials, FakeKraken, GRAMMAR, Pairs, Scheduled, Speed, parse_script};
+use super::{Credentials, FakeKraken, GRAMMAR, Pairs, Scheduled, Speed};
+use crate::script::{self, say};
 
 /// Pause between lines of progress.
 const REPORT: Duration = Duration::from_secs(10);
@@ -75,11 +74,7 @@ impl FromStr for Pairs {
 /// # Errors
 /// It cannot start, or the sent log could not be written.
 pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut faults = args.faults;
-    if let Some(path) = &args.script {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        faults.extend(parse_script(&text).with_context(|| path.display().to_string())?);
-    }
+    let faults = script::all(args.faults, args.script.as_deref())?;
     let mut fake = FakeKraken::builder().listen(args.listen).seed(args.seed).pairs(args.pairs).remember(false);
     fake = match (args.frames, args.speed) {
         (Some(path), speed) => fake.frames(path, speed),
@@ -115,12 +110,6 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
         Some(why) => Err(anyhow::anyhow!("the sent log is not complete: {why}")),
         None => Ok(()),
     }
-}
-
-/// A line on standard output; whoever closed it does not want it.
-fn say(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn scaled(rate: u32, times: f64) -> u32 {

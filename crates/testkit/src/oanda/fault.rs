@@ -3,13 +3,13 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::kraken::duration;
+use crate::script::{self, BadFault, Grammar, Words};
 
 /// The grammar of faults, as `simulate oanda --help` prints it.
 pub const GRAMMAR: &str = "\
 Faults, for --fault and as the lines of a --script file (# begins a comment):
 
-  [at TIME] [every TIME] FAULT
+  [at TIME] [every TIME] FAULT      or      FAULT [at TIME] [every TIME]
 
 TIME is 250ms, 2.5s, 3m, 1h or 2d; `at` counts from the first stream that a client opens. Without
 `at` a fault holds from the start, or strikes with the first stream.
@@ -90,148 +90,67 @@ pub enum Odd {
     Fields,
 }
 
-/// A fault with its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scheduled {
-    /// Since the first stream; `None`: as soon as it can strike.
-    pub at: Option<Duration>,
-    pub every: Option<Duration>,
-    pub fault: Fault,
-}
-
-impl From<Fault> for Scheduled {
-    fn from(fault: Fault) -> Self {
-        Scheduled { at: None, every: None, fault }
-    }
-}
-
-/// Why a fault cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("fault `{text}`: {why}")]
-pub struct BadFault {
-    pub text: String,
-    pub why: String,
-}
-
-impl FromStr for Scheduled {
-    type Err = BadFault;
-
-    fn from_str(text: &str) -> Result<Self, BadFault> {
-        let mut words: Vec<&str> = text.split_whitespace().collect();
-        words.reverse();
-        let bad = |why: String| BadFault { text: text.trim().to_owned(), why };
-        let at = after(&mut words, "at").map_err(bad)?;
-        let every = after(&mut words, "every").map_err(bad)?;
-        let fault = fault(&mut words).map_err(bad)?;
-        match words.pop() {
-            Some(word) => Err(bad(format!("`{word}` is not understood here"))),
-            None => Ok(Scheduled { at, every, fault }),
-        }
-    }
-}
+/// A fault with its time, which counts from the first stream.
+pub type Scheduled = script::Scheduled<Fault>;
 
 impl FromStr for Fault {
     type Err = BadFault;
 
     fn from_str(text: &str) -> Result<Self, BadFault> {
-        Scheduled::from_str(text).map(|scheduled| scheduled.fault)
+        script::fault(text)
     }
 }
 
-/// Reads a script: one fault a line.
-///
-/// # Errors
-/// The first line that is no fault, with its number.
-pub fn parse_script(text: &str) -> anyhow::Result<Vec<Scheduled>> {
-    use anyhow::Context as _;
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.split('#').next().unwrap_or("").trim()));
-    let faults = lines.filter(|(_, line)| !line.is_empty());
-    faults.map(|(at, line)| line.parse().with_context(|| format!("line {at}"))).collect()
-}
-
-/// A time behind a keyword; the words stand last first.
-fn after(words: &mut Vec<&str>, keyword: &str) -> Result<Option<Duration>, String> {
-    if words.last() != Some(&keyword) {
-        return Ok(None);
-    }
-    words.pop();
-    let word = words.pop().ok_or_else(|| format!("`{keyword}` needs a time"))?;
-    duration(word).map(Some).ok_or_else(|| format!("`{word}` is no time such as 2.5s"))
-}
-
-fn fault(words: &mut Vec<&str>) -> Result<Fault, String> {
-    fn number<T: FromStr>(words: &mut Vec<&str>, default: T) -> Result<T, String> {
-        let Some(word) = words.pop() else { return Ok(default) };
-        word.parse().map_err(|_| format!("`{word}` is no number that fits here"))
-    }
-    fn flag(words: &mut Vec<&str>, keyword: &str) -> bool {
-        let is = words.last() == Some(&keyword);
-        if is {
-            words.pop();
+impl Grammar for Fault {
+    fn read(words: &mut Words<'_>) -> Result<Self, String> {
+        fn instrument(words: &mut Words<'_>) -> Result<String, String> {
+            words.next().map(str::to_owned).ok_or_else(|| "an instrument is missing, such as EUR_USD or *".to_owned())
         }
-        is
+        let name = words.next().ok_or("no fault is named")?;
+        Ok(match name {
+            "cut" => Fault::Cut { in_line: words.flag("in-line") },
+            "end" => Fault::End { in_line: words.flag("in-line") },
+            "half-open" => Fault::HalfOpen { lasts: words.after("for")? },
+            "oversized" => Fault::Oversized { kib: words.number(2_048)? },
+            "garbage" => Fault::Garbage(match words.next() {
+                None | Some("json") => Garbage::NotJson,
+                Some("utf8") => Garbage::InvalidUtf8,
+                Some("array") => Garbage::Array,
+                Some("empty") => Garbage::Empty,
+                Some("number") => Garbage::Numbers,
+                Some("type") => Garbage::UnknownType,
+                Some(other) => return Err(format!("no garbage is called `{other}`")),
+            }),
+            "stall" => Fault::Stall { instrument: instrument(words)?, lasts: words.after("for")? },
+            "untradeable" | "tradeable" => Fault::Tradeable { instrument: instrument(words)?, is: name == "tradeable" },
+            "time" => Fault::Odd(match words.next() {
+                Some("zero") => Odd::ZeroTime,
+                Some("absurd") => Odd::AbsurdTime,
+                Some("missing") => Odd::NoTime,
+                Some("text") => Odd::TextTime,
+                _ => return Err("expected zero, absurd, missing or text".to_owned()),
+            }),
+            "field" => Fault::Odd(Odd::Fields),
+            "lose" => Fault::Lose { transactions: words.number(1)? },
+            "behind" => Fault::Behind { answers: words.number(1)? },
+            "clock" => Fault::Clock { off_ns: words.offset()? },
+            "refuse" => {
+                let status = words.number(503)?;
+                if !(400..600).contains(&status) {
+                    return Err(format!("{status} is no refusal"));
+                }
+                Fault::Refuse { status, times: words.times()? }
+            }
+            "heal" => Fault::Heal,
+            other => return Err(format!("no fault is called `{other}`")),
+        })
     }
-    fn instrument(words: &mut Vec<&str>) -> Result<String, String> {
-        words.pop().map(str::to_owned).ok_or_else(|| "an instrument is missing, such as EUR_USD or *".to_owned())
-    }
-    let name = words.pop().ok_or("no fault is named")?;
-    Ok(match name {
-        "cut" => Fault::Cut { in_line: flag(words, "in-line") },
-        "end" => Fault::End { in_line: flag(words, "in-line") },
-        "half-open" => Fault::HalfOpen { lasts: after(words, "for")? },
-        "oversized" => Fault::Oversized { kib: number(words, 2_048)? },
-        "garbage" => Fault::Garbage(match words.pop() {
-            None | Some("json") => Garbage::NotJson,
-            Some("utf8") => Garbage::InvalidUtf8,
-            Some("array") => Garbage::Array,
-            Some("empty") => Garbage::Empty,
-            Some("number") => Garbage::Numbers,
-            Some("type") => Garbage::UnknownType,
-            Some(other) => return Err(format!("no garbage is called `{other}`")),
-        }),
-        "stall" => Fault::Stall { instrument: instrument(words)?, lasts: after(words, "for")? },
-        "untradeable" | "tradeable" => Fault::Tradeable { instrument: instrument(words)?, is: name == "tradeable" },
-        "time" => Fault::Odd(match words.pop() {
-            Some("zero") => Odd::ZeroTime,
-            Some("absurd") => Odd::AbsurdTime,
-            Some("missing") => Odd::NoTime,
-            Some("text") => Odd::TextTime,
-            _ => return Err("expected zero, absurd, missing or text".to_owned()),
-        }),
-        "field" => Fault::Odd(Odd::Fields),
-        "lose" => Fault::Lose { transactions: number(words, 1)? },
-        "behind" => Fault::Behind { answers: number(words, 1)? },
-        "clock" => {
-            let word = words.pop().ok_or("expected +2d or -1h")?;
-            let off = word.get(1..).and_then(duration).and_then(|off| i64::try_from(off.as_nanos()).ok());
-            match (word.chars().next(), off) {
-                (Some('+'), Some(ns)) => Fault::Clock { off_ns: ns },
-                (Some('-'), Some(ns)) => Fault::Clock { off_ns: -ns },
-                _ => return Err(format!("`{word}` is no offset such as +2d or -1h")),
-            }
-        }
-        "refuse" => {
-            let status = number(words, 503)?;
-            if !(400..600).contains(&status) {
-                return Err(format!("{status} is no refusal"));
-            }
-            let times = match words.last().and_then(|word| word.strip_prefix('x')) {
-                Some(count) => Some(count.parse().map_err(|_| format!("`x{count}` is no count such as x3"))?),
-                None => None,
-            };
-            if times.is_some() {
-                words.pop();
-            }
-            Fault::Refuse { status, times }
-        }
-        "heal" => Fault::Heal,
-        other => return Err(format!("no fault is called `{other}`")),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::parse_script;
 
     #[test]
     fn every_fault_of_the_grammar_is_read() {
@@ -256,8 +175,8 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(want), "{text}");
         }
-        let faults =
-            parse_script("# a bad day\nat 2.5s cut\n\nat 1s every 500ms garbage json # again\n").expect("faults");
+        let faults = parse_script::<Fault>("# a bad day\nat 2.5s cut\n\nat 1s every 500ms garbage json # again\n")
+            .expect("faults");
         assert_eq!(faults[1].every, Some(Duration::from_millis(500)));
         assert_eq!(faults[0].at, Some(Duration::from_millis(2_500)));
     }
@@ -273,7 +192,7 @@ mod tests {
             ("refuse 200", "200 is no refusal"),
             ("at noon cut", "`noon` is no time such as 2.5s"),
         ] {
-            assert_eq!(text.parse::<Fault>().map_err(|bad| bad.why), Err(why.into()), "{text}");
+            assert_eq!(text.parse::<Scheduled>().map_err(|bad| bad.why), Err(why.into()), "{text}");
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use fault::{BadFault, Fault, GRAMMAR, Garbage, Odd, Scheduled, parse_script};
+pub use fault::{Fault, GRAMMAR, Garbage, Odd, Scheduled};
 pub use hub::Sent;
 pub use simulate::{SimulateArgs, simulate};
 

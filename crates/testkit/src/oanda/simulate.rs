@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
-use super::{ACCOUNT, FakeOanda, GRAMMAR, Scheduled, TOKEN, parse_script};
-use crate::kraken::{Speed, duration};
+use super::{ACCOUNT, FakeOanda, GRAMMAR, Scheduled, TOKEN};
+use crate::kraken::Speed;
+use crate::script::{self, say, time};
 
 /// Pause between lines of progress.
 const REPORT: Duration = Duration::from_secs(10);
@@ -60,20 +59,12 @@ pub struct SimulateArgs {
     pub script: Option<PathBuf>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    duration(text).filter(|time| !time.is_zero()).ok_or_else(|| format!("`{text}` is no time such as 2.5s"))
-}
-
 /// Serves until `stop`, saying on standard output where it listens and now and then who listens.
 ///
 /// # Errors
 /// It cannot start.
 pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut faults = args.faults;
-    if let Some(path) = &args.script {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        faults.extend(parse_script(&text).with_context(|| path.display().to_string())?);
-    }
+    let faults = script::all(args.faults, args.script.as_deref())?;
     let mut fake = FakeOanda::builder()
         .listen(args.listen)
         .seed(args.seed)
@@ -108,10 +99,4 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
     handle.stop().await;
     say("stopped");
     Ok(())
-}
-
-/// A line on standard output; whoever closed it does not want it.
-fn say(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
