@@ -8,6 +8,7 @@ pub mod kite;
 pub mod kraken;
 pub mod oanda;
 pub mod script;
+mod serve;
 mod ws;
 
 pub use kite::FakeKite;

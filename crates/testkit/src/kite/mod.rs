@@ -34,6 +34,7 @@ pub use simulate::{SimulateArgs, simulate};
 
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
+use crate::serve;
 use hub::{Hub, Out};
 use market::Recording;
 use server::Shared;
@@ -380,17 +381,7 @@ async fn beat(shared: Shared, every: Duration) {
 }
 
 /// A fault at its time, which counts from the first connection.
-async fn strike(shared: Shared, Scheduled { at, every, fault }: Scheduled) {
-    if at.is_some() || every.is_some() || fault.needs_a_connection() {
-        while shared.hub().opened == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    tokio::time::sleep(at.unwrap_or_default()).await;
-    loop {
-        let told = shared.hub().inject(fault.clone());
-        tell_now(told);
-        let Some(every) = every else { return };
-        tokio::time::sleep(every).await;
-    }
+async fn strike(shared: Shared, fault: Scheduled) {
+    let waits = fault.fault.needs_a_connection();
+    serve::strike(fault, waits, || shared.hub().opened > 0, |fault| tell_now(shared.hub().inject(fault))).await;
 }

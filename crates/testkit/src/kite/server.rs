@@ -8,19 +8,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::{Hub, Out, date};
 use super::tell_now;
 use crate::http::{Head, MAX_HEAD_BYTES, read_head};
+use crate::serve;
 use crate::ws::{self, Decoder, Incoming, Opcode};
 
 /// How long a client may take to send its head.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
-/// Connections at once.
-const MAX_CONNECTIONS: usize = 1_024;
 /// Frames on their way to a client; one that is further behind misses some.
 const QUEUE: usize = 8_192;
 /// Frames that go out with one write.
@@ -37,41 +34,18 @@ impl Shared {
 }
 
 pub(crate) async fn run(shared: Shared, listener: TcpListener, stop: CancellationToken) {
-    let mut clients = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(_) = clients.join_next() => {}
-            accepted = listener.accept(), if clients.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    let (shared, stop) = (shared.clone(), stop.clone());
-                    clients.spawn(async move {
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            served = serve(stream, &shared) => if let Err(error) = served {
-                                tracing::debug!(error = %error, "connection ended");
-                            }
-                        }
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: it may pass.
-                    tracing::warn!(error = %error, "cannot accept");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
-    }
-    while clients.join_next().await.is_some() {}
+    let client = |socket| {
+        let shared = shared.clone();
+        async move { serve(socket, &shared).await }
+    };
+    serve::clients(listener, stop, client).await;
 }
 
 async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let head = tokio::time::timeout(HEAD_WAIT, read_head(&mut socket, Vec::new())).await;
     let head: Head = head.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let is_upgrade = head.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"));
-    let key = head.header("sec-websocket-key").filter(|_| is_upgrade);
-    let Some(key) = key else { return answer(&mut socket, &head, shared).await };
+    let Some(welcome) = serve::handshake(&head) else { return answer(&mut socket, &head, shared).await };
     let opened = shared.hub().open(&head.query, QUEUE);
     let (conn, told) = match opened {
         Ok(opened) => opened,
@@ -81,10 +55,6 @@ async fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
             return socket.shutdown().await;
         }
     };
-    let accept = derive_accept_key(key.as_bytes());
-    let welcome = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
     let served = async {
         socket.write_all(welcome.as_bytes()).await?;
         let (reader, writer) = socket.into_split();

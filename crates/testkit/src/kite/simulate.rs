@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::{ACCESS_TOKEN, API_KEY, API_SECRET, FakeKite, GRAMMAR, REQUEST_TOKEN, Scheduled};
 use crate::kraken::Speed;
 use crate::script::{self, say, time};
-
-/// Pause between lines of progress.
-const REPORT: Duration = Duration::from_secs(10);
+use crate::serve;
 
 /// Options of the simulated venue.
 #[derive(Clone, Debug, clap::Args)]
@@ -76,19 +74,8 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
     fake = faults.into_iter().fold(fake, FakeKite::fault);
     let handle = fake.start().await?;
     say(&format!("listening on {} and {}, key {key}, access token {token}", handle.ws_url(), handle.rest_url()));
-    let mut stop = std::pin::pin!(stop);
-    let (mut clock, mut last) = (tokio::time::interval(REPORT), (0, 0));
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            _ = clock.tick() => {}
-        }
-        let now = (handle.connections(), handle.opened());
-        if now != last {
-            say(&format!("{} connections open, {} since the start", now.0, now.1));
-        }
-        last = now;
-    }
+    serve::progress(stop, || format!("{} connections open, {} since the start", handle.connections(), handle.opened()))
+        .await;
     handle.stop().await;
     say("stopped");
     Ok(())

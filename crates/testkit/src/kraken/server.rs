@@ -7,19 +7,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 
 use super::conn::{self, Shared};
 use super::hub::Hub;
 use super::rest;
 use crate::http::{Head, MAX_HEAD_BYTES, read_head};
+use crate::serve;
 
 /// How long a client may take to send its head.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
-/// Connections at once.
-const MAX_CONNECTIONS: usize = 1_024;
 
 /// A listening server.
 #[derive(Debug)]
@@ -31,47 +28,31 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn run(self, listener: TcpListener, stop: CancellationToken) {
-        let mut clients = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(_) = clients.join_next() => {}
-                accepted = listener.accept(), if clients.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        let (shared, sessions) = (self.shared.clone(), Arc::clone(&self.sessions));
-                        clients.spawn(welcome(stream, shared, sessions, stop.clone()));
-                    }
-                    Err(error) => {
-                        // Out of descriptors, most likely: it may pass.
-                        tracing::warn!(error = %error, "cannot accept");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                },
-            }
-        }
-        while clients.join_next().await.is_some() {}
+        let client = |socket| {
+            let (shared, sessions) = (self.shared.clone(), Arc::clone(&self.sessions));
+            welcome(socket, shared, sessions, stop.clone())
+        };
+        serve::clients(listener, stop.clone(), client).await;
     }
 }
 
-async fn welcome(mut stream: TcpStream, shared: Shared, sessions: Arc<AtomicU64>, stop: CancellationToken) {
-    let head = tokio::select! {
-        () = stop.cancelled() => return,
-        head = tokio::time::timeout(HEAD_WAIT, read_head(&mut stream, Vec::new())) => head,
-    };
-    let Ok(Ok(head)) = head else { return };
-    let is_upgrade = head.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"));
-    if !is_upgrade {
-        if let Err(error) = answer(&mut stream, &head, &shared.hub).await {
-            tracing::debug!(error = %error, "request failed");
-        }
-        return;
+async fn welcome(
+    mut stream: TcpStream,
+    shared: Shared,
+    sessions: Arc<AtomicU64>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let head = tokio::time::timeout(HEAD_WAIT, read_head(&mut stream, Vec::new())).await??;
+    let Some(handshake) = serve::handshake(&head) else { return answer(&mut stream, &head, &shared.hub).await };
+    if head.path != "/v2" && head.path != "/v2/" {
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+        return Err(io::Error::other("no WebSocket of version 2 was asked for"));
     }
-    if let Err(error) = shake_hands(&mut stream, &head).await {
-        tracing::debug!(error = %error, "handshake failed");
-        return;
-    }
+    stream.set_nodelay(true)?;
+    stream.write_all(handshake.as_bytes()).await?;
     let id = sessions.fetch_add(1, Ordering::Relaxed) + 1;
     conn::serve(id, stream, head.rest, shared, stop).await;
+    Ok(())
 }
 
 /// Answers one HTTP request and closes.
@@ -90,18 +71,4 @@ async fn answer(stream: &mut TcpStream, head: &Head, hub: &Mutex<Hub>) -> io::Re
     let (status, text) = hub.lock().unwrap_or_else(PoisonError::into_inner).answer(head, &body);
     stream.write_all(rest::http(status, &text).as_bytes()).await?;
     stream.shutdown().await
-}
-
-async fn shake_hands(stream: &mut TcpStream, head: &Head) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let key = head.header("sec-websocket-key").filter(|_| head.path == "/v2" || head.path == "/v2/");
-    let Some(key) = key else {
-        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
-        return Err(io::Error::other("no WebSocket of version 2 was asked for"));
-    };
-    let accept = derive_accept_key(key.as_bytes());
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    stream.write_all(answer.as_bytes()).await
 }

@@ -8,9 +8,7 @@ use std::time::Duration;
 use super::fault::is_pair;
 use super::{Credentials, FakeKraken, GRAMMAR, Pairs, Scheduled, Speed};
 use crate::script::{self, say};
-
-/// Pause between lines of progress.
-const REPORT: Duration = Duration::from_secs(10);
+use crate::serve;
 
 /// Options of the simulated venue.
 #[derive(Clone, Debug, clap::Args)]
@@ -90,19 +88,15 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
     }
     let handle = fake.start().await?;
     say(&format!("listening on {} and {}", handle.ws_url(), handle.rest_url()));
-    let mut stop = std::pin::pin!(stop);
-    let (mut clock, mut last) = (tokio::time::interval(REPORT), 0);
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            _ = clock.tick() => {}
-        }
-        let sent = handle.messages();
-        if sent > last {
-            say(&format!("{} connected, {} sessions, {sent} messages sent", handle.connections(), handle.sessions()));
-        }
-        last = sent;
-    }
+    let how = || {
+        format!(
+            "{} connected, {} sessions, {} messages sent",
+            handle.connections(),
+            handle.sessions(),
+            handle.messages()
+        )
+    };
+    serve::progress(stop, how).await;
     let (log, sent) = (handle.log(), handle.messages());
     handle.stop().await;
     say(&format!("stopped after {sent} messages"));

@@ -33,6 +33,7 @@ pub use simulate::{SimulateArgs, simulate};
 
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
+use crate::serve;
 use hub::{Hub, Out};
 use market::{Listed, Recording, Tick};
 use server::Shared;
@@ -190,7 +191,7 @@ impl FakeOanda {
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let addr = listener.local_addr()?;
-        let tls = self.tls.map(|(cert, key)| server::acceptor(&cert, &key)).transpose()?;
+        let tls = self.tls.map(|(cert, key)| serve::acceptor(&cert, &key)).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Shared { hub: Arc::new(Mutex::new(hub)), heartbeat: self.heartbeat, tls };
         let stop = CancellationToken::new();
@@ -368,17 +369,7 @@ async fn happen(shared: Shared, every: Option<Duration>) {
 }
 
 /// A fault at its time, which counts from the first stream.
-async fn strike(shared: Shared, Scheduled { at, every, fault }: Scheduled) {
-    if at.is_some() || every.is_some() || fault.needs_a_connection() {
-        while shared.hub().opened == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    tokio::time::sleep(at.unwrap_or_default()).await;
-    loop {
-        let told = shared.hub().inject(fault.clone());
-        tell_now(told);
-        let Some(every) = every else { return };
-        tokio::time::sleep(every).await;
-    }
+async fn strike(shared: Shared, fault: Scheduled) {
+    let waits = fault.fault.needs_a_connection();
+    serve::strike(fault, waits, || shared.hub().opened > 0, |fault| tell_now(shared.hub().inject(fault))).await;
 }

@@ -1,17 +1,12 @@
 //! The port: requests on kept connections, and streams in chunks that know nothing of lines.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +17,10 @@ use super::rest::{self, Answer};
 use crate::http::{Head, read_head};
 use crate::kraken::rng::Rng;
 use crate::kraken::text::now_ns;
+use crate::serve;
 
 /// How long a client may take to send its head, or keep a connection without asking.
 const HEAD_WAIT: Duration = Duration::from_secs(60);
-/// Connections at once.
-const MAX_CONNECTIONS: usize = 1_024;
 /// Lines on their way to a stream; a client that is further behind is cut.
 const QUEUE: usize = 8_192;
 /// Lines that go out with one write.
@@ -47,21 +41,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// An acceptor with this certificate chain and key, both PEM.
-pub(crate) fn acceptor(cert: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("reading certificates of {}", cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading the key of {}", key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("using the certificate with the key")?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 impl Shared {
     pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,33 +48,12 @@ impl Shared {
 }
 
 pub(crate) async fn run(shared: Shared, listener: TcpListener, stop: CancellationToken) {
-    let mut clients = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(_) = clients.join_next() => {}
-            accepted = listener.accept(), if clients.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    shared.hub().connects.push(Instant::now());
-                    let (shared, stop) = (shared.clone(), stop.clone());
-                    clients.spawn(async move {
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            served = welcome(stream, &shared) => if let Err(error) = served {
-                                tracing::debug!(error = %error, "connection ended");
-                            }
-                        }
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: it may pass.
-                    tracing::warn!(error = %error, "cannot accept");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
-    }
-    while clients.join_next().await.is_some() {}
+    let client = |socket| {
+        shared.hub().connects.push(Instant::now());
+        let shared = shared.clone();
+        async move { welcome(socket, &shared).await }
+    };
+    serve::clients(listener, stop, client).await;
 }
 
 async fn welcome(socket: TcpStream, shared: &Shared) -> io::Result<()> {

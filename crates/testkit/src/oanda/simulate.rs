@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::{ACCOUNT, FakeOanda, GRAMMAR, Scheduled, TOKEN};
 use crate::kraken::Speed;
 use crate::script::{self, say, time};
-
-/// Pause between lines of progress.
-const REPORT: Duration = Duration::from_secs(10);
+use crate::serve;
 
 /// Options of the simulated venue.
 #[derive(Clone, Debug, clap::Args)]
@@ -83,19 +81,7 @@ pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> any
     }
     let handle = fake.start().await?;
     say(&format!("listening on {}, token {}, account {}", handle.url(), args.token, args.account));
-    let mut stop = std::pin::pin!(stop);
-    let (mut clock, mut last) = (tokio::time::interval(REPORT), (0, 0));
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            _ = clock.tick() => {}
-        }
-        let now = (handle.streams(), handle.opened());
-        if now != last {
-            say(&format!("{} streams open, {} since the start", now.0, now.1));
-        }
-        last = now;
-    }
+    serve::progress(stop, || format!("{} streams open, {} since the start", handle.streams(), handle.opened())).await;
     handle.stop().await;
     say("stopped");
     Ok(())
