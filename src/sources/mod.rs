@@ -7,6 +7,7 @@ use tapedeck_market::SmolStr;
 
 pub use crate::intake::{Outlet, Stopped};
 
+pub mod betfair;
 pub mod file;
 pub mod http;
 pub mod kite;

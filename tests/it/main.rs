@@ -1,6 +1,7 @@
 //! The one integration-test binary: one module a feature.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod betfair;
 mod bus;
 mod candles;
 mod cli;

@@ -391,6 +391,7 @@ impl CandleInput {
 /// Numbers are the venue's: prices are decimal odds, sizes are stakes in the account's currency.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Odds {
+    /// Zero: of the market itself, no runner. With `image` it begins anew, and every runner of it is forgotten.
     pub selection: i64,
     /// Asian handicap; zero for markets without one. (selection, handicap) is the runner's key.
     pub handicap: Decimal,

@@ -7,6 +7,7 @@
 pub mod book;
 mod decimal;
 mod event;
+pub mod odds;
 #[cfg(feature = "strategy")]
 pub mod strategy;
 mod time;

@@ -5,7 +5,7 @@
 //! | quote, ticker | `<venue>_tick` | pair (Kraken) or instrument, exchange | bid, ask, last_trade_price, volume, vwap … |
 //! | trade | `<venue>_trade` | instrument, exchange, side | price, size, id |
 //! | order | `<venue>_orders` | pair or instrument, status, type, exchange | order_id, price, amount, … |
-//! | odds | `betfair_stream` | event_id, market_id, selection | back_price, lay_price, matched_amount |
+//! | odds | `betfair_stream` | market_id, selection, handicap | back_price, lay_price, matched_amount |
 //! | post | `twitter_sentiment` | author, topic, location | sentiment_score, text_length |
 //! | candle | `candle` | instrument, exchange, interval, input | open, high, low, close, volume, vwap, trades, flags, revision |
 //! | book | `<venue>_depth`, a line a level | pair or instrument, exchange, level | bid_price, bid_size, ask_price, ask_size |
@@ -214,7 +214,8 @@ fn odds(line: &mut Line<'_>, event: &Event, odds: &Odds) -> Done {
     line.tag("selection", &odds.selection.to_string())?;
     line.tag("handicap", &odds.handicap.to_string())?;
     let best = |ladder: &[tapedeck_market::LevelPriceSize]| {
-        ladder.iter().find(|level| level.level == 0).map(|level| level.price)
+        // A best level of size zero is none any more.
+        ladder.iter().find(|level| level.level == 0 && !level.size.0.is_zero()).map(|level| level.price)
     };
     decimals!(line,
         "back_price": best(&odds.best_to_back), "lay_price": best(&odds.best_to_lay), "last": odds.last,

@@ -3,27 +3,26 @@
 //! ```text
 //! {"channel":"book",…}                              a frame a line, as the venue sent it
 //! 1618678134.213106: [992,{"b":[…]},"book-10",…]    with the moment it was received (cryptofeed's recordings)
+//! {"op":"mcm",…}                                    Betfair's historic files, and recordings of its stream
 //! wss://… <- …                                      anything else: the recorder's own notes, skipped
 //! ```
 //!
-//! `.gz` is unpacked. Events carry the flag `replayed`; with a receive time in the line they carry
+//! `.gz` and `.bz2` are unpacked. Events carry the flag `replayed`; with a receive time in the line they carry
 //! that, else the present. Every append ends with a `Position` (the line), so that a restart goes on behind
 //! it; what lies before is read once more, without a word, to have the books again.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
-use flate2::read::MultiGzDecoder;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tapedeck_market::{Body, Event, Flags, GapCause, Position, SmolStr, UnixNanos};
-use tokio::sync::mpsc;
 
+use super::betfair::line as betfair;
+use super::betfair::markets::{Joiner, Markets};
 use super::kraken::books::{Books, Policy, Verdict};
 use super::kraken::candles::Candles;
 use super::kraken::message::{Ctx, Message, ParseError};
@@ -31,21 +30,17 @@ use super::kraken::sequence::TradeIds;
 use super::kraken::{parse, v1};
 use super::{Finished, Kind, Outlet, Session, Setup, Source};
 
+mod lines;
+
 pub const KIND: Kind = Kind {
     name: "file",
-    about: "recorded frames from files: Kraken WebSocket v2 and v1, plain or .gz",
+    about: "recorded frames from files: Kraken WebSocket v2 and v1, Betfair; plain, .gz or .bz2",
     build,
     schema: || schemars::schema_for!(Config),
 };
 
-/// The largest line: the largest frame that a venue may send.
-const LINE_BYTES: u64 = 16 << 20;
-/// Lines on their way from the reading thread.
-const LINES_AHEAD: usize = 256;
 /// Lines of one append at full speed: one Position for all of them.
 const LINES_AN_APPEND: usize = 64;
-/// How often a followed file is looked at again.
-const FOLLOW: Duration = Duration::from_millis(200);
 
 const BOOK: SmolStr = SmolStr::new_static("book");
 const TRADE: SmolStr = SmolStr::new_static("trade");
@@ -56,13 +51,14 @@ const TRADE: SmolStr = SmolStr::new_static("trade");
 pub struct Config {
     /// Files to read, one after the other; relative to the working folder. No default.
     pub paths: Vec<PathBuf>,
-    /// `kraken-v2` (WebSocket v2) or `kraken-v1` (the array format). Default: `kraken-v2`.
+    /// `kraken-v2` (WebSocket v2), `kraken-v1` (the array format) or `betfair` (historic files and recordings of the
+    /// stream). Default: `kraken-v2`.
     #[serde(default)]
     pub format: Format,
     /// `"max"`, or how many times faster than recorded: `1.0` keeps the original timing. Default: `"max"`.
     #[serde(default)]
     pub speed: Speed,
-    /// At the end of the last file, wait for more lines. Not for `.gz`. Default: `false`.
+    /// At the end of the last file, wait for more lines. Not for `.gz` and `.bz2`. Default: `false`.
     #[serde(default)]
     pub follow: bool,
     /// Levels a side of the recorded books, where the recording does not tell. Default: 10.
@@ -80,6 +76,13 @@ pub enum Format {
     #[default]
     KrakenV2,
     KrakenV1,
+    Betfair,
+}
+
+impl Format {
+    fn venue(self) -> SmolStr {
+        SmolStr::new_static(if self == Format::Betfair { "betfair" } else { "kraken" })
+    }
 }
 
 /// How fast the recording is played.
@@ -113,25 +116,14 @@ fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
     if let Speed::Times(times) = config.speed {
         ensure!(times.is_finite() && times > 0.0, "speed = {times} must be above zero, or \"max\"");
     }
-    let follows_gz = config.follow && config.paths.last().is_some_and(|path| is_gz(path));
-    ensure!(!follows_gz, "follow: a .gz file does not grow by lines");
-    let session =
-        Session { name: setup.name, venue: SmolStr::new_static("kraken"), source: Box::new(Replay { config }) };
-    Ok(vec![session])
+    let follows_packed = config.follow && config.paths.last().is_some_and(|path| !lines::is_plain(path));
+    ensure!(!follows_packed, "follow: a packed file does not grow by lines");
+    let venue = config.format.venue();
+    Ok(vec![Session { name: setup.name, venue, source: Box::new(Replay { config }) }])
 }
 
 struct Replay {
     config: Config,
-}
-
-/// A line of a file that holds a frame.
-#[derive(Debug)]
-struct Line {
-    /// From 1.
-    number: u64,
-    /// Receive time, where the line tells it.
-    received: Option<UnixNanos>,
-    frame: Vec<u8>,
 }
 
 #[async_trait]
@@ -148,11 +140,12 @@ impl Source for Replay {
     async fn check(&mut self) -> anyhow::Result<String> {
         let (mut frames, mut rejected) = (0_u64, 0_u64);
         for path in &self.config.paths {
-            let mut lines = open(path, false).with_context(|| format!("{}", path.display()))?;
+            let mut reader = Reader::new(self.config.format);
+            let mut lines = lines::open(path, false).with_context(|| format!("{}", path.display()))?;
             while let Some(line) = lines.recv().await.transpose().with_context(|| format!("{}", path.display()))? {
                 frames += 1;
-                let ctx = Ctx { source: SmolStr::new_static("check"), venue: SmolStr::new_static("kraken") };
-                rejected += u64::from(read(self.config.format, &line.frame, UnixNanos::now(), &ctx).is_err());
+                let ctx = Ctx { source: SmolStr::new_static("check"), venue: self.config.format.venue() };
+                rejected += u64::from(reader.read(&line.frame, UnixNanos::now(), &ctx).is_err());
             }
         }
         ensure!(frames > 0, "no line holds a frame; is `format` right?");
@@ -163,9 +156,9 @@ impl Source for Replay {
 
 /// Turns lines into events, in the course of one session.
 struct Player<'a> {
-    config: &'a Config,
     out: &'a Outlet,
     ctx: Ctx,
+    reader: Reader,
     books: Books,
     ids: TradeIds,
     candles: Candles,
@@ -181,11 +174,11 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    fn new(config: &'a Config, out: &'a Outlet) -> Player<'a> {
+    fn new(config: &Config, out: &'a Outlet) -> Player<'a> {
         Player {
-            config,
             out,
             ctx: Ctx { source: out.source().clone(), venue: out.venue().clone() },
+            reader: Reader::new(config.format),
             books: Books::new(config.book_depth, config.checksum),
             // Ids of the recording follow each other; what the tape ended with has nothing to do with them.
             ids: TradeIds::default(),
@@ -203,10 +196,10 @@ impl<'a> Player<'a> {
     async fn play(&mut self, path: &Path, follow: bool) -> anyhow::Result<()> {
         self.key = SmolStr::from(format!("file {}", path.display()));
         let done = self.out.resume().positions.get(&self.key).and_then(|line| line.parse().ok()).unwrap_or(0_u64);
-        let mut lines = open(path, follow)?;
+        let mut lines = lines::open(path, follow)?;
         while let Some(line) = lines.recv().await.transpose()? {
             let ts_recv = line.received.unwrap_or_else(UnixNanos::now);
-            match read(self.config.format, &line.frame, ts_recv, &self.ctx) {
+            match self.reader.read(&line.frame, ts_recv, &self.ctx) {
                 Ok(Message::Events(events)) if line.number <= done => self.remember(&events, ts_recv),
                 Ok(Message::Events(events)) => {
                     let recorded = line.received.or_else(|| events.first().and_then(|event| event.ts_event));
@@ -294,6 +287,8 @@ impl<'a> Player<'a> {
                 }
                 Body::Ticker(_) => SmolStr::new_static("ticker"),
                 Body::Quote(_) => SmolStr::new_static("quote"),
+                Body::Odds(_) => SmolStr::new_static("odds"),
+                Body::Order(_) => SmolStr::new_static("orders"),
                 Body::Candle(candle) => SmolStr::from(format!("ohlc-{}", candle.interval_ns / 60_000_000_000)),
                 _ => continue,
             };
@@ -343,72 +338,32 @@ impl Pace {
     }
 }
 
-fn read(format: Format, frame: &[u8], ts_recv: UnixNanos, ctx: &Ctx) -> Result<Message, ParseError> {
-    match format {
-        Format::KrakenV2 => parse::parse(frame, ts_recv, ctx),
-        Format::KrakenV1 => v1::parse(frame, ts_recv, ctx),
+/// Reads frames of one format, with what has to be known of those before.
+struct Reader {
+    format: Format,
+    markets: Markets,
+    joiner: Joiner,
+}
+
+impl Reader {
+    fn new(format: Format) -> Reader {
+        Reader { format, markets: Markets::default(), joiner: Joiner::default() }
     }
-}
 
-fn is_gz(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "gz")
-}
-
-/// Reads a file in a thread of its own, a bounded number of lines ahead; the thread ends with the receiver.
-fn open(path: &Path, follow: bool) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Line>>> {
-    let file = File::open(path).context("opening the recording")?;
-    let (lines, reader) = mpsc::channel(LINES_AHEAD);
-    let gz = is_gz(path);
-    tokio::task::spawn_blocking(move || {
-        let mut input: Box<dyn BufRead> =
-            if gz { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(BufReader::new(file)) };
-        if let Err(error) = each_line(&mut *input, follow, &lines) {
-            // Nobody listens any more: then it does not matter.
-            let _ = lines.blocking_send(Err(error));
+    fn read(&mut self, frame: &[u8], ts_recv: UnixNanos, ctx: &Ctx) -> Result<Message, ParseError> {
+        match self.format {
+            Format::KrakenV2 => parse::parse(frame, ts_recv, ctx),
+            Format::KrakenV1 => v1::parse(frame, ts_recv, ctx),
+            Format::Betfair => match betfair::parse(frame, ts_recv, ctx)? {
+                betfair::Message::Markets(changes) | betfair::Message::Orders(changes) => {
+                    let Some(mut changes) = self.joiner.take(changes, frame.len())? else {
+                        return Ok(Message::Unknown);
+                    };
+                    self.markets.judge(&mut changes);
+                    Ok(Message::Events(changes.events))
+                }
+                _ => Ok(Message::Unknown),
+            },
         }
-    });
-    Ok(reader)
-}
-
-fn each_line(input: &mut dyn BufRead, follow: bool, lines: &mpsc::Sender<anyhow::Result<Line>>) -> anyhow::Result<()> {
-    let mut text = Vec::new();
-    let mut number = 1;
-    loop {
-        let room = LINE_BYTES - text.len() as u64;
-        let len = (&mut *input).take(room).read_until(b'\n', &mut text).context("reading the recording")?;
-        let whole = text.last() == Some(&b'\n');
-        ensure!(whole || (text.len() as u64) < LINE_BYTES, "line {number} is longer than {} MiB", LINE_BYTES >> 20);
-        if len == 0 && follow && !lines.is_closed() {
-            std::thread::sleep(FOLLOW);
-            continue;
-        }
-        // A last line without its end may still be being written.
-        if !whole && follow {
-            if lines.is_closed() {
-                return Ok(());
-            }
-            continue;
-        }
-        if text.is_empty() {
-            return Ok(());
-        }
-        if let Some(line) = frame_of(&text, number)
-            && lines.blocking_send(Ok(line)).is_err()
-        {
-            return Ok(());
-        }
-        text.clear();
-        number += 1;
     }
-}
-
-/// The frame of a line, if it holds one.
-fn frame_of(text: &[u8], number: u64) -> Option<Line> {
-    let text = text.trim_ascii();
-    if matches!(text.first(), Some(b'{' | b'[')) {
-        return Some(Line { number, received: None, frame: text.to_vec() });
-    }
-    let colon = text.windows(2).position(|pair| pair == b": ")?;
-    let received = UnixNanos::parse_epoch_secs(&text[..colon])?;
-    Some(Line { number, received: Some(received), frame: text[colon + 2..].to_vec() })
 }
