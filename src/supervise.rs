@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Outlet;
-use crate::sources::{Finished, Session, Waiting};
+use crate::sources::{Again, Finished, Session, Waiting};
 
 /// The first wait before a session is started again.
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
@@ -109,15 +109,15 @@ impl Keeper {
                     break;
                 }
                 Ended::Session(Err(error)) if error.is::<Waiting>() => {
-                    let state = format!("{error}");
+                    let state = error.downcast_ref::<Waiting>().map(Waiting::to_string).unwrap_or_default();
                     if self.out.counters().is_news(&state) {
                         tracing::warn!(source = %name, "{state}");
                     }
                     self.out.counters().set_state(state.clone());
-                    (WAITING_RETRY, SmolStr::new(state))
+                    (asked_for(&error).unwrap_or(WAITING_RETRY), SmolStr::new(state))
                 }
                 Ended::Session(Err(error)) => {
-                    let wait = next(&mut waits);
+                    let wait = asked_for(&error).unwrap_or_else(|| next(&mut waits));
                     let error = format!("{error:#}");
                     tracing::warn!(source = %name, error, wait_ms = wait.as_millis() as u64, "session lost, connecting again");
                     self.out.counters().set_state(format!("lost: {error}"));
@@ -188,6 +188,11 @@ pub(crate) fn waits_between(shortest: Duration, longest: Duration) -> Exponentia
 
 fn next(waits: &mut ExponentialBackoff) -> Duration {
     waits.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
+}
+
+/// How long the source says that the venue wants to be left alone.
+fn asked_for(error: &anyhow::Error) -> Option<Duration> {
+    error.downcast_ref::<Again>().map(|again| again.0)
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -261,6 +266,10 @@ mod tests {
                 1 => anyhow::bail!("refused"),
                 2 => panic!("a bug"),
                 3 => Err(Waiting("no credentials: set X".into()).into()),
+                4 => std::future::pending().await,
+                5 => Err(anyhow::anyhow!("too many").context(Again(Duration::from_secs(960)))),
+                6 => Err(anyhow::Error::from(Waiting("a new token".into())).context(Again(Duration::from_secs(5)))),
+                7 => Err(anyhow::anyhow!("the stream ended").context(Again(Duration::ZERO))),
                 _ => std::future::pending().await,
             }
         }
@@ -328,6 +337,30 @@ mod tests {
         stop.cancel();
         task.await.unwrap();
         assert_eq!(counters.state(), "stopped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_venue_is_left_alone_for_as_long_as_the_source_says() {
+        let (keeper, _, _, runs, intake, _full) = keeper();
+        let mut intake = answering(intake);
+        runs.store(5, Ordering::SeqCst);
+        let (stop, began) = (CancellationToken::new(), tokio::time::Instant::now());
+        let task = tokio::spawn(keeper.run(stop.clone()));
+        for (want, after) in
+            [("again in 16m: too many", 0), ("waiting: a new token", 960), ("again in 0s: the stream ended", 965)]
+        {
+            match intake.recv().await {
+                Some(Intake::SessionLost { detail, .. }) => assert_eq!(detail, want),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(began.elapsed().as_secs(), after, "{want}");
+        }
+        while runs.load(Ordering::SeqCst) < 9 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(began.elapsed().as_secs(), 965, "at once");
+        stop.cancel();
+        task.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

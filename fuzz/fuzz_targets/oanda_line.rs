@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tapedeck::sources::oanda::line::{Ctx, Message, parse};
-use tapedeck::sources::oanda::split::{Piece, Splitter};
+use tapedeck::sources::split::{Piece, Splitter};
 use tapedeck_market::{UnixNanos, wire};
 
 const AT: UnixNanos = UnixNanos(1_784_483_680_000_000_000);

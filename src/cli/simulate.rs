@@ -1,7 +1,7 @@
 //! `tapedeck simulate`: a venue that speaks the real protocol and fails on demand.
 
 use anyhow::Context as _;
-use tapedeck_testkit::{kite, kraken, oanda};
+use tapedeck_testkit::{kite, kraken, oanda, x};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
@@ -13,6 +13,7 @@ Examples:
   tapedeck simulate kraken --fault 'at 5s cut' --fault 'corrupt BTC/USD'
   tapedeck simulate kraken --help       every fault
   tapedeck simulate oanda --frames oanda_eurusd_tick_20140501.csv.gz --speed 10 --transactions 5s
+  tapedeck simulate x --rate 5 --fault 'every 1m disconnect'
   tapedeck simulate kite --rate 50 --fault 'at 30s token-dead'
 
 and record it:
@@ -35,6 +36,8 @@ enum Venue {
     Kite(Box<kite::SimulateArgs>),
     /// OANDA v20: streams of prices and transactions, and requests, on one port
     Oanda(Box<oanda::SimulateArgs>),
+    /// X: rules and the filtered stream, on one port
+    X(Box<x::SimulateArgs>),
 }
 
 impl Args {
@@ -53,6 +56,7 @@ impl Args {
                 Venue::Kraken(args) => kraken::simulate(*args, stop).await,
                 Venue::Kite(args) => kite::simulate(*args, stop).await,
                 Venue::Oanda(args) => oanda::simulate(*args, stop).await,
+                Venue::X(args) => x::simulate(*args, stop).await,
             }
         })
     }

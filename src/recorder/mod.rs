@@ -457,6 +457,7 @@ impl Recorder {
                 Body::Trade(trade) if several => {
                     trade.id.as_ref().is_none_or(|id| fresh.insert((event.symbol.clone(), id.clone())))
                 }
+                Body::Post(post) if several => fresh.insert((SmolStr::default(), post.id.clone())),
                 _ => true,
             }
         });

@@ -1,4 +1,4 @@
-//! Which trade ids of a symbol are on the tape: each at most once, however often the venue resends its history.
+//! Which ids of trades and posts are on the tape: each at most once, however often the venue resends its history.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -56,7 +56,8 @@ impl Seen {
         true
     }
 
-    fn insert_name(&mut self, id: &SmolStr) -> bool {
+    /// As [`Seen::insert`], of ids that do not count up one by one, whatever they look like.
+    pub(super) fn insert_name(&mut self, id: &SmolStr) -> bool {
         if !self.names.insert(id.clone()) {
             return false;
         }
@@ -72,8 +73,12 @@ impl Seen {
     pub(super) fn contains(&self, id: &SmolStr) -> bool {
         match id.parse() {
             Ok(number) => self.covers(number, number),
-            Err(_) => self.names.contains(id),
+            Err(_) => self.contains_name(id),
         }
+    }
+
+    pub(super) fn contains_name(&self, id: &SmolStr) -> bool {
+        self.names.contains(id)
     }
 
     /// The highest number seen.

@@ -109,6 +109,12 @@ impl State {
                 }
                 self.keep_last(event, 0, encoded);
             }
+            Body::Post(post) => {
+                // Of the venue, whatever rule it came by: an id is one post.
+                if let Some(seen) = self.seen_of(&event.venue, &SmolStr::default()) {
+                    seen.insert_name(&post.id);
+                }
+            }
             Body::Quote(_) => self.keep_last(event, 1, encoded),
             Body::Ticker(_) => self.keep_last(event, 2, encoded),
             Body::Book(update) => {
@@ -183,12 +189,17 @@ impl State {
         }
     }
 
-    /// Whether the trade is on the tape already. Looks without remembering: an id counts as seen only
+    /// Whether the trade or the post is on the tape already. Looks without remembering: an id counts as seen only
     /// once its record is appended, or a checkpoint could claim what a crash then takes away.
     pub(crate) fn is_on_tape(&self, event: &Event) -> bool {
-        let Body::Trade(trade) = &event.body else { return false };
-        let Some(id) = &trade.id else { return false };
-        self.seen.get(&event.venue).and_then(|symbols| symbols.get(&event.symbol)).is_some_and(|seen| seen.contains(id))
+        let seen = |symbol| self.seen.get(&event.venue).and_then(|symbols| symbols.get(symbol));
+        match &event.body {
+            Body::Trade(trade) => {
+                trade.id.as_ref().is_some_and(|id| seen(event.symbol.as_str()).is_some_and(|seen| seen.contains(id)))
+            }
+            Body::Post(post) => seen("").is_some_and(|seen| seen.contains_name(&post.id)),
+            _ => false,
+        }
     }
 
     /// The subscription is delivering: the records that say so, if they are news.

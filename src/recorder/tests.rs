@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use tapedeck_market::{BookUpdate, Level, Price, Record, Size, Trade};
+use tapedeck_market::{BookUpdate, Level, Post, Price, Record, Size, Trade};
 use tapedeck_tape::model::{Call, Failure, Fault, Model};
 use tapedeck_tape::storage::{Disk, Storage, StorageFile};
 use tapedeck_tape::{Allocation, Item, Options, Reader, Start};
@@ -210,6 +210,29 @@ fn a_trade_id_is_on_the_tape_once_within_a_frame_between_frames_and_after_a_rest
         .take([frame(vec![trade("A", 1), trade("A", 2), trade("A", 3), trade("A", 4), trade("A", 5)])]);
     assert_eq!(ids(&fed.events()), ["1", "2", "2", "4", "3", "5"]);
     assert_eq!(fed.recorder.state.resume("k").last_trades.get("A"), Some(&(5, at(5))));
+}
+
+#[test]
+fn a_post_is_on_the_tape_once_whatever_rule_it_came_by_and_over_a_restart() {
+    let post =
+        |symbol: &str, id: &str| event(symbol, 1, Body::Post(Box::new(Post { id: id.into(), ..Post::default() })));
+    let fed = Fed::new()
+        .take([
+            frame(vec![post("btc", "1578516068309794817"), post("eth", "1578516068309794817")]),
+            frame(vec![post("btc", "7")]),
+        ])
+        .killed()
+        .take([
+            frame(vec![post("eth", "7")]),
+            frame(vec![post("btc", "1578516068309794817")]),
+            frame(vec![post("btc", "6")]),
+        ]);
+    let ids: Vec<_> = fed
+        .events()
+        .into_iter()
+        .filter_map(|record| if let Body::Post(post) = record.event.body { Some(post.id) } else { None })
+        .collect();
+    assert_eq!(ids, ["1578516068309794817", "7", "6"]);
 }
 
 #[test]

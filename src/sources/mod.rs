@@ -17,6 +17,8 @@ mod net;
 pub mod oanda;
 mod parsed;
 mod socket;
+pub mod split;
+pub mod x;
 pub mod zmq;
 
 /// A connection to a venue.
@@ -42,6 +44,12 @@ pub trait Source: Send {
 #[derive(Debug, thiserror::Error)]
 #[error("waiting: {0}")]
 pub struct Waiting(pub String);
+
+/// How long the venue wants to be left alone, as context of an error: the source knows its rules, the supervisor waits.
+/// Without it the supervisor's own waits apply.
+#[derive(Debug, thiserror::Error)]
+#[error("again in {}", crate::config::units::Interval(*.0))]
+pub struct Again(pub std::time::Duration);
 
 /// Everything there is to deliver has been delivered (the end of a file): not an error, and no reason to run again.
 #[derive(Debug, thiserror::Error)]
@@ -87,4 +95,4 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, zmq::KIND];
+pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, x::KIND, zmq::KIND];

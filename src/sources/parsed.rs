@@ -1,7 +1,11 @@
 //! What the parsers of all venues have in common: how an event is begun, and why a frame is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use tapedeck_market::{Body, Event, Flags, SmolStr, UnixNanos, is_absurd};
 
 /// What every event of a session has in common.
@@ -66,4 +70,70 @@ pub(super) mod reason {
     pub(in super::super) const NOT_JSON: &str = "not a message";
     pub(in super::super) const SHAPE: &str = "unexpected shape";
     pub(in super::super) const NUMBER: &str = "number refused";
+}
+
+/// The fields of an object in their order, values untouched.
+#[derive(Debug)]
+pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// The last field of that name, as JavaScript would have it.
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
+    /// A field that is a text.
+    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.get(name).and_then(|raw| serde_json::from_str::<Text<'a>>(raw.get()).ok()).map(|text| text.0)
+    }
+
+    /// A field that is an object.
+    pub(super) fn object(&self, name: &str) -> Option<Fields<'a>> {
+        self.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// The objects of a field that is a list; what else is in it is left out.
+    pub(super) fn objects(&self, name: &str) -> impl Iterator<Item = Fields<'a>> {
+        let list = self.get(name).and_then(|raw| serde_json::from_str::<Vec<&'a RawValue>>(raw.get()).ok());
+        list.into_iter().flatten().filter_map(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// Names of the fields.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_ref())
+    }
+}
+
+/// A text that stays where it is, unless it holds escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut fields = Vec::with_capacity(16);
+                while let Some((key, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    fields.push((key.0, value));
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Each).map(Fields)
+    }
+}
+
+/// Text of a value, without the quotes where it has some.
+pub(super) fn plain(raw: &RawValue) -> &str {
+    let text = raw.get();
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+pub(super) fn whole(raw: &RawValue) -> Option<u64> {
+    plain(raw).parse().ok()
 }

@@ -36,4 +36,5 @@ mod stores;
 mod support;
 mod synthetic;
 mod tls;
+mod x;
 mod zmq_source;

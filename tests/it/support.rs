@@ -160,6 +160,15 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// As [`until`], for tests that share their thread with what they wait for.
+pub(crate) async fn until_async(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Every record of a tape; a hole fails the test.
 pub(crate) fn records(dir: &Path) -> Vec<Record> {
     let mut reader = Reader::open(Arc::new(Disk), dir, Start::Begin).unwrap();

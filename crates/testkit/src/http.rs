@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::kraken::text::civil;
+
 /// Longest head of a request, bytes.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
@@ -22,6 +24,21 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body that the head announces, at most `most` bytes of it; what came behind it is left in `rest`.
+    pub(crate) async fn body(&mut self, stream: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<Vec<u8>> {
+        let len = self.header("content-length").and_then(|len| len.parse().ok()).unwrap_or(0_usize);
+        if len > most {
+            return Err(io::Error::other("a body too long"));
+        }
+        while self.rest.len() < len {
+            if stream.read_buf(&mut self.rest).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let behind = self.rest.split_off(len);
+        Ok(std::mem::replace(&mut self.rest, behind))
     }
 
     fn parse(bytes: &[u8], end: usize) -> Option<Head> {
@@ -47,5 +64,35 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin), mut bytes: 
         if bytes.len() > MAX_HEAD_BYTES || stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::Error::other("no HTTP request"));
         }
+    }
+}
+
+/// `Sun, 22 Nov 2026 03:12:06 GMT`
+pub(crate) fn date(ns: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let secs = ns.div_euclid(1_000_000_000);
+    let (days, second) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let name =
+        |names: &[&'static str], at: i64| usize::try_from(at).ok().and_then(|at| names.get(at).copied()).unwrap_or("");
+    format!(
+        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
+        name(&DAYS, days.rem_euclid(7)),
+        name(&MONTHS, month - 1),
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_those_of_http() {
+        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(1_795_317_126_999_999_999), "Sun, 22 Nov 2026 03:12:06 GMT");
     }
 }

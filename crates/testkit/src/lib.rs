@@ -6,11 +6,14 @@
 mod http;
 pub mod kite;
 pub mod kraken;
+mod lines;
 pub mod oanda;
 pub mod script;
 mod serve;
 mod ws;
+pub mod x;
 
 pub use kite::FakeKite;
 pub use kraken::{FakeKraken, Handle};
 pub use oanda::FakeOanda;
+pub use x::FakeX;

@@ -28,13 +28,14 @@ use super::kraken::candles::Candles;
 use super::kraken::message::{Ctx, Message, ParseError};
 use super::kraken::sequence::TradeIds;
 use super::kraken::{parse, v1};
+use super::x;
 use super::{Finished, Kind, Outlet, Session, Setup, Source};
 
 mod lines;
 
 pub const KIND: Kind = Kind {
     name: "file",
-    about: "recorded frames from files: Kraken WebSocket v2 and v1, Betfair; plain, .gz or .bz2",
+    about: "recorded frames from files: Kraken WebSocket v2 and v1, Betfair, lines of X; plain, .gz or .bz2",
     build,
     schema: || schemars::schema_for!(Config),
 };
@@ -51,8 +52,8 @@ const TRADE: SmolStr = SmolStr::new_static("trade");
 pub struct Config {
     /// Files to read, one after the other; relative to the working folder. No default.
     pub paths: Vec<PathBuf>,
-    /// `kraken-v2` (WebSocket v2), `kraken-v1` (the array format) or `betfair` (historic files and recordings of the
-    /// stream). Default: `kraken-v2`.
+    /// `kraken-v2` (WebSocket v2), `kraken-v1` (the array format), `betfair` (historic files and recordings of the
+    /// stream) or `x` (lines of the filtered stream, scored as they would be live). Default: `kraken-v2`.
     #[serde(default)]
     pub format: Format,
     /// `"max"`, or how many times faster than recorded: `1.0` keeps the original timing. Default: `"max"`.
@@ -77,11 +78,16 @@ pub enum Format {
     KrakenV2,
     KrakenV1,
     Betfair,
+    X,
 }
 
 impl Format {
     fn venue(self) -> SmolStr {
-        SmolStr::new_static(if self == Format::Betfair { "betfair" } else { "kraken" })
+        SmolStr::new_static(match self {
+            Format::KrakenV2 | Format::KrakenV1 => "kraken",
+            Format::Betfair => "betfair",
+            Format::X => "x",
+        })
     }
 }
 
@@ -285,6 +291,7 @@ impl<'a> Player<'a> {
                     }
                     TRADE
                 }
+                Body::Post(_) => SmolStr::new_static("post"),
                 Body::Ticker(_) => SmolStr::new_static("ticker"),
                 Body::Quote(_) => SmolStr::new_static("quote"),
                 Body::Odds(_) => SmolStr::new_static("odds"),
@@ -364,6 +371,13 @@ impl Reader {
                 }
                 _ => Ok(Message::Unknown),
             },
+            Format::X => x::line::parse(frame, ts_recv, ctx).map(|message| match message {
+                x::line::Message::Post(mut line) => {
+                    x::sentiment::score_post(&mut line.event);
+                    Message::Events(vec![line.event])
+                }
+                _ => Message::Unknown,
+            }),
         }
     }
 }

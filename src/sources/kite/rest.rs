@@ -134,9 +134,7 @@ impl Rest {
             .get(format!("{}/user/profile", self.base))
             .header(header::AUTHORIZATION, format!("token {key}:{token}"));
         let response = self.send(request, "the profile", &[&session.api_key, &session.access_token]).await?;
-        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-        Ok(date.map(|date| UnixNanos::from_secs(date.timestamp().as_second())))
+        Ok(net::date(&response))
     }
 
     async fn send(&self, request: RequestBuilder, what: &str, secrets: &[&Secret]) -> anyhow::Result<Response> {

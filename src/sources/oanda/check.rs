@@ -10,7 +10,7 @@ use super::client::Client;
 use super::config::Config;
 use super::line::{Ctx, Message, parse};
 use super::pricing::wanted;
-use super::split::{Piece, Splitter};
+use crate::sources::split::{Piece, Splitter};
 
 /// The first heartbeat comes within this, or none comes.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow};
 use reqwest::{Response, StatusCode, header};
 use ring::digest;
 use serde::Deserialize;
@@ -15,9 +15,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::{Config, TimeFormat};
-use super::line::whole;
 use crate::config::Secret;
 use crate::config::secret::HIDDEN;
+use crate::sources::parsed::whole;
 use crate::sources::{Waiting, net};
 
 /// A request, from connecting to the last byte; of a stream, to the end of the answer's head.
@@ -30,8 +30,6 @@ const TOO_MANY_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The list of instruments is about 100 KiB, 500 transactions at most two MiB.
 const BODY_BYTES: usize = 16 << 20;
-/// What is read of a refusal.
-const REFUSAL_BYTES: usize = 4 << 10;
 /// Transactions that are asked for at once.
 pub(super) const PAGE: u64 = 500;
 
@@ -80,23 +78,8 @@ impl Client {
         let (Some(token), Some(account)) = (&config.token, &config.account) else {
             return Err(Waiting("no credentials: set OANDA_ACCESS_TOKEN and OANDA_ACCOUNT_ID".to_owned()).into());
         };
-        net::install_tls();
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(REQUEST_LIMIT)
-            .tcp_nodelay(true)
-            // Two streams on one connection would be lost together.
-            .http1_only()
-            // What goes to this host, a token above all, goes to no other.
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(path) = &config.ca_file {
-            let pem = std::fs::read(path).with_context(|| format!("ca_file: reading {}", path.display()))?;
-            let found = reqwest::Certificate::from_pem_bundle(&pem);
-            let found = found.with_context(|| format!("ca_file: {} is no PEM", path.display()))?;
-            ensure!(!found.is_empty(), "ca_file: {} holds no certificate", path.display());
-            http = http.tls_certs_only(found);
-        }
         Ok(Client {
-            http: http.build().context("making an HTTP client")?,
+            http: net::client(config.ca_file.as_deref(), REQUEST_LIMIT)?,
             rest: config.rest_url(),
             stream: config.stream_url(),
             token: token.clone(),
@@ -211,7 +194,8 @@ impl Client {
             accounts: Vec<Account>,
         }
         let response = self.send(&format!("{}/v3/accounts", self.rest), &[], "the list of accounts").await?;
-        let answer: Answer = serde_json::from_str(&read(response).await?).context("reading the accounts")?;
+        let answer: Answer =
+            serde_json::from_str(&net::text(response, BODY_BYTES).await?).context("reading the accounts")?;
         let ours = answer.accounts.iter().any(|account| account.id == self.account.expose());
         Ok((answer.accounts.len(), ours))
     }
@@ -220,7 +204,7 @@ impl Client {
     async fn get(&self, path: &str, query: &[(&str, &str)], what: &str) -> anyhow::Result<String> {
         let url = format!("{}/v3/accounts/{}/{path}", self.rest, self.account.expose());
         let response = self.send(&url, query, what).await?;
-        timeout(REQUEST_LIMIT, read(response)).await.context("the answer does not end")?
+        timeout(REQUEST_LIMIT, net::text(response, BODY_BYTES)).await.context("the answer does not end")?
     }
 
     async fn send(&self, url: &str, query: &[(&str, &str)], what: &str) -> anyhow::Result<Response> {
@@ -247,15 +231,7 @@ impl Client {
             let pause = asked.map_or(TOO_MANY_PAUSE, Duration::from_secs).min(LONGEST_PAUSE);
             self.gate.close(pause).await;
         }
-        let mut body = Vec::new();
-        // What it says is for people: its beginning is enough, and without it the status still tells.
-        while let Ok(Ok(Some(chunk))) = timeout(REQUEST_LIMIT, response.chunk()).await {
-            body.extend_from_slice(&chunk[..chunk.len().min(REFUSAL_BYTES - body.len())]);
-            if body.len() >= REFUSAL_BYTES {
-                break;
-            }
-        }
-        let said = self.mask(&said(&body));
+        let said = self.mask(&said(&net::beginning(&mut response, REQUEST_LIMIT).await));
         let words = match status {
             StatusCode::UNAUTHORIZED => format!(
                 "OANDA refuses the token ({said}): make a new one, set OANDA_ACCESS_TOKEN and reload; or is it one for environment = \"{}\"?",
@@ -283,19 +259,7 @@ fn said(body: &[u8]) -> String {
         #[serde(rename = "errorMessage")]
         message: String,
     }
-    let plain = || String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect();
-    serde_json::from_slice(body).map_or_else(|_| plain(), |answer: Answer| answer.message)
-}
-
-async fn read(mut response: Response) -> anyhow::Result<String> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = response.chunk().await.map_err(reqwest::Error::without_url).context("reading the answer")?;
-        let Some(chunk) = chunk else { break };
-        ensure!(body.len() + chunk.len() <= BODY_BYTES, "the answer is larger than {} MiB", BODY_BYTES >> 20);
-        body.extend_from_slice(&chunk);
-    }
-    String::from_utf8(body).map_err(|_| anyhow!("the answer is no text"))
+    serde_json::from_slice(body).map_or_else(|_| net::printable(body), |answer: Answer| answer.message)
 }
 
 /// What the venue lists. A definition that cannot be read is left out: its prices come all the same.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::Secret;
-use crate::sources::net::is_loopback;
+use crate::sources::net;
 
 /// `[source.NAME]` with `kind = "oanda"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -90,15 +90,10 @@ impl Config {
             ensure!(known, "account is none such as 101-004-1234567-001");
         }
         if let Some(token) = &config.token {
-            let plain = token.expose().bytes().all(|b| b.is_ascii_graphic());
-            ensure!(plain && !token.expose().is_empty(), "token holds what no token holds: copy it again");
+            ensure!(net::is_token(token), "token holds what no token holds: copy it again");
         }
         if let Some(url) = &config.url {
-            ensure!(url.starts_with("https://") || url.starts_with("http://"), "url must begin with https://");
-            ensure!(
-                url.starts_with("https://") || is_loopback(url),
-                "url: a token goes to no other machine unless it begins with https://"
-            );
+            net::may_get_a_token(url)?;
         }
         Ok(config)
     }

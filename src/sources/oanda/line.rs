@@ -11,17 +11,13 @@
 //! Times are RFC 3339 with up to nine decimals, or decimal seconds, as text or as a bare number. The best bid is the
 //! highest one wherever it stands, the best ask the lowest.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tapedeck_market::{Body, BookUpdate, Decimal, Event, Flags, Level, Price, Quote, Size, SmolStr, UnixNanos};
 
 use super::order;
-use crate::sources::parsed::reason;
 pub use crate::sources::parsed::{Ctx, ParseError};
+use crate::sources::parsed::{Fields, plain, reason, whole};
 
 /// Longest name of an instrument: the venue's longest has 12 characters.
 const SYMBOL_BYTES: usize = 64;
@@ -75,7 +71,7 @@ pub fn parse(line: &[u8], ts_recv: UnixNanos, ctx: &Ctx, book: bool) -> Result<M
         Some("PRICE") => price(&fields, ts_recv, ctx, book).map(Message::Price),
         Some("HEARTBEAT") => {
             let last_transaction = fields.get("lastTransactionID").and_then(whole);
-            Ok(Message::Heartbeat { time: fields.time().0, last_transaction })
+            Ok(Message::Heartbeat { time: time(&fields).0, last_transaction })
         }
         // Every kind of transaction has these, also one that is invented after this was written.
         Some(_) if fields.get("id").and_then(whole).is_some() && fields.get("accountID").is_some() => {
@@ -100,11 +96,11 @@ fn price(fields: &Fields<'_>, ts_recv: UnixNanos, ctx: &Ctx, book: bool) -> Resu
             .collect::<Result<Vec<Level>, ParseError>>(),
     };
     let (bids, asks) = (side("bids")?, side("asks")?);
-    let (time, unread) = fields.time();
+    let (time, unread) = time(fields);
     let tradeable = fields.get("tradeable").and_then(|raw| serde_json::from_str(raw.get()).ok());
     let tradeable = tradeable.or_else(|| fields.text("status").map(|status| status == "tradeable"));
-    let unknown = fields.0.iter().map(|(key, _)| key).filter(|key| !KNOWN.contains(&key.as_ref()));
-    let unknown = unknown.take(UNKNOWN_FIELDS).map(|key| SmolStr::from(key.as_ref())).collect();
+    let unknown = fields.names().filter(|name| !KNOWN.contains(name));
+    let unknown = unknown.take(UNKNOWN_FIELDS).map(SmolStr::from).collect();
     Ok(line(ctx, symbol, time, ts_recv, Sides { bids, asks }, tradeable, unread, unknown, book))
 }
 
@@ -185,63 +181,13 @@ impl Bucket<'_> {
     }
 }
 
-/// The fields of an object in their order, values untouched.
-#[derive(Debug)]
-pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Fields<'a> {
-    /// The last field of that name, as JavaScript would have it.
-    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+/// The time, and what is odd about it: none, or one that cannot be read.
+pub(super) fn time(fields: &Fields<'_>) -> (Option<UnixNanos>, Option<&'static str>) {
+    match fields.get("time").map(|raw| instant(plain(raw).as_bytes())) {
+        Some(Some(time)) => (Some(time), None),
+        Some(None) => (None, Some("unreadable time")),
+        None => (None, Some("no time")),
     }
-
-    /// A field that is a text.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.get(name).and_then(|raw| serde_json::from_str::<Text<'a>>(raw.get()).ok()).map(|text| text.0)
-    }
-
-    /// The time, and what is odd about it: none, or one that cannot be read.
-    pub(super) fn time(&self) -> (Option<UnixNanos>, Option<&'static str>) {
-        match self.get("time").map(|raw| instant(plain(raw).as_bytes())) {
-            Some(Some(time)) => (Some(time), None),
-            Some(None) => (None, Some("unreadable time")),
-            None => (None, Some("no time")),
-        }
-    }
-}
-
-/// A text that stays where it is, unless it holds escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut fields = Vec::with_capacity(16);
-                while let Some((key, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-                    fields.push((key.0, value));
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Each).map(Fields)
-    }
-}
-
-/// Text of a value, without the quotes where it has some.
-pub(super) fn plain(raw: &RawValue) -> &str {
-    let text = raw.get();
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
-}
-
-pub(super) fn whole(raw: &RawValue) -> Option<u64> {
-    plain(raw).parse().ok()
 }
 
 pub(super) fn instant(text: &[u8]) -> Option<UnixNanos> {

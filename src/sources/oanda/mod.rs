@@ -15,7 +15,6 @@ mod config;
 pub mod line;
 mod order;
 mod pricing;
-pub mod split;
 mod transactions;
 
 use std::borrow::Cow;
@@ -29,7 +28,7 @@ use self::client::{Client, Gate};
 use self::config::ChannelName;
 pub use self::config::Config;
 use self::pricing::Memory;
-use super::{Kind, Outlet, Session, Setup, Source};
+use super::{Kind, Outlet, Session, Setup, Source, split};
 
 pub const KIND: Kind = Kind {
     name: "oanda",

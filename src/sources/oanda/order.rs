@@ -6,8 +6,8 @@
 use serde_json::value::RawValue;
 use tapedeck_market::{Body, Decimal, Flags, Order, Price, Side, Size, SmolStr, UnixNanos};
 
-use super::line::{Ctx, Fields, Message, ParseError, odd, plain, whole};
-use crate::sources::parsed::reason;
+use super::line::{Ctx, Message, ParseError, odd, time};
+use crate::sources::parsed::{Fields, plain, reason, whole};
 
 /// The event of a transaction whose fields these are, and whose text is `text`.
 ///
@@ -51,7 +51,7 @@ pub(super) fn transaction(
         action,
     };
     let symbol = name("instrument").unwrap_or_default();
-    let (time, unread) = fields.time();
+    let (time, unread) = time(fields);
     let event = ctx.event(symbol, time, ts_recv, Flags::NONE, Body::Order(Box::new(order)));
     let odd_time = unread.or_else(|| odd(&event));
     Ok(Message::Transaction { id, event: Box::new(event), odd_time })

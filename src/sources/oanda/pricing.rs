@@ -13,10 +13,10 @@ use tapedeck_market::{Body, Event, Flags, GapCause, Instrument, Raw, SmolStr, St
 use super::client::Client;
 use super::config::{ChannelName, Config, symbol};
 use super::line::{Ctx, Line, Message, parse};
-use super::split::{Piece, Splitter};
 use super::{masked, now};
 use crate::config::suggest::nearest;
 use crate::sources::liveness::{DEAD, Rhythm};
+use crate::sources::split::{Piece, Splitter};
 use crate::sources::{Outlet, Waiting};
 
 /// How often subscriptions are looked after.

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::config::Config;
 use super::line::{Ctx, Message, parse};
-use super::split::{Piece, Splitter};
 use super::{TRANSACTIONS, masked};
 use crate::sources::Outlet;
 use crate::sources::liveness::DEAD;
+use crate::sources::split::{Piece, Splitter};
 
 /// Answers without the transaction that was named, half a second apart, before the session is given up.
 const SHORT: u32 = 4;

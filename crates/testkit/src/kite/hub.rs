@@ -11,7 +11,7 @@ use super::fault::{Fault, Garbage, Odd};
 use super::market::{Listed, Mode, cut, frame, number, put, token};
 use crate::http::Head;
 use crate::kraken::rng::Rng;
-use crate::kraken::text::{civil, now_ns};
+use crate::kraken::text::now_ns;
 use crate::ws::{self, Opcode};
 
 /// Entries of the sent log that are kept.
@@ -406,18 +406,6 @@ impl Hub {
 
 fn refused(kind: &str, why: &str) -> String {
     serde_json::json!({ "status": "error", "message": why, "error_type": kind, "data": null }).to_string()
-}
-
-/// The venue's time as the head of an answer has it: `Thu, 19 Nov 2026 08:49:37 GMT`.
-pub(crate) fn date(ns: i64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let secs = ns.div_euclid(1_000_000_000);
-    let (days, second) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    let weekday = DAYS[days.rem_euclid(7) as usize];
-    let month = MONTHS[(month - 1).clamp(0, 11) as usize];
-    format!("{weekday}, {day:02} {month} {year} {:02}:{:02}:{:02} GMT", second / 3_600, second / 60 % 60, second % 60)
 }
 
 /// A postback, after the venue's example.

@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::hub::{Hub, Out, date};
+use super::hub::{Hub, Out};
 use super::tell_now;
-use crate::http::{Head, MAX_HEAD_BYTES, read_head};
+use crate::http::{Head, MAX_HEAD_BYTES, date, read_head};
 use crate::serve;
 use crate::ws::{self, Decoder, Incoming, Opcode};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use super::fault::{Fault, Garbage, Odd};
 use super::market::{Listed, Tick, stamp};
 use crate::kraken::rng::Rng;
 use crate::kraken::text::{fixed, now_ns};
+use crate::lines::Out;
 
 /// Entries of the sent log that are kept.
 const KEPT: usize = 1_000_000;
@@ -27,22 +28,6 @@ pub struct Sent {
     pub text: String,
     /// Whether it went out whole.
     pub whole: bool,
-}
-
-/// What a stream is told to do.
-#[derive(Debug)]
-pub(crate) enum Out {
-    /// A line that the log knows by its kind.
-    Line(&'static str, String),
-    /// Bytes as they are, with their end.
-    Bytes(Vec<u8>),
-    Cut {
-        in_line: bool,
-    },
-    End {
-        in_line: bool,
-    },
-    HalfOpen(Option<Duration>),
 }
 
 #[derive(Debug)]

@@ -33,8 +33,9 @@ pub use simulate::{SimulateArgs, simulate};
 
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
+use crate::lines::Out;
 use crate::serve;
-use hub::{Hub, Out};
+use hub::Hub;
 use market::{Listed, Recording, Tick};
 use server::Shared;
 

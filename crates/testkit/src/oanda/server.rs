@@ -11,20 +11,19 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::hub::{Hub, Out, Sent};
+use super::hub::{Hub, Sent};
 use super::market::stamp;
 use super::rest::{self, Answer};
 use crate::http::{Head, read_head};
 use crate::kraken::rng::Rng;
 use crate::kraken::text::now_ns;
+use crate::lines::{Lines, Out};
 use crate::serve;
 
 /// How long a client may take to send its head, or keep a connection without asking.
 const HEAD_WAIT: Duration = Duration::from_secs(60);
 /// Lines on their way to a stream; a client that is further behind is cut.
 const QUEUE: usize = 8_192;
-/// Lines that go out with one write.
-const BATCH: usize = 64;
 
 /// What all connections share.
 #[derive(Clone)]
@@ -85,9 +84,12 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared)
                     (number, told, (Rng::new(hub.rng.next()), transactions))
                 };
                 let (reader, writer) = tokio::io::split(socket);
-                let mut stream =
-                    Streaming { number, writer, shared: shared.clone(), unix, rng: rng.0, transactions: rng.1 };
-                let ended = stream.run(reader, told).await;
+                let stream = Streaming { number, shared: shared.clone(), unix, transactions: rng.1 };
+                let head = "content-type: application/octet-stream\r\n";
+                let ended = match Lines::begin(writer, head, rng.0, b"\n").await {
+                    Ok(lines) => stream.run(reader, lines, told).await,
+                    Err(error) => Err(error),
+                };
                 shared.hub().streams.remove(&number);
                 return ended;
             }
@@ -97,19 +99,20 @@ async fn serve(mut socket: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared)
 }
 
 /// The answer that does not end.
-struct Streaming<W> {
+struct Streaming {
     number: u64,
-    writer: W,
     shared: Shared,
     unix: bool,
-    rng: Rng,
     transactions: bool,
 }
 
-impl<W: AsyncWrite + Unpin> Streaming<W> {
-    async fn run(&mut self, mut reader: impl AsyncRead + Unpin, mut told: mpsc::Receiver<Out>) -> io::Result<()> {
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-        self.writer.write_all(head.as_bytes()).await?;
+impl Streaming {
+    async fn run(
+        &self,
+        mut reader: impl AsyncRead + Unpin,
+        mut lines: Lines<impl AsyncWrite + Unpin>,
+        mut told: mpsc::Receiver<Out>,
+    ) -> io::Result<()> {
         let every = self.shared.heartbeat;
         let mut beats = interval_at(tokio::time::Instant::now() + every, every);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -119,11 +122,18 @@ impl<W: AsyncWrite + Unpin> Streaming<W> {
                 biased;
                 out = told.recv() => match out {
                     None => return Ok(()),
-                    Some(out) => if !self.take(out, &mut told).await? { return Ok(()) },
+                    Some(out) => {
+                        let enter = |kind, text| {
+                            self.shared.hub().enter(Sent { stream: self.number, ts_ns: now_ns(), kind, text, whole: true });
+                        };
+                        if !lines.take(out, &mut told, &self.heartbeat(), enter).await? {
+                            return Ok(());
+                        }
+                    }
                 },
                 _ = beats.tick() => {
                     let line = self.heartbeat();
-                    self.chunks(line.as_bytes()).await?;
+                    lines.cut_anywhere(line.as_bytes()).await?;
                 }
                 read = reader.read(&mut nothing) => if read? == 0 { return Ok(()) },
             }
@@ -139,84 +149,5 @@ impl<W: AsyncWrite + Unpin> Streaming<W> {
         } else {
             format!("{{\"type\":\"HEARTBEAT\",\"time\":\"{time}\"}}\n")
         }
-    }
-
-    /// Does what it is told; whether the stream goes on.
-    async fn take(&mut self, first: Out, told: &mut mpsc::Receiver<Out>) -> io::Result<bool> {
-        let (mut bytes, mut next) = (Vec::new(), Some(first));
-        for _ in 0..BATCH {
-            match next.take() {
-                Some(Out::Line(kind, text)) => {
-                    bytes.extend_from_slice(text.as_bytes());
-                    bytes.push(b'\n');
-                    self.enter(kind, text, true);
-                }
-                Some(Out::Bytes(more)) => bytes.extend_from_slice(&more),
-                other => {
-                    next = other;
-                    break;
-                }
-            }
-            next = told.try_recv().ok();
-        }
-        self.chunks(&bytes).await?;
-        match next {
-            None => Ok(true),
-            Some(Out::HalfOpen(None)) => std::future::pending().await,
-            Some(Out::HalfOpen(Some(lasts))) => {
-                tokio::time::sleep(lasts).await;
-                Ok(true)
-            }
-            Some(Out::Cut { in_line }) => {
-                if in_line {
-                    let (half, len) = self.half();
-                    self.writer.write_all(format!("{len:x}\r\n{half}").as_bytes()).await?;
-                    self.writer.flush().await?;
-                }
-                Ok(false)
-            }
-            Some(Out::End { in_line }) => {
-                if in_line {
-                    let (half, _) = self.half();
-                    self.chunk(half.as_bytes()).await?;
-                }
-                self.writer.write_all(b"0\r\n\r\n").await?;
-                self.writer.shutdown().await?;
-                Ok(false)
-            }
-            // A batch was full: the rest has its turn at once.
-            Some(line) => Box::pin(self.take(line, told)).await,
-        }
-    }
-
-    /// The first half of a line, and its whole length.
-    fn half(&mut self) -> (String, usize) {
-        let line = self.heartbeat();
-        let half = line[..line.len() / 2].to_owned();
-        (half, line.len())
-    }
-
-    /// Writes bytes as two chunks, cut anywhere.
-    async fn chunks(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let cut = self.rng.index(bytes.len());
-        if cut > 0 {
-            self.chunk(&bytes[..cut]).await?;
-        }
-        self.chunk(&bytes[cut..]).await
-    }
-
-    async fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
-        chunk.extend_from_slice(bytes);
-        chunk.extend_from_slice(b"\r\n");
-        self.writer.write_all(&chunk).await?;
-        self.writer.flush().await
-    }
-
-    fn enter(&self, kind: &'static str, text: String, whole: bool) {
-        self.shared.hub().enter(Sent { stream: self.number, ts_ns: now_ns(), kind, text, whole });
     }
 }
