@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tapedeck::sources::oanda::line::{Ctx, Message, parse};
+use tapedeck::sources::oanda::line::{Ctx, Message, parse, parse_any_order};
 use tapedeck::sources::split::{Piece, Splitter};
 use tapedeck_market::{UnixNanos, wire};
 
@@ -17,6 +17,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(whole, pieces(&[one, other]));
     let ctx = Ctx { source: "oanda".into(), venue: "oanda".into() };
     for line in whole.iter().map(Vec::as_slice).chain([bytes]) {
+        if let Ok(text) = std::str::from_utf8(line) {
+            assert_eq!(parse(line, AT, &ctx, true), parse_any_order(text, AT, &ctx, true));
+        }
         let events = match parse(line, AT, &ctx, true) {
             Ok(Message::Price(price)) => [Some(price.quote), price.book].into_iter().flatten().collect(),
             Ok(Message::Transaction { event, .. }) => vec![*event],

@@ -8,6 +8,7 @@ use tapedeck_market::SmolStr;
 pub use crate::intake::{Outlet, Stopped};
 
 pub mod betfair;
+mod cursor;
 pub mod file;
 pub mod http;
 pub mod kite;

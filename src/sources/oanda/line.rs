@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tapedeck_market::{Body, BookUpdate, Decimal, Event, Flags, Level, Price, Quote, Size, SmolStr, UnixNanos};
 
-use super::order;
+use super::{order, scan};
 pub use crate::sources::parsed::{Ctx, ParseError};
 use crate::sources::parsed::{Fields, plain, reason, whole};
 
@@ -66,6 +66,24 @@ pub struct Line {
 /// It is no object of the venue's, or holds a number that does not fit.
 pub fn parse(line: &[u8], ts_recv: UnixNanos, ctx: &Ctx, book: bool) -> Result<Message, ParseError> {
     let text = std::str::from_utf8(line).map_err(|error| ParseError::new(reason::NOT_JSON, error))?;
+    match scan::scan(text).filter(|price| is_symbol(&price.symbol)) {
+        Some(scan::Parts { symbol, time, sides, tradeable }) => {
+            let symbol = SmolStr::from(symbol);
+            Ok(Message::Price(self::line(ctx, symbol, Some(time), ts_recv, sides, tradeable, None, Vec::new(), book)))
+        }
+        None => parse_any_order(text, ts_recv, ctx, book),
+    }
+}
+
+fn is_symbol(name: &str) -> bool {
+    !name.is_empty() && name.len() <= SYMBOL_BYTES
+}
+
+/// As [`parse`], whatever the line looks like.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_any_order(text: &str, ts_recv: UnixNanos, ctx: &Ctx, book: bool) -> Result<Message, ParseError> {
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| ParseError::new(reason::NOT_JSON, error))?;
     match fields.text("type").as_deref() {
         Some("PRICE") => price(&fields, ts_recv, ctx, book).map(Message::Price),
@@ -85,7 +103,7 @@ pub fn parse(line: &[u8], ts_recv: UnixNanos, ctx: &Ctx, book: bool) -> Result<M
 }
 
 fn price(fields: &Fields<'_>, ts_recv: UnixNanos, ctx: &Ctx, book: bool) -> Result<Line, ParseError> {
-    let symbol = fields.text("instrument").filter(|name| !name.is_empty() && name.len() <= SYMBOL_BYTES);
+    let symbol = fields.text("instrument").filter(|name| is_symbol(name));
     let symbol = symbol.map(SmolStr::from).ok_or_else(|| ParseError::new(reason::SHAPE, "no instrument"))?;
     let side = |name: &str| match fields.get(name) {
         None => Ok(Vec::new()),

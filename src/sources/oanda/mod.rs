@@ -15,6 +15,7 @@ mod config;
 pub mod line;
 mod order;
 mod pricing;
+mod scan;
 mod transactions;
 
 use std::borrow::Cow;

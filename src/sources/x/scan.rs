@@ -9,14 +9,11 @@ use std::borrow::Cow;
 use tapedeck_market::SmolStr;
 
 use super::line::Parts;
+use crate::sources::cursor::Cursor;
 
 /// Reads a line that is a post. `None`: look closer.
 pub(super) fn scan(line: &str) -> Option<Parts<'_>> {
-    // In no text of JSON; without it what stands between quotes is a text as it is.
-    if line.bytes().fold(false, |found, byte| found | (byte < 0x20)) {
-        return None;
-    }
-    let mut text = Cursor { text: line, at: 0 };
+    let mut text = Cursor::new(line)?;
     let (mut parts, mut users) = (Parts::default(), Vec::new());
     let (mut has_data, mut has_includes, mut has_rules) = (false, false, false);
     text.object(|text, key| match key {
@@ -42,7 +39,7 @@ pub(super) fn scan(line: &str) -> Option<Parts<'_>> {
         }
         _ => None,
     })?;
-    if !has_data || text.at != line.len() {
+    if !has_data || !text.is_at_end() {
         return None;
     }
     let author = parts.author_id.as_deref().unwrap_or_default();
@@ -126,97 +123,4 @@ fn rule<'a>(text: &mut Cursor<'a>, tags: &mut Vec<Cow<'a, str>>) -> Option<()> {
     })?;
     tags.extend(tag);
     Some(())
-}
-
-/// What is still to be read. Every step that does not find what it expects returns `None`.
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    #[inline]
-    fn byte(&mut self, wanted: u8) -> Option<()> {
-        (self.text.as_bytes().get(self.at) == Some(&wanted)).then(|| self.at += 1)
-    }
-
-    /// `{"key":…,…}`, each value by `value`.
-    #[inline]
-    fn object(&mut self, mut value: impl FnMut(&mut Cursor<'a>, &'a str) -> Option<()>) -> Option<()> {
-        self.byte(b'{')?;
-        if self.byte(b'}').is_some() {
-            return Some(());
-        }
-        loop {
-            self.byte(b'"')?;
-            let from = self.at;
-            let len = memchr::memchr2(b'"', b'\\', &self.text.as_bytes()[from..])?;
-            self.at = from + len;
-            let key = &self.text[from..self.at];
-            self.byte(b'"')?;
-            self.byte(b':')?;
-            value(self, key)?;
-            if self.byte(b',').is_none() {
-                return self.byte(b'}');
-            }
-        }
-    }
-
-    /// `[…,…]`, each element by `element`.
-    #[inline]
-    fn list(&mut self, mut element: impl FnMut(&mut Cursor<'a>) -> Option<()>) -> Option<()> {
-        self.byte(b'[')?;
-        if self.byte(b']').is_some() {
-            return Some(());
-        }
-        loop {
-            element(self)?;
-            if self.byte(b',').is_none() {
-                return self.byte(b']');
-            }
-        }
-    }
-
-    /// A text of a field that was not there yet.
-    #[inline]
-    fn once(&mut self, field: &mut Option<Cow<'a, str>>) -> Option<()> {
-        let text = self.string()?;
-        field.replace(text).is_none().then_some(())
-    }
-
-    /// A text, where it is unless it holds escapes.
-    #[inline]
-    fn string(&mut self) -> Option<Cow<'a, str>> {
-        let open = self.at;
-        self.byte(b'"')?;
-        let (bytes, mut escapes) = (self.text.as_bytes(), false);
-        loop {
-            let at = self.at + memchr::memchr2(b'"', b'\\', &bytes[self.at..])?;
-            if bytes[at] == b'"' {
-                self.at = at + 1;
-                break;
-            }
-            escapes = true;
-            // Whatever is escaped ends nothing.
-            self.at = (at + 2).min(bytes.len());
-        }
-        if escapes {
-            serde_json::from_str::<String>(&self.text[open..self.at]).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(&self.text[open + 1..self.at - 1]))
-        }
-    }
-
-    /// A whole number that is not negative, as JSON has it.
-    #[inline]
-    fn count(&mut self) -> Option<i64> {
-        let rest = &self.text.as_bytes()[self.at..];
-        let len = rest.iter().position(|byte| !byte.is_ascii_digit())?;
-        // 18 digits always fit.
-        if len == 0 || len > 18 || (len > 1 && rest[0] == b'0') {
-            return None;
-        }
-        self.at += len;
-        Some(rest[..len].iter().fold(0, |count, digit| count * 10 + i64::from(digit - b'0')))
-    }
 }
