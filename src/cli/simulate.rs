@@ -1,7 +1,7 @@
 //! `tapedeck simulate`: a venue that speaks the real protocol and fails on demand.
 
 use anyhow::Context as _;
-use tapedeck_testkit::{kite, kraken, oanda, x};
+use tapedeck_testkit::{binance, kite, kraken, oanda, x};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
@@ -14,6 +14,7 @@ Examples:
   tapedeck simulate kraken --help       every fault
   tapedeck simulate oanda --frames oanda_eurusd_tick_20140501.csv.gz --speed 10 --transactions 5s
   tapedeck simulate x --rate 5 --fault 'every 1m disconnect'
+  tapedeck simulate binance --rate 200 --fault 'every 20s skip BTCUSDT'
   tapedeck simulate kite --rate 50 --fault 'at 30s token-dead'
 
 and record it:
@@ -36,6 +37,8 @@ enum Venue {
     Kite(Box<kite::SimulateArgs>),
     /// OANDA v20: streams of prices and transactions, and requests, on one port
     Oanda(Box<oanda::SimulateArgs>),
+    /// Binance spot: combined streams and requests, on one port
+    Binance(Box<binance::SimulateArgs>),
     /// X: rules and the filtered stream, on one port
     X(Box<x::SimulateArgs>),
 }
@@ -56,6 +59,7 @@ impl Args {
                 Venue::Kraken(args) => kraken::simulate(*args, stop).await,
                 Venue::Kite(args) => kite::simulate(*args, stop).await,
                 Venue::Oanda(args) => oanda::simulate(*args, stop).await,
+                Venue::Binance(args) => binance::simulate(*args, stop).await,
                 Venue::X(args) => x::simulate(*args, stop).await,
             }
         })

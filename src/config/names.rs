@@ -81,6 +81,7 @@ pub const OLD_NAMES: &[OldName] = &[
     secret("OANDA_ACCESS_TOKEN", source("oanda"), "token"),
     secret("OANDA_ACCOUNT_ID", source("oanda"), "account"),
     text("OANDA_ENVIRONMENT", source("oanda"), "environment"),
+    secret("BINANCE_API_KEY", source("binance"), "api_key"),
     text("BETFAIR_USERNAME", source("betfair"), "username"),
     secret("BETFAIR_PASSWORD", source("betfair"), "password"),
     secret("BETFAIR_APP_KEY", source("betfair"), "app_key"),

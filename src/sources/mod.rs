@@ -8,6 +8,7 @@ use tapedeck_market::SmolStr;
 pub use crate::intake::{Outlet, Stopped};
 
 pub mod betfair;
+pub mod binance;
 mod cursor;
 pub mod file;
 pub mod http;
@@ -96,4 +97,5 @@ impl std::fmt::Debug for Session {
 }
 
 /// Every kind of source there is.
-pub const KINDS: &[Kind] = &[file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, x::KIND, zmq::KIND];
+pub const KINDS: &[Kind] =
+    &[binance::KIND, file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, x::KIND, zmq::KIND];

@@ -62,7 +62,7 @@ pub(super) fn stamp(record: &Record) -> i64 {
     };
     let digits = match event.venue.as_str() {
         "kraken" => 3,
-        "betfair" | "x" => 6,
+        "betfair" | "x" | "binance" => 6,
         "kite" => 9,
         "oanda" => 0,
         // An unknown clock that told less than a nanosecond here.

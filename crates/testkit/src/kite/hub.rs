@@ -1,7 +1,7 @@
 //! The venue's state: packets, who listens to which, who may, and what goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ring::digest;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use super::market::{Listed, Mode, cut, frame, number, put, token};
 use crate::http::Head;
 use crate::kraken::rng::Rng;
 use crate::kraken::text::now_ns;
+use crate::talk::Out;
 use crate::ws::{self, Opcode};
 
 /// Entries of the sent log that are kept.
@@ -29,17 +30,6 @@ pub struct Sent {
     /// Number of the connection, from 1.
     pub conn: u64,
     pub packet: Vec<u8>,
-}
-
-/// What a connection is told to do.
-#[derive(Debug)]
-pub(crate) enum Out {
-    /// A frame of WebSocket, whole.
-    Bytes(Vec<u8>),
-    Cut {
-        mid_frame: bool,
-    },
-    HalfOpen(Option<Duration>),
 }
 
 #[derive(Debug)]

@@ -35,7 +35,8 @@ pub use simulate::{SimulateArgs, simulate};
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
 use crate::serve;
-use hub::{Hub, Out};
+use crate::talk::Out;
+use hub::Hub;
 use market::Recording;
 use server::Shared;
 
