@@ -118,7 +118,7 @@ impl Keeper {
                 }
                 Ended::Session(Err(error)) => {
                     let wait = asked_for(&error).unwrap_or_else(|| next(&mut waits));
-                    let error = format!("{error:#}");
+                    let error = reason(&error);
                     tracing::warn!(source = %name, error, wait_ms = wait.as_millis() as u64, "session lost, connecting again");
                     self.out.counters().set_state(format!("lost: {error}"));
                     (wait, SmolStr::new(error))
@@ -193,6 +193,14 @@ fn next(waits: &mut ExponentialBackoff) -> Duration {
 /// How long the source says that the venue wants to be left alone.
 fn asked_for(error: &anyhow::Error) -> Option<Duration> {
     error.downcast_ref::<Again>().map(|again| again.0)
+}
+
+/// Why a session ended; how long to wait is no reason.
+fn reason(error: &anyhow::Error) -> String {
+    let again = error.downcast_ref::<Again>().map(ToString::to_string);
+    let causes: Vec<String> =
+        error.chain().map(ToString::to_string).filter(|cause| Some(cause) != again.as_ref()).collect();
+    causes.join(": ")
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -346,9 +354,7 @@ mod tests {
         runs.store(5, Ordering::SeqCst);
         let (stop, began) = (CancellationToken::new(), tokio::time::Instant::now());
         let task = tokio::spawn(keeper.run(stop.clone()));
-        for (want, after) in
-            [("again in 16m: too many", 0), ("waiting: a new token", 960), ("again in 0s: the stream ended", 965)]
-        {
+        for (want, after) in [("too many", 0), ("waiting: a new token", 960), ("the stream ended", 965)] {
             match intake.recv().await {
                 Some(Intake::SessionLost { detail, .. }) => assert_eq!(detail, want),
                 other => panic!("{other:?}"),
