@@ -94,6 +94,15 @@ impl Rhythm {
         Some(silence)
     }
 
+    /// The same of a market that may be closed: then silence is none, and what is known stays.
+    pub fn stalled_while(&mut self, open: bool, now: Instant) -> Option<Duration> {
+        if open {
+            return self.stalled(now);
+        }
+        self.resumed(now);
+        None
+    }
+
     fn window(&mut self, now: Instant) -> &mut Window {
         if self.windows[0].is_some_and(|window| now.saturating_duration_since(window.begun) >= WINDOW) {
             self.windows[1] = self.windows[0].take();

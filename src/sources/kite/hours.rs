@@ -23,7 +23,7 @@ const SESSIONS: [(&str, &str); 7] = [
 /// The sessions of each exchange.
 #[derive(Clone, Debug)]
 pub struct Hours {
-    exchanges: BTreeMap<SmolStr, (SmolStr, Calendar)>,
+    exchanges: BTreeMap<SmolStr, (SmolStr, Vec<Calendar>)>,
 }
 
 impl Hours {
@@ -40,18 +40,23 @@ impl Hours {
         let own = sessions.iter().map(|(exchange, session)| (exchange.as_str(), session.as_str()));
         let mut exchanges = BTreeMap::new();
         for (exchange, session) in usual.chain(own) {
-            let anchor: Anchor = session.parse().map_err(|why| anyhow::anyhow!("sessions: {exchange}: {why}"))?;
-            let calendar = Calendar::new(anchor.without(days.iter().copied()));
-            exchanges.insert(SmolStr::new(exchange.to_ascii_uppercase()), (SmolStr::new(session), calendar));
+            // With a break in between: `09:00-11:30,12:30-15:30 Asia/Tokyo Mon-Fri`.
+            let (ranges, rest) = session.split_once(' ').unwrap_or((session, ""));
+            let calendar = |range: &str| {
+                let anchor: Anchor = format!("{range} {rest}").trim_end().parse()?;
+                Ok(Calendar::new(anchor.without(days.iter().copied())))
+            };
+            let calendars: Result<Vec<Calendar>, String> = ranges.split(',').map(calendar).collect();
+            let calendars = calendars.map_err(|why| anyhow::anyhow!("sessions: {exchange}: {why}"))?;
+            exchanges.insert(SmolStr::new(exchange.to_ascii_uppercase()), (SmolStr::new(session), calendars));
         }
         Ok(Hours { exchanges })
     }
 
     /// Whether an exchange trades at that moment; of one whose sessions are not known nobody can say so.
     pub fn is_open(&mut self, exchange: &str, at: UnixNanos) -> bool {
-        let calendar = self.exchanges.get_mut(exchange).map(|(_, calendar)| calendar);
-        let day = calendar.and_then(|calendar| calendar.day(at.0));
-        day.is_some_and(|day| day.bucket(at.0, DAY_NS).is_some())
+        let Some((_, calendars)) = self.exchanges.get_mut(exchange) else { return false };
+        calendars.iter_mut().any(|part| part.day(at.0).is_some_and(|day| day.bucket(at.0, DAY_NS).is_some()))
     }
 
     /// The session of an exchange, as it is written.
@@ -63,7 +68,10 @@ impl Hours {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::sources::liveness::Rhythm;
 
     fn at(text: &str) -> UnixNanos {
         let time: jiff::Timestamp = text.parse().expect("a time");
@@ -90,5 +98,70 @@ mod tests {
         }
         assert!(Hours::new(&[("NSE".to_owned(), "always".to_owned())].into(), &[]).is_err());
         assert!(Hours::new(&BTreeMap::new(), &["26.1.2026".to_owned()]).is_err());
+    }
+
+    const BEGAN_SECS: u64 = 1_767_225_600;
+    const DAY_SECS: u64 = 86_400;
+
+    /// Lives through a year, second by second while the exchange may trade and minute by minute at night. A symbol speaks
+    /// with this mean wait; from `silent_from` on (seconds of the day, on each 40th day) it does not, until that is found.
+    /// Returns how long after the moment when it should have spoken each silence was found, and how many there were.
+    fn live_through_a_year(mean_secs: f64, silent_from: u64) -> (Vec<u64>, usize) {
+        // Tokyo, 00:00 to 06:30 UTC, with a lunch break.
+        let sessions = [("TYO".to_owned(), "09:00-11:30,12:30-15:30 Asia/Tokyo Mon-Fri".to_owned())].into();
+        let holidays = ["2026-01-12", "2026-05-04", "2026-05-05", "2026-12-31"].map(str::to_owned);
+        let mut hours = Hours::new(&sessions, &holidays).expect("valid");
+        let (mut rhythm, began) = (Rhythm::default(), Instant::now());
+        let (mut found, mut silences) = (Vec::new(), 0);
+        let (mut silent_since, mut silent_day, mut next, mut state) = (None, None, 0_u64, 7_u64);
+        let mut second = 0;
+        while second < 365 * DAY_SECS {
+            let now = began + Duration::from_secs(second);
+            let wall = UnixNanos::from_secs(i64::try_from(BEGAN_SECS + second).expect("small"));
+            let of_day = second % DAY_SECS;
+            let open = of_day < 7 * 3_600 && hours.is_open("TYO", wall);
+            // From now on it should speak, and does not: while closed, from the opening on.
+            let day = second / DAY_SECS;
+            let stricken = day % 40 == 20 && of_day >= silent_from && of_day < silent_from + 7_200;
+            if open && stricken && silent_day != Some(day) {
+                (silent_since, silent_day) = (Some(second), Some(day));
+                silences += 1;
+            }
+            if open && silent_since.is_none() && second >= next {
+                rhythm.heard(now);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let uniform = ((state >> 11) as f64 / (1_u64 << 53) as f64).max(1e-12);
+                next = second + ((-mean_secs * uniform.ln()) as u64).max(1);
+            }
+            if let Some(silence) = rhythm.stalled_while(open, now) {
+                let since = silent_since.take();
+                let since =
+                    since.unwrap_or_else(|| panic!("an alarm at {wall} after {silence:?}, and nothing was wrong"));
+                found.push(second - since);
+                rhythm.resumed(now);
+            }
+            // Looked at all the time, as a session does, where it may matter.
+            let night = (7 * 3_600..DAY_SECS - 60).contains(&of_day);
+            second += if night { 60 } else { 1 };
+        }
+        (found, silences)
+    }
+
+    #[test]
+    fn in_a_year_every_silence_of_a_lively_symbol_is_found_and_no_closed_hour_alarms() {
+        // In the morning, in the afternoon, and when it does not come back from lunch or from the night.
+        for silent_from in [3_600, 5 * 3_600, 9_000, 0] {
+            let (found, silences) = live_through_a_year(1.0, silent_from);
+            assert!(silences >= 5, "{silences}");
+            assert_eq!(found.len(), silences, "at {silent_from}: {found:?}");
+            // Random waits of a mean second are silent for 12 s now and then: three times that is strange.
+            assert!(found.iter().all(|secs| *secs <= 45), "at {silent_from}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_year_a_quiet_symbol_gives_no_false_alarm_and_is_found_later() {
+        let (found, silences) = live_through_a_year(20.0, 5_400);
+        assert!(silences >= 5 && found.len() + 1 >= silences, "{silences}: {found:?}");
     }
 }
