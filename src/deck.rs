@@ -5,6 +5,7 @@
 //! stop:   sources → services that derive → recorder (drains, syncs, closes) → services that serve → control, http
 //! ```
 
+mod alone;
 mod plan;
 mod services;
 mod sources;
@@ -28,6 +29,7 @@ use crate::recorder::{OnFull, Recorder, Restored, Settings, Summary, Watches};
 use crate::service::Stage;
 use crate::status;
 use crate::supervise::{self, Restarts};
+pub use alone::alone;
 pub use plan::Plan;
 pub use services::ServicePlan;
 use services::ServiceSet;

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tapedeck_market::{Body, Event, Flags, GapCause, Raw, SmolStr, UnixNanos};
+use tapedeck_market::{Body, Event, Flags, Gap, GapCause, Raw, SmolStr, UnixNanos};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::inlet::Inlet;
@@ -28,8 +28,16 @@ pub enum Intake {
         /// Told the seq of the last event once all of them are durable.
         durable: Option<oneshot::Sender<u64>>,
     },
-    /// A subscription delivers: its ack or snapshot arrived at `ts_recv`. Closes its open gap, if any.
-    Live { source: SmolStr, venue: SmolStr, symbol: SmolStr, channel: SmolStr, ts_recv: UnixNanos },
+    /// A subscription delivers: its ack or snapshot arrived at `ts_recv`. Closes its open gap, if any; `filled`: and
+    /// says with what everything missing came already.
+    Live {
+        source: SmolStr,
+        venue: SmolStr,
+        symbol: SmolStr,
+        channel: SmolStr,
+        ts_recv: UnixNanos,
+        filled: Option<SmolStr>,
+    },
     /// Data is missing from `since` on. Opens a gap for each subscription that matches and has none open.
     Lost {
         source: SmolStr,
@@ -75,6 +83,20 @@ pub struct Hole {
     /// The first and last numeric id of what never came: a late arrival of all of them repairs the hole.
     pub ids: Option<(u64, u64)>,
     pub detail: SmolStr,
+}
+
+/// How a hole in the numbering is told, which whoever fills it reads.
+const IDS_FROM: &str = "trade ids ";
+const IDS_TO: &str = " to ";
+const IDS_END: &str = " never came";
+
+/// The first and last id that a hole in the numbering names.
+#[must_use]
+pub fn ids_named(gap: &Gap) -> Option<(u64, u64)> {
+    let ids = gap.detail.strip_prefix(IDS_FROM)?;
+    let (first, rest) = ids.split_once(IDS_TO)?;
+    let (last, _) = rest.split_once(IDS_END)?;
+    Some((first.parse().ok()?, last.parse().ok()?)).filter(|_| gap.cause == GapCause::Sequence)
 }
 
 /// The recorder is gone: the source should return.
@@ -175,6 +197,12 @@ impl Outlet {
     #[must_use]
     pub fn inlet(&self) -> &Inlet {
         &self.inlet
+    }
+
+    /// The way of another source to the same recorder.
+    #[must_use]
+    pub fn of(&self, source: SmolStr, venue: SmolStr) -> Outlet {
+        Outlet::new(source, venue, self.to_recorder.clone(), Arc::default(), Arc::default())
     }
 
     /// Name of the config table.
@@ -291,11 +319,35 @@ impl Outlet {
     /// # Errors
     /// The recorder has stopped.
     pub async fn live(&self, symbol: SmolStr, channel: SmolStr, ts_recv: UnixNanos) -> Result<(), Stopped> {
+        self.say_live(symbol, channel, ts_recv, None).await
+    }
+
+    /// As [`Outlet::live`], of a subscription that has nothing missing: the venue gave what its gap lacked, as `how` says.
+    ///
+    /// # Errors
+    /// The recorder has stopped.
+    pub async fn live_and_filled(
+        &self,
+        symbol: SmolStr,
+        channel: SmolStr,
+        ts_recv: UnixNanos,
+        how: &'static str,
+    ) -> Result<(), Stopped> {
+        self.say_live(symbol, channel, ts_recv, Some(SmolStr::new_static(how))).await
+    }
+
+    async fn say_live(
+        &self,
+        symbol: SmolStr,
+        channel: SmolStr,
+        ts_recv: UnixNanos,
+        filled: Option<SmolStr>,
+    ) -> Result<(), Stopped> {
         if self.own().insert((symbol.clone(), channel.clone())) {
             self.counters.set_state("live");
         }
         let (source, venue) = (self.source.clone(), self.venue.clone());
-        self.send(Intake::Live { source, venue, symbol, channel, ts_recv }).await
+        self.send(Intake::Live { source, venue, symbol, channel, ts_recv, filled }).await
     }
 
     /// Says that data of a subscription (`None`: of all of them) is missing from `since` on.
@@ -384,7 +436,7 @@ impl Outlet {
         to: UnixNanos,
         (first, last): (u64, u64),
     ) -> Hole {
-        let detail = SmolStr::new(format!("trade ids {first} to {last} never came"));
+        let detail = SmolStr::from(format!("{IDS_FROM}{first}{IDS_TO}{last}{IDS_END}"));
         let missing = Some(last.saturating_sub(first).saturating_add(1));
         let (source, venue, cause) = (self.source.clone(), self.venue.clone(), GapCause::Sequence);
         let ids = Some((first, last));

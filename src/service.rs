@@ -24,7 +24,7 @@ use crate::sinks::{Done, Order};
 
 /// Every kind of service there is.
 pub const SERVICES: &[ServiceKind] =
-    &[crate::candles::KIND, crate::synthetic::KIND, crate::bus::KIND, crate::store::KIND];
+    &[crate::repair::KIND, crate::candles::KIND, crate::synthetic::KIND, crate::bus::KIND, crate::store::KIND];
 
 /// A reader of the tape that runs while the deck does.
 #[async_trait]

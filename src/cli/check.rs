@@ -9,6 +9,7 @@ use crate::bus;
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::{Mark, Out};
+use crate::cli::symbols::Symbols;
 use crate::config::{KindTable, Loaded, show};
 use crate::control::{self, Request};
 use crate::sinks;
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   tapedeck check                 everything
   tapedeck check kraken          the config, and this one source or sink
+  tapedeck check kite --symbols-file nifty.csv
   tapedeck check --offline       without asking venues and stores
   tapedeck check --json";
 
@@ -31,6 +33,8 @@ Examples:
 pub(super) struct Args {
     /// Only these sources and sinks, by the name of their table
     names: Vec<String>,
+    #[command(flatten)]
+    symbols: Symbols,
     /// Ask no venue and no store
     #[arg(long)]
     offline: bool,
@@ -58,6 +62,7 @@ impl Finding {
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         global.start_quiet_logs()?;
+        let global = &self.symbols.put_into(global, &self.names)?;
         let loaded = global.load()?;
         let sessions = loaded.build(&self.names)?;
         if !self.json {

@@ -4,6 +4,7 @@
 //! and hands over to the library. Results go to standard output, and only they; logs and errors go
 //! to standard error. Every verb that lists something has `--json`.
 
+mod backfill;
 mod book;
 mod bus;
 mod candles;
@@ -18,6 +19,7 @@ mod export;
 mod feed;
 mod gaps;
 mod init;
+mod instruments;
 mod keys;
 mod kinds;
 mod latest;
@@ -28,12 +30,14 @@ mod ports;
 mod query;
 mod reading;
 mod reconcile;
+mod renormalise;
 mod replay;
 mod retention;
 mod run;
 mod simulate;
 mod status;
 mod stores;
+mod symbols;
 mod tail;
 mod tap;
 mod tape;
@@ -113,11 +117,15 @@ enum Verb {
     Tail(tail::Args),
     Replay(replay::Args),
     Gaps(gaps::Args),
+    Backfill(backfill::Args),
     Candles(candles::Args),
     Latest(latest::Args),
+    Instruments(instruments::Args),
+    Resolve(instruments::Resolve),
     Book(book::Args),
     Query(query::Args),
     Export(export::Args),
+    Renormalise(renormalise::Args),
     Cursors(cursors::Args),
     Deadletter(deadletter::Args),
     Reconcile(reconcile::Args),
@@ -176,11 +184,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Tail(args) => args.run(global, &mut out),
         Verb::Replay(args) => args.run(global, &mut out),
         Verb::Gaps(args) => args.run(global, &mut out),
+        Verb::Backfill(args) => args.run(global, &mut out),
         Verb::Candles(args) => args.run(global, &mut out),
         Verb::Latest(args) => args.run(global, &mut out),
+        Verb::Instruments(args) => args.run(global, &mut out),
+        Verb::Resolve(args) => args.run(global, &mut out),
         Verb::Book(args) => args.run(global, &mut out),
         Verb::Query(args) => args.run(global, &mut out),
         Verb::Export(args) => args.run(global, &mut out),
+        Verb::Renormalise(args) => args.run(global, &mut out),
         Verb::Cursors(args) => args.run(global, &mut out),
         Verb::Deadletter(args) => args.run(global, &mut out),
         Verb::Reconcile(args) => args.run(global, &mut out),

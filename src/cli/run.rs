@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cli::Global;
 use crate::cli::out::Out;
+use crate::cli::symbols::Symbols;
 use crate::config::units::Interval;
 use crate::config::{Loaded, Log};
 use crate::deck::{self, Plan, RunOptions};
@@ -18,6 +19,7 @@ Examples:
   tapedeck run -c desk.toml --only kraken   only this source; the others' gaps stay open
   tapedeck run --for 10m                    stop by itself
   tapedeck run --set tape.mode=each
+  tapedeck run --only kite --symbols NSE:INFY NSE:TCS
 
 Ctrl-C or SIGTERM stops in order: sources, recorder, servers. A second one ends at once; what was
 acknowledged is on the tape all the same. SIGHUP reads the config again and restarts only the sources
@@ -33,6 +35,8 @@ pub(super) struct Args {
     /// Stop by itself after this time, such as 10s or 2h
     #[arg(long = "for", value_name = "TIME")]
     run_for: Option<Interval>,
+    #[command(flatten)]
+    symbols: Symbols,
     /// No live screen, also on a terminal
     #[arg(long)]
     plain: bool,
@@ -40,6 +44,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
+        let global = &self.symbols.put_into(global, &self.only)?;
         let loaded = global.load()?;
         let plan = Plan::of(&loaded, &self.only)?;
         let logs = global.start_logs(&loaded)?;

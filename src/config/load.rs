@@ -175,6 +175,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Loaded, Problems> {
     override_from_sets(&mut tree, &inputs.set, &mut list);
     read_secret_files(&mut tree, inputs, &mut notes, &mut list);
     let mut secrets = fill_old_names(&mut tree, inputs, &mut notes, &mut list);
+    list.extend(lend_dsn(&mut tree).err().map(|problem| *problem));
     check_keys(&tree, &mut list);
     let config = super::check::read(&tree, &mut list);
     super::check::check(&config, &tree, &mut notes, &mut list);
@@ -387,6 +388,23 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
         problems.extend(tree.set(&path, value, origin).err().map(|problem| *problem));
     }
     secrets
+}
+
+/// Where symbols come from a database that is not named, it is the one that is written to.
+fn lend_dsn(tree: &mut Tree) -> Result<(), Box<Problem>> {
+    let of_kind = |name: &String| tree.get(&["sink", name, "kind"]).and_then(Value::as_str) == Some("postgres");
+    let Some(sink) = names(tree, "sink").into_iter().find(of_kind) else { return Ok(()) };
+    let dsn = ["sink", sink.as_str(), "dsn"];
+    let (Some(value), Some(origin)) = (tree.get(&dsn).cloned(), tree.own_origin(&dsn).cloned()) else { return Ok(()) };
+    for source in names(tree, "source") {
+        let asks = tree.get(&["source", &source, "symbols_from_db"]).is_some();
+        let told = ["symbols_dsn", "symbols_dsn_file"].iter().any(|key| tree.get(&["source", &source, key]).is_some());
+        if asks && !told {
+            let path = ["source", &source, "symbols_dsn"].map(str::to_owned);
+            tree.set(&path, value.clone(), origin.clone())?;
+        }
+    }
+    Ok(())
 }
 
 /// What a name is set to; empty is how templates say "not set".

@@ -304,15 +304,19 @@ impl Recorder {
             Intake::Events { events, durable } => self.append(events, durable),
             // What is left out is not whole again because it was subscribed again.
             Intake::Live { channel, .. } if self.view.shedding && SHED_CHANNELS.contains(&channel.as_str()) => Ok(()),
-            Intake::Live { source, venue, symbol, channel, ts_recv } => {
+            Intake::Live { source, venue, symbol, channel, ts_recv, filled } => {
                 let mut event = blank(source, venue, symbol, ts_recv);
-                match self.state.live(&event, &channel) {
-                    Some(body) => {
-                        event.body = body;
-                        self.append(vec![event], None)
+                let Some(body) = self.state.live(&event, &channel) else { return Ok(()) };
+                let repaired = match (&body, filled) {
+                    (Body::Gap(gap), Some(how)) => {
+                        let detail = SmolStr::from(format!("{}; {how}", gap.detail));
+                        Some(Gap { state: GapState::Repaired, missing: Some(0), detail, ..(**gap).clone() })
                     }
-                    None => Ok(()),
-                }
+                    _ => None,
+                };
+                event.body = body;
+                let repaired = repaired.map(|gap| Event { body: Body::Gap(Box::new(gap)), ..event.clone() });
+                self.append(std::iter::once(event).chain(repaired).collect(), None)
             }
             Intake::Lost { source, venue, symbol, channel, cause, since, detail } => {
                 let these = self.state.subscriptions(&source, symbol.as_ref(), channel.as_ref(), true);

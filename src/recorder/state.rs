@@ -90,9 +90,15 @@ pub struct LedgerCounts {
 impl State {
     /// Takes over one record: written now, or read back.
     pub(crate) fn apply(&mut self, event: &Event, encoded: &[u8]) {
-        self.last_recv = self.last_recv.max(Some(event.ts_recv));
+        // What was fetched says nothing of when the feed was heard.
+        let heard = !event.flags.contains(Flags::BACKFILLED);
+        if heard {
+            self.last_recv = self.last_recv.max(Some(event.ts_recv));
+        }
         if let Some(source) = self.sources.get_mut(&event.source) {
-            source.last_recv = source.last_recv.max(Some(event.ts_recv));
+            if heard {
+                source.last_recv = source.last_recv.max(Some(event.ts_recv));
+            }
             let fetched = event.flags.contains(Flags::BACKFILLED) || event.flags.contains(Flags::ABSURD_TIME);
             if let Some(ts_event) = event.ts_event.filter(|_| !fetched)
                 && source.newest.is_none_or(|(newest, _)| ts_event > newest)
@@ -107,7 +113,9 @@ impl State {
                 {
                     seen.insert(id);
                 }
-                self.keep_last(event, 0, encoded);
+                if heard {
+                    self.keep_last(event, 0, encoded);
+                }
             }
             Body::Post(post) => {
                 // Of the venue, whatever rule it came by: an id is one post.

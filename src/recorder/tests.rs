@@ -130,6 +130,7 @@ fn live(symbol: &str, channel: &str, second: i64) -> Intake {
         symbol: symbol.into(),
         channel: channel.into(),
         ts_recv: at(second),
+        filled: None,
     }
 }
 
@@ -484,8 +485,8 @@ fn books_and_positions_are_in_the_checkpoint_that_the_next_process_reads() {
 #[test]
 fn sources_that_left_the_config_end_instead_of_missing_data_for_ever() {
     let other = |intake: Intake| match intake {
-        Intake::Live { venue, symbol, channel, ts_recv, .. } => {
-            Intake::Live { source: "gone".into(), venue, symbol, channel, ts_recv }
+        Intake::Live { venue, symbol, channel, ts_recv, filled, .. } => {
+            Intake::Live { source: "gone".into(), venue, symbol, channel, ts_recv, filled }
         }
         other => other,
     };

@@ -26,6 +26,8 @@ pub const KIND: Kind = Kind {
     about: "Binance spot: trades, best prices and books over WebSocket",
     build,
     schema: || schemars::schema_for!(Config),
+    history: None,
+    reread: None,
 };
 
 /// The venue pings every 20 s: without two of them the socket is dead.

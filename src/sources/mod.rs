@@ -11,13 +11,16 @@ pub mod betfair;
 pub mod binance;
 mod cursor;
 pub mod file;
+pub mod history;
 pub mod http;
 pub mod kite;
 pub mod kraken;
+pub mod listed;
 pub mod liveness;
 mod net;
 pub mod oanda;
 mod parsed;
+pub mod reread;
 mod socket;
 pub mod split;
 pub mod x;
@@ -58,6 +61,11 @@ pub struct Again(pub std::time::Duration);
 #[error("everything is delivered")]
 pub struct Finished;
 
+/// Makes what asks a venue for the past, from the table of a source.
+pub type Asks = fn(Setup) -> anyhow::Result<Box<dyn history::History>>;
+/// Makes what reads recorded frames again, from the table of a source.
+pub type Rereads = fn(Setup) -> anyhow::Result<Box<dyn reread::Reread>>;
+
 /// A kind of source: the row of a table, and all the rest of the program knows of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -69,6 +77,10 @@ pub struct Kind {
     pub build: fn(Setup) -> anyhow::Result<Vec<Session>>,
     /// JSON schema of the table, for editors and for suggestions.
     pub schema: fn() -> schemars::Schema,
+    /// Asks for the past, where the venue keeps one.
+    pub history: Option<Asks>,
+    /// Reads recorded frames again, where frames can be recorded.
+    pub reread: Option<Rereads>,
 }
 
 /// What a kind is given to build from.

@@ -4,3 +4,4 @@ mod deck;
 mod frames;
 mod live;
 mod recorded;
+mod symbols;

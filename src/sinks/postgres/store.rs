@@ -18,6 +18,9 @@ use crate::config::units::show_duration;
 use crate::sinks::{Question, Table as Answer};
 use crate::sources::kraken::names::modern;
 
+/// A list of symbols that takes longer is none to begin a session with.
+const SYMBOLS_LIMIT: Duration = Duration::from_secs(30);
+
 /// A connection that only asks.
 #[derive(Debug)]
 pub struct Store {
@@ -243,7 +246,9 @@ pub async fn symbols(dsn: &str, query: &str) -> anyhow::Result<Vec<SmolStr>> {
     let target = Target::parse(dsn)?;
     super::hide_password(&target);
     let (client, _driver) = session::connect(&target, "symbols").await.map_err(|error| anyhow!("{error}"))?;
-    let rows = client.query(query, &[]).await.map_err(told).context("asking for symbols")?;
+    let rows = tokio::time::timeout(SYMBOLS_LIMIT, client.query(query, &[])).await;
+    let rows = rows.map_err(|_| anyhow!("no answer within {} s", SYMBOLS_LIMIT.as_secs()));
+    let rows = rows.and_then(|rows| rows.map_err(told)).context("asking for symbols")?;
     let symbol = |row: &tokio_postgres::Row| {
         let text: Option<String> = row.try_get(0).map_err(told).context("symbols: the first column must be text")?;
         Ok(text.map(SmolStr::from))

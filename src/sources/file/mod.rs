@@ -38,6 +38,8 @@ pub const KIND: Kind = Kind {
     about: "recorded frames from files: Kraken WebSocket v2 and v1, Betfair, lines of X; plain, .gz or .bz2",
     build,
     schema: || schemars::schema_for!(Config),
+    history: None,
+    reread: None,
 };
 
 /// Lines of one append at full speed: one Position for all of them.

@@ -22,6 +22,8 @@ pub const KIND: Kind = Kind {
     about: "Points that clients of InfluxDB write to the deck's own port, in line protocol",
     build,
     schema: || schemars::schema_for!(Config),
+    history: None,
+    reread: None,
 };
 
 /// Batches on their way from requests to the source. Each holds at most [`BATCH_BYTES`] of text.

@@ -30,9 +30,16 @@ pub struct Config {
     #[serde(default)]
     pub instruments: Vec<Named>,
     /// File with further names or tokens: text (one a line), `.csv` (the column `tradingsymbol`, `symbol`, `name` or
-    /// `instrument_token`, and `exchange`) or `.json`. Default: none; `INSTRUMENTS_FILE` fills it.
+    /// `instrument_token`, and `exchange`), `.json` or `.yaml`. Default: none; `INSTRUMENTS_FILE` fills it.
     #[serde(default)]
     pub instruments_file: Option<PathBuf>,
+    /// Query whose first column names further ones, as text, e.g. `"SELECT symbol FROM watchlist"`: asked before each
+    /// connection; while the database is away, what it said last counts. Default: none.
+    #[serde(default)]
+    pub symbols_from_db: Option<String>,
+    /// The PostgreSQL that is asked. Default: that of the first sink of kind `postgres`.
+    #[serde(default)]
+    pub symbols_dsn: Option<Secret>,
     /// The exchange of names that are written without one. Default: `NSE`.
     #[serde(default = "exchange")]
     pub exchange: String,
@@ -70,6 +77,10 @@ pub struct Config {
     /// Where `tapedeck login` keeps the access token. Default: `kite/NAME.login` in the tape's folder.
     #[serde(default)]
     pub login_file: Option<PathBuf>,
+    /// Fill the ledger's holes with the venue's candles of a minute while the deck runs: it keeps no single ticks.
+    /// Default: `false`.
+    #[serde(default)]
+    pub repair: bool,
     /// Keep each frame as it came, beside its events; the account in it as `***`. Default: `false`.
     #[serde(default)]
     pub keep_raw: bool,
@@ -137,10 +148,28 @@ fn url() -> String {
 #[derive(Clone, Debug)]
 pub struct Checked {
     pub config: Config,
-    /// Everything to subscribe, once each.
-    pub instruments: Vec<(Instrument, Mode)>,
+    /// What the table and its file name, once each.
+    pub instruments: Vec<Instrument>,
+    modes: BTreeMap<Instrument, Mode>,
     pub divisors: Divisors,
     pub hours: Hours,
+}
+
+impl Checked {
+    /// In which mode an instrument is asked for.
+    #[must_use]
+    pub fn mode(&self, instrument: &Instrument) -> Option<Mode> {
+        self.modes.get(instrument).copied()
+    }
+
+    /// Connections that the table needs; what a database names may need all of them.
+    #[must_use]
+    pub(super) fn connections(&self) -> usize {
+        match self.config.symbols_from_db {
+            Some(_) => CONNECTIONS,
+            None => self.instruments.len().div_ceil(A_CONNECTION),
+        }
+    }
 }
 
 impl Config {
@@ -149,7 +178,9 @@ impl Config {
     /// # Errors
     /// Names the key, its value and what it may be.
     pub fn from_table(table: toml::Table) -> anyhow::Result<Checked> {
-        let config: Config = toml::Value::Table(table).try_into()?;
+        let mut config: Config = toml::Value::Table(table).try_into()?;
+        config.symbols_from_db.take_if(|query| query.trim().is_empty());
+        config.instruments_file.take_if(|path| path.as_os_str().is_empty());
         ensure!(!config.channels.is_empty(), "channels is empty");
         let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
         ensure!(plain(&config.exchange), "exchange: `{}` is none such as NSE", config.exchange);
@@ -178,27 +209,21 @@ impl Config {
         if let Some(path) = &config.instruments_file {
             instruments.extend(symbols::file(path, &config.exchange)?);
         }
-        let mut seen = std::collections::HashSet::new();
-        instruments.retain(|instrument| seen.insert(instrument.clone()));
-        ensure!(!instruments.is_empty(), "no instruments: name at least one, such as \"NSE:INFY\"");
+        let from_db = config.symbols_from_db.is_some();
         ensure!(
-            instruments.len() <= A_CONNECTION * CONNECTIONS,
-            "{} instruments: the venue sends {A_CONNECTION} a connection over {CONNECTIONS} connections, {} in all",
-            instruments.len(),
-            A_CONNECTION * CONNECTIONS
+            !from_db || config.symbols_dsn.is_some(),
+            "symbols_from_db needs `symbols_dsn`, a sink of kind `postgres`, or PG_CONN_STR"
         );
+        let instruments = once(instruments);
+        ensure!(from_db || !instruments.is_empty(), "no instruments: name at least one, such as \"NSE:INFY\"");
+        limited(&instruments)?;
         let mut modes = BTreeMap::new();
         for (name, mode) in &config.modes {
             let instrument = symbols::instrument(name, &config.exchange)?;
-            ensure!(seen.contains(&instrument), "modes: `{name}` is not among the instruments");
+            ensure!(from_db || instruments.contains(&instrument), "modes: `{name}` is not among the instruments");
             modes.insert(instrument, *mode);
         }
-        let instruments = instruments.into_iter().map(|one| {
-            let mode = modes.get(&one).copied().unwrap_or(config.mode);
-            (one, mode)
-        });
-        let instruments = instruments.collect();
-        Ok(Checked { config, instruments, divisors, hours })
+        Ok(Checked { config, instruments, modes, divisors, hours })
     }
 
     #[must_use]
@@ -233,6 +258,24 @@ impl Config {
     }
 }
 
+/// Each one where it comes first.
+pub(super) fn once(mut instruments: Vec<Instrument>) -> Vec<Instrument> {
+    let mut seen = std::collections::HashSet::new();
+    instruments.retain(|instrument| seen.insert(instrument.clone()));
+    instruments
+}
+
+/// No more than the venue sends.
+pub(super) fn limited(instruments: &[Instrument]) -> anyhow::Result<()> {
+    ensure!(
+        instruments.len() <= A_CONNECTION * CONNECTIONS,
+        "{} instruments: the venue sends {A_CONNECTION} a connection over {CONNECTIONS} connections, {} in all",
+        instruments.len(),
+        A_CONNECTION * CONNECTIONS
+    );
+    Ok(())
+}
+
 /// What may stand in a header and in a URL as it is.
 pub(super) fn plain_secret(text: &str) -> bool {
     !text.is_empty() && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b))
@@ -262,6 +305,8 @@ mod tests {
             ("instruments = ['A']\nchannels = []", "channels is empty"),
             ("instruments = ['A']\nmode = 'half'", "unknown variant `half`"),
             ("instruments = ['A']\nmodes = { B = 'ltp' }", "modes: `B` is not among"),
+            ("symbols_from_db = 'SELECT symbol FROM s'", "symbols_from_db needs `symbols_dsn`"),
+            ("symbols_from_db = ' '\nsymbols_dsn = 'postgres://top@h/d'", "no instruments"),
             ("instruments = ['A']\ndivisors = { moon = 100 }", "`moon` is no segment"),
             ("instruments = ['A']\nholidays = ['soon']", "`soon` is no day"),
             ("instruments = ['A']\nsessions = { NSE = 'noon' }", "sessions: NSE"),

@@ -1,11 +1,11 @@
 //! Zerodha Kite: the binary ticker, and own orders that come with it.
 //!
 //! ```text
-//! config · file ─► symbols ─► list (the venue's, of the day) ─► tokens
-//!                                                                 │
-//! login ──────────────────────► socket ─► session ─► frame ─► outlet
-//!                                            │        └ segment: digits of prices
-//!                                            └ hours: when silence is strange       text: own orders
+//! config · file · query ─► symbols ─► list (the venue's, of the day) ─► tokens
+//!                                                                         │
+//! login ──────────────────────────────► socket ─► session ─► frame ─► outlet
+//!                                                    │        └ segment: digits of prices
+//!                                                    └ hours: when silence is strange       text: own orders
 //! ```
 //!
 //! A table makes a session for each 3,000 instruments: `NAME`, `NAME/2`, `NAME/3`. They share the login and the list.
@@ -13,6 +13,7 @@
 mod check;
 mod config;
 pub mod frame;
+mod history;
 pub mod hours;
 pub mod list;
 pub mod login;
@@ -22,11 +23,12 @@ mod session;
 pub mod symbols;
 pub mod text;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use tapedeck_market::{SmolStr, UnixNanos};
+use tapedeck_market::{Body, Event, Raw, SmolStr, UnixNanos};
 use tokio_tungstenite::tungstenite;
 
 pub use self::config::Config;
@@ -36,22 +38,25 @@ use self::login::Login;
 use self::rest::Rest;
 pub use self::segment::Divisors;
 use self::session::{Everybody, Feed, Member, Memory};
+use super::history::History;
+use super::reread::Reread;
 use super::socket::Socket;
-use super::{Kind, Outlet, Session, Setup, Source, Waiting};
+use super::{Finished, Kind, Outlet, Session, Setup, Source, Waiting};
+use crate::sinks::postgres;
 
 pub const KIND: Kind = Kind {
     name: "kite",
     about: "Zerodha Kite: ticker of NSE, BSE and MCX with five levels, own orders, over WebSocket",
     build,
     schema: || schemars::schema_for!(Config),
+    history: Some(history),
+    reread: Some(reread),
 };
 
 fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
-    let checked = Config::from_table(setup.table)?;
-    let connections = checked.instruments.len().div_ceil(A_CONNECTION);
-    let login = Login::new(&checked.config, &setup.dir, &setup.name);
-    let cache = Cache::new(&setup.dir, &checked.config.rest_url());
-    let shared = Arc::new(Shared { checked, login, cache });
+    let checked = Config::from_table(setup.table.clone())?;
+    let connections = checked.connections();
+    let shared = Shared::new(checked, &setup);
     let session = |ordinal: usize| {
         let name = match ordinal {
             0 => setup.name.clone(),
@@ -63,12 +68,51 @@ fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
     Ok((0..connections).map(session).collect())
 }
 
+fn history(setup: Setup) -> anyhow::Result<Box<dyn History>> {
+    let checked = Config::from_table(setup.table.clone())?;
+    let ctx = frame::Ctx { source: setup.name.clone(), venue: SmolStr::new_static("kite") };
+    Ok(Box::new(history::Minutes::new(Shared::new(checked, &setup), ctx)))
+}
+
+fn reread(setup: Setup) -> anyhow::Result<Box<dyn Reread>> {
+    let checked = Config::from_table(setup.table)?;
+    let ctx = frame::Ctx { source: setup.name, venue: SmolStr::new_static("kite") };
+    let wanted = checked.config.wanted();
+    Ok(Box::new(Recorded(frame::Reader { ctx, divisors: checked.divisors, wanted, symbols: HashMap::default() })))
+}
+
+/// Recorded frames of the ticker.
+struct Recorded(frame::Reader);
+
+impl Reread for Recorded {
+    fn learn(&mut self, instrument: &Event) {
+        let Body::Instrument(listed) = &instrument.body else { return };
+        let token = listed.aliases.iter().find(|(scheme, _)| scheme == session::TOKEN);
+        if let Some(token) = token.and_then(|(_, token)| token.parse().ok()) {
+            self.0.symbols.insert(token, instrument.symbol.clone());
+        }
+    }
+
+    fn frame(&mut self, raw: &Raw, ts_recv: UnixNanos) -> Result<Vec<Event>, frame::ParseError> {
+        if raw.format == "text" {
+            return Ok(match text::parse(&raw.frame, ts_recv, &self.0.ctx)? {
+                text::Text::Order(order) => vec![*order],
+                _ => Vec::new(),
+            });
+        }
+        let read = self.0.read(&raw.frame, ts_recv)?;
+        Ok(read.events)
+    }
+}
+
 /// What the connections of a table have in common.
 #[derive(Debug)]
 struct Shared {
     checked: Checked,
     login: Login,
     cache: Cache,
+    /// What the database named last.
+    of_db: Mutex<Option<Vec<symbols::Instrument>>>,
 }
 
 /// The wanted instruments as the venue's list has them.
@@ -85,19 +129,51 @@ impl Resolved {
 }
 
 impl Shared {
+    fn new(checked: Checked, setup: &Setup) -> Arc<Shared> {
+        let login = Login::new(&checked.config, &setup.dir, &setup.name);
+        let cache = Cache::new(&setup.dir, &checked.config.rest_url());
+        Arc::new(Shared { checked, login, cache, of_db: Mutex::default() })
+    }
+
+    /// What the table, its file and its database name.
+    async fn wanted(&self) -> anyhow::Result<Vec<symbols::Instrument>> {
+        let config = &self.checked.config;
+        let mut wanted = self.checked.instruments.clone();
+        let (Some(query), Some(dsn)) = (&config.symbols_from_db, &config.symbols_dsn) else { return Ok(wanted) };
+        let last = || self.of_db.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = match postgres::symbols(dsn.expose(), query).await {
+            Ok(names) => {
+                let named: anyhow::Result<Vec<_>> =
+                    names.iter().map(|name| symbols::instrument(name, &config.exchange)).collect();
+                let named = named.context("symbols_from_db").map_err(|error| Waiting(format!("{error:#}")))?;
+                *last() = Some(named.clone());
+                named
+            }
+            // A name that was good a minute ago is better than no data.
+            Err(error) => last().clone().ok_or(error.context("symbols_from_db"))?,
+        };
+        wanted.extend(named);
+        let wanted = config::once(wanted);
+        config::limited(&wanted).map_err(|error| Waiting(format!("symbols_from_db: {error}")))?;
+        if wanted.is_empty() {
+            return Err(Waiting("symbols_from_db names no instrument".to_owned()).into());
+        }
+        Ok(wanted)
+    }
+
     /// Looks the instruments up in the list of the day.
     async fn resolve(&self) -> anyhow::Result<Resolved> {
         let rest = Rest::new(self.checked.config.rest_url())?;
+        let wanted = self.wanted().await?;
         let list = self.cache.list(&rest, UnixNanos::now()).await?;
-        let wanted: Vec<symbols::Instrument> = self.checked.instruments.iter().map(|(one, _)| one.clone()).collect();
         // Some ten MiB are read through: not where others wait for their turn.
         let resolved = tokio::task::spawn_blocking(move || list::resolve(&list, &wanted)).await;
         let resolved = resolved.context("reading the list of instruments")??;
-        let modes: std::collections::HashMap<_, _> = self.checked.instruments.iter().cloned().collect();
         let mode = |token: u32, listed: Option<&Listed>| {
             let name = listed.and_then(|listed| symbols::instrument(&listed.symbol, "").ok());
-            let by_name = name.and_then(|name| modes.get(&name)).copied();
-            modes.get(&symbols::Instrument::Token(token)).copied().or(by_name).unwrap_or(self.checked.config.mode)
+            let by_name = || name.and_then(|name| self.checked.mode(&name));
+            let by_token = self.checked.mode(&symbols::Instrument::Token(token));
+            by_token.or_else(by_name).unwrap_or(self.checked.config.mode)
         };
         let member =
             |(token, listed): (u32, Option<Listed>)| Member { mode: mode(token, listed.as_ref()), token, listed };
@@ -148,8 +224,8 @@ impl Source for Connection {
         let everybody: Everybody = resolved.members.iter().map(named).collect();
         let members = resolved.members(self.ordinal);
         if members.is_empty() {
-            // Names and tokens of the same instruments: another connection has them all.
-            return Err(Waiting("every instrument has another connection".to_owned()).into());
+            // Names and tokens of the same instruments, or few from a database: other connections have them all.
+            return Err(Finished.into());
         }
         let socket = match Socket::connect(&shared.socket_url(&session)).await {
             Ok(socket) => socket,

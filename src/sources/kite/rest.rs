@@ -11,9 +11,10 @@ use tapedeck_market::UnixNanos;
 
 use super::list::LIST_BYTES;
 use super::login::Session;
+use super::text::IST_SECS;
 use crate::config::Secret;
 use crate::config::secret::HIDDEN;
-use crate::sources::net;
+use crate::sources::{Waiting, net};
 
 /// A request, from connecting to the answer's head.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 /// Every other answer.
 const BODY_BYTES: usize = 64 << 10;
+/// 60 days of minutes are about two MiB.
+const CANDLES_BYTES: usize = 16 << 20;
 /// The venue's words in a refusal, for people.
 const SAID_CHARS: usize = 200;
 
@@ -137,6 +140,37 @@ impl Rest {
         Ok(net::date(&response))
     }
 
+    /// Candles of a minute that begin from one moment to another, both included.
+    ///
+    /// # Errors
+    /// [`Waiting`] where the token may not ask for them; the venue's words.
+    pub(super) async fn minutes(
+        &self,
+        session: &Session,
+        token: u32,
+        from: UnixNanos,
+        to: UnixNanos,
+    ) -> anyhow::Result<Vec<u8>> {
+        let (key, access) = (session.api_key.expose(), session.access_token.expose());
+        let (from, to) = (in_india(from), in_india(to));
+        let query =
+            form_urlencoded::Serializer::new(String::new()).append_pair("from", &from).append_pair("to", &to).finish();
+        let request = self
+            .http
+            .get(format!("{}/instruments/historical/{token}/minute?{query}", self.base))
+            .header(header::AUTHORIZATION, format!("token {key}:{access}"));
+        let response = self.send(request, "past candles", &[&session.api_key, &session.access_token]).await;
+        let response = response.map_err(|error| {
+            let refused = format!("{error}").contains("(403)");
+            if refused {
+                Waiting(format!("{error}: is the access token good, and history paid for?")).into()
+            } else {
+                error
+            }
+        })?;
+        body(response, CANDLES_BYTES).await
+    }
+
     async fn send(&self, request: RequestBuilder, what: &str, secrets: &[&Secret]) -> anyhow::Result<Response> {
         let asked = tokio::time::timeout(REQUEST_LIMIT, request.header("X-Kite-Version", "3").send()).await;
         let asked = asked.with_context(|| format!("{what}: no answer within {} s", REQUEST_LIMIT.as_secs()))?;
@@ -161,6 +195,12 @@ impl Rest {
             _ => Err(anyhow!("Kite says {status} to {what}: {said}")),
         }
     }
+}
+
+/// `2017-12-15 09:15:00`, on a clock in India.
+fn in_india(at: UnixNanos) -> String {
+    let local = UnixNanos::from_secs(at.0.div_euclid(1_000_000_000) + IST_SECS).to_string();
+    local.get(..19).unwrap_or(&local).replace('T', " ")
 }
 
 async fn body(mut response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {

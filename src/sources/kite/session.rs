@@ -40,6 +40,8 @@ const SHOWN: usize = 10;
 /// Bytes of a frame that are kept as it came: one of 3,000 full packets has 558,002.
 const RAW_BYTES: usize = 1 << 20;
 
+/// The scheme of an instrument's number among its names.
+pub(super) const TOKEN: &str = "token";
 /// Channels as the gap ledger names them.
 pub(super) const TICKER: SmolStr = SmolStr::new_static("ticker");
 const QUOTE: SmolStr = SmolStr::new_static("quote");
@@ -361,9 +363,7 @@ impl<'a> Feed<'a> {
                     is
                 }
             };
-            if !open {
-                sub.rhythm.resumed(now);
-            } else if let Some(silence) = sub.rhythm.stalled(now) {
+            if let Some(silence) = sub.rhythm.stalled_while(open, now) {
                 (sub.heard, sub.asked) = (false, now);
                 again.push((*token, sub.mode));
                 stalled.push((*token, sub.mode, sub.symbol.clone(), silence));
@@ -394,7 +394,7 @@ impl<'a> Feed<'a> {
 }
 
 fn instrument(listed: &Listed, session: Option<SmolStr>) -> Instrument {
-    let mut aliases = vec![(SmolStr::new_static("token"), SmolStr::new(listed.token.to_string()))];
+    let mut aliases = vec![(SmolStr::new_static(TOKEN), SmolStr::new(listed.token.to_string()))];
     if let Some(symbol) = listed.symbol.split_once(':').map(|(_, symbol)| symbol) {
         aliases.push(("tradingsymbol".into(), symbol.into()));
     }

@@ -41,6 +41,12 @@ pub struct Config {
     /// counts: all of the predecessors' twenty fields). Default: `v2`.
     #[serde(default)]
     pub ticker: TickerFrom,
+    /// Fill the ledger's holes from the venue's past trades while the deck runs. Default: `false`.
+    #[serde(default)]
+    pub repair: bool,
+    /// Wait between two requests for the past; the venue counts them. Default: `1s`.
+    #[serde(default = "repair_pace")]
+    pub repair_pace: Interval,
     /// Wait between two polls of `ticker = "rest"`. Default: `1s`.
     #[serde(default = "poll")]
     pub poll: Interval,
@@ -96,6 +102,10 @@ fn book_depth() -> u32 {
 
 fn ohlc_intervals() -> Vec<Interval> {
     vec![Interval(Duration::from_secs(60))]
+}
+
+fn repair_pace() -> Interval {
+    Interval(Duration::from_secs(1))
 }
 
 fn poll() -> Interval {

@@ -16,6 +16,7 @@ pub mod books;
 pub(super) mod candles;
 mod check;
 mod config;
+mod history;
 pub mod message;
 pub mod names;
 pub mod parse;
@@ -32,13 +33,17 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use tapedeck_market::SmolStr;
+use tapedeck_market::{Event, Raw, SmolStr, UnixNanos};
 
 use self::config::ChannelName;
 pub use self::config::Config;
+use self::message::{Ctx, Message};
 use self::names::Names;
 use self::rest::{Rest, TickerPoll};
 use self::session::{Feed, Memory, Role};
+use super::history::History;
+use super::parsed::ParseError;
+use super::reread::Reread;
 use super::socket::Socket;
 use super::{Kind, Outlet, Session, Setup, Source, Waiting};
 
@@ -47,7 +52,15 @@ pub const KIND: Kind = Kind {
     about: "Kraken spot: trades, tickers, books, candles and own orders over WebSocket v2, tickers over REST",
     build,
     schema: || schemars::schema_for!(Config),
+    history: Some(history),
+    reread: Some(reread),
 };
+
+fn history(setup: Setup) -> anyhow::Result<Box<dyn History>> {
+    let config = Config::from_table(setup.table)?;
+    let ctx = Ctx { source: setup.name, venue: SmolStr::new_static("kraken") };
+    Ok(Box::new(history::Trades::new(&config, ctx)?))
+}
 
 fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
     let config = Config::from_table(setup.table)?;
@@ -67,6 +80,23 @@ fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
         sessions.push(session(name, Box::new(Private { config, memory: Memory::default() })));
     }
     Ok(sessions)
+}
+
+fn reread(setup: Setup) -> anyhow::Result<Box<dyn Reread>> {
+    Config::from_table(setup.table)?;
+    Ok(Box::new(Recorded(Ctx { source: setup.name, venue: SmolStr::new_static("kraken") })))
+}
+
+/// Recorded frames of the WebSocket.
+struct Recorded(Ctx);
+
+impl Reread for Recorded {
+    fn frame(&mut self, raw: &Raw, ts_recv: UnixNanos) -> Result<Vec<Event>, ParseError> {
+        match parse::parse(&raw.frame, ts_recv, &self.0)? {
+            Message::Events(events) => Ok(events),
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The public socket.

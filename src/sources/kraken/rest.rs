@@ -68,6 +68,15 @@ impl Rest {
         self.get("/0/public/Ticker").await
     }
 
+    /// A page of the past trades of a pair, behind a time in ns.
+    pub(super) async fn trades(&self, pair: &str, since_ns: i64) -> anyhow::Result<String> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("pair", pair)
+            .append_pair("since", &since_ns.to_string())
+            .finish();
+        self.get(&format!("/0/public/Trades?{query}")).await
+    }
+
     /// A token for one connection to the private socket: tokens expire, so one is never used again.
     pub(super) async fn token(&self, key: &Secret, secret: &Secret) -> anyhow::Result<Secret> {
         #[derive(Deserialize)]
@@ -108,7 +117,7 @@ async fn read(mut response: reqwest::Response) -> anyhow::Result<String> {
     String::from_utf8(body).context("reading the answer")
 }
 
-fn result(body: &str) -> anyhow::Result<&RawValue> {
+pub(super) fn result(body: &str) -> anyhow::Result<&RawValue> {
     let answer: Answer<'_> = serde_json::from_str(body).context("reading the answer")?;
     if !answer.error.is_empty() {
         let error = answer.error.join(", ");

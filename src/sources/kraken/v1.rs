@@ -298,7 +298,7 @@ fn levels(items: &[LevelItem<'_>], levels: &mut Vec<Level>, newest: &mut Option<
     Ok(())
 }
 
-fn epoch(raw: &RawValue) -> Option<UnixNanos> {
+pub(super) fn epoch(raw: &RawValue) -> Option<UnixNanos> {
     UnixNanos::parse_epoch_secs(plain_text(raw).as_bytes())
 }
 

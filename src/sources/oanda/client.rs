@@ -10,7 +10,7 @@ use reqwest::{Response, StatusCode, header};
 use ring::digest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tapedeck_market::{Instrument, Size, SmolStr};
+use tapedeck_market::{Instrument, Size, SmolStr, UnixNanos};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -178,6 +178,22 @@ impl Client {
         let body = self.get("pricing", &[("instruments", symbols)], "prices").await?;
         let answer: Answer<'_> = serde_json::from_str(&body).context("reading prices")?;
         Ok(answer.prices.into_iter().map(|raw| raw.get().to_owned()).collect())
+    }
+
+    /// Bid and ask candles of five seconds that begin in a span.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub(super) async fn candles(&self, symbol: &str, from: UnixNanos, to: UnixNanos) -> anyhow::Result<String> {
+        let time = |at: UnixNanos| match self.format {
+            TimeFormat::Unix => format!("{}.{:09}", at.0.div_euclid(1_000_000_000), at.0.rem_euclid(1_000_000_000)),
+            _ => at.to_string(),
+        };
+        let url = format!("{}/v3/instruments/{symbol}/candles", self.rest);
+        let (from, to) = (time(from), time(to));
+        let query = [("granularity", "S5"), ("price", "BA"), ("from", &*from), ("to", &*to)];
+        let response = self.send(&url, &query, "past candles").await?;
+        timeout(REQUEST_LIMIT, net::text(response, BODY_BYTES)).await.context("the answer does not end")?
     }
 
     /// How many accounts the token may read, and whether this one is among them.

@@ -29,6 +29,10 @@ pub struct Config {
     /// How the venue is asked to write times: `rfc3339` or `unix`; both are read. Default: `rfc3339`.
     #[serde(default)]
     pub time_format: TimeFormat,
+    /// Fill the ledger's holes with the venue's candles of five seconds while the deck runs: it keeps no single prices.
+    /// Default: `false`.
+    #[serde(default)]
+    pub repair: bool,
     /// Keep each line as it came, beside its events; the account in it as `***`. Default: `false`.
     #[serde(default)]
     pub keep_raw: bool,

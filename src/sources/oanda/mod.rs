@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod config;
+mod history;
 pub mod line;
 mod order;
 mod pricing;
@@ -23,12 +24,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use tapedeck_market::{SmolStr, UnixNanos};
+use tapedeck_market::{Event, Raw, SmolStr, UnixNanos};
 
 use self::client::{Client, Gate};
 use self::config::ChannelName;
 pub use self::config::Config;
+use self::line::{Ctx, Message, ParseError};
 use self::pricing::Memory;
+use super::history::History;
+use super::reread::Reread;
 use super::{Kind, Outlet, Session, Setup, Source, split};
 
 pub const KIND: Kind = Kind {
@@ -36,7 +40,15 @@ pub const KIND: Kind = Kind {
     about: "OANDA v20: prices, and the account's transactions, over HTTP streams",
     build,
     schema: || schemars::schema_for!(Config),
+    history: Some(history),
+    reread: Some(reread),
 };
+
+fn history(setup: Setup) -> anyhow::Result<Box<dyn History>> {
+    let config = Config::from_table(setup.table)?;
+    let ctx = Ctx { source: setup.name, venue: SmolStr::new_static("oanda") };
+    Ok(Box::new(history::Candles::new(config, ctx)))
+}
 
 /// Channels as the gap ledger names them.
 const QUOTE: SmolStr = SmolStr::new_static("quote");
@@ -57,6 +69,28 @@ fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
         sessions.push(session(name, Box::new(Account { config, gate })));
     }
     Ok(sessions)
+}
+
+fn reread(setup: Setup) -> anyhow::Result<Box<dyn Reread>> {
+    let config = Config::from_table(setup.table)?;
+    let ctx = Ctx { source: setup.name, venue: SmolStr::new_static("oanda") };
+    Ok(Box::new(Recorded { ctx, book: config.records(ChannelName::Book) }))
+}
+
+/// Recorded lines of both streams.
+struct Recorded {
+    ctx: Ctx,
+    book: bool,
+}
+
+impl Reread for Recorded {
+    fn frame(&mut self, raw: &Raw, ts_recv: UnixNanos) -> Result<Vec<Event>, ParseError> {
+        Ok(match line::parse(&raw.frame, ts_recv, &self.ctx, self.book)? {
+            Message::Price(price) => std::iter::once(price.quote).chain(price.book).collect(),
+            Message::Transaction { event, .. } => vec![*event],
+            _ => Vec::new(),
+        })
+    }
 }
 
 /// The stream of prices.

@@ -47,7 +47,8 @@ impl<'a> Feed<'a> {
         let mut stream = self.client.open("transactions/stream", &[]).await?;
         self.catch_up().await?;
         let mut lines = Splitter::default();
-        self.out.live(SmolStr::default(), TRANSACTIONS, UnixNanos::now()).await?;
+        let how = "missed transactions fetched by their ids";
+        self.out.live_and_filled(SmolStr::default(), TRANSACTIONS, UnixNanos::now(), how).await?;
         self.end_unwanted().await?;
         loop {
             // Waiting for the recorder is no silence of the venue's: the time runs from here.

@@ -20,12 +20,13 @@ mod stream;
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use tapedeck_market::SmolStr;
+use tapedeck_market::{Event, Raw, SmolStr, UnixNanos};
 use tokio::time::Instant;
 
 use self::client::Client;
 pub use self::config::Config;
 use self::pause::Pauses;
+use super::reread::Reread;
 use super::{Again, Kind, Outlet, Session, Setup, Source};
 
 pub const KIND: Kind = Kind {
@@ -33,7 +34,32 @@ pub const KIND: Kind = Kind {
     about: "X: posts that match your rules, over the filtered stream, with VADER sentiment",
     build,
     schema: || schemars::schema_for!(Config),
+    history: None,
+    reread: Some(reread),
 };
+
+fn reread(setup: Setup) -> anyhow::Result<Box<dyn Reread>> {
+    let config = Config::from_table(setup.table)?;
+    let ctx = line::Ctx { source: setup.name, venue: SmolStr::new_static("x") };
+    Ok(Box::new(Recorded { ctx, sentiment: config.sentiment }))
+}
+
+/// Recorded lines of the stream.
+struct Recorded {
+    ctx: line::Ctx,
+    sentiment: bool,
+}
+
+impl Reread for Recorded {
+    fn frame(&mut self, raw: &Raw, ts_recv: UnixNanos) -> Result<Vec<Event>, line::ParseError> {
+        let line::Message::Post(post) = line::parse(&raw.frame, ts_recv, &self.ctx)? else { return Ok(Vec::new()) };
+        let mut event = post.event;
+        if self.sentiment {
+            sentiment::score_post(&mut event);
+        }
+        Ok(vec![event])
+    }
+}
 
 /// The channel as the gap ledger names it.
 const POST: SmolStr = SmolStr::new_static("post");

@@ -32,6 +32,8 @@ pub const KIND: Kind = Kind {
     about: "existing ZeroMQ publishers: the predecessors' topics in all their forms, any other topic as points",
     build,
     schema: || schemars::schema_for!(Config),
+    history: None,
+    reread: None,
 };
 
 fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {

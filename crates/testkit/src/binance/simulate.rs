@@ -12,7 +12,7 @@ use crate::serve;
 #[command(after_long_help = GRAMMAR)]
 pub struct SimulateArgs {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8094")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8097")]
     pub listen: SocketAddr,
     /// Seed of the generated market
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::fault::{Fault, Garbage, Odd};
 use super::market::{Listed, Mode, cut, frame, number, put, token};
+use super::past::Past;
 use crate::http::Head;
 use crate::kraken::rng::Rng;
 use crate::kraken::text::now_ns;
@@ -57,6 +58,7 @@ pub(crate) struct Hub {
     pub(crate) listed: Vec<Listed>,
     /// The last full packet of each instrument.
     pub(crate) packets: BTreeMap<u32, Vec<u8>>,
+    past: Past,
     conns: HashMap<u64, Conn>,
     pub(crate) opened: u64,
     stalled: BTreeMap<String, Option<Instant>>,
@@ -93,6 +95,7 @@ impl Hub {
             logins: 0,
             listed,
             packets: BTreeMap::new(),
+            past: Past::default(),
             conns: HashMap::new(),
             opened: 0,
             stalled: BTreeMap::new(),
@@ -242,6 +245,8 @@ impl Hub {
         let mut moved = Vec::new();
         for mut packet in packets {
             let of = token(&packet);
+            let now_ns = self.now_ns();
+            self.past.add(of, &packet, now_ns);
             if self.is_stalled(of) {
                 continue;
             }
@@ -362,17 +367,31 @@ impl Hub {
                 let of: Vec<Listed> = self.listed.iter().filter(|one| one.exchange == *exchange).cloned().collect();
                 (200, super::market::csv(&of))
             }
-            ("GET", ["user", "profile"]) => {
-                let token = self.access_token.as_deref().unwrap_or("\n");
-                let good = format!("token {}:{token}", self.api_key);
-                if head.header("authorization") != Some(&good) {
-                    return (403, refused("TokenException", "Incorrect `api_key` or `access_token`."));
+            ("GET", ["user", "profile"] | ["instruments", "historical", ..]) if !self.is_known(head) => {
+                (403, refused("TokenException", "Incorrect `api_key` or `access_token`."))
+            }
+            ("GET", ["instruments", "historical", token, "minute"]) => {
+                let plain = |text: &str| text.replace('+', " ").replace("%20", " ").replace("%3A", ":");
+                let given = |name: &str| {
+                    let mut pairs = head.query.split('&').filter_map(|pair| pair.split_once('='));
+                    pairs.find(|(key, _)| *key == name).map(|(_, value)| plain(value)).unwrap_or_default()
+                };
+                match self.past.minutes(token.parse().unwrap_or(0), &given("from"), &given("to")) {
+                    Ok(data) => (200, format!(r#"{{"status":"success","data":{data}}}"#)),
+                    Err(why) => (400, refused("InputException", why)),
                 }
+            }
+            ("GET", ["user", "profile"]) => {
                 (200, r#"{"status":"success","data":{"user_id":"AB1234","user_shortname":"Person"}}"#.to_owned())
             }
             ("POST", ["session", "token"]) => self.session(body),
             _ => (404, refused("GeneralException", "Route not found")),
         }
+    }
+
+    fn is_known(&self, head: &Head) -> bool {
+        let token = self.access_token.as_deref().unwrap_or("\n");
+        head.header("authorization") == Some(&format!("token {}:{token}", self.api_key))
     }
 
     fn session(&mut self, body: &[u8]) -> (u16, String) {

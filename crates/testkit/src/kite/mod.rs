@@ -12,6 +12,7 @@
 mod fault;
 mod hub;
 mod market;
+mod past;
 mod server;
 mod simulate;
 

@@ -14,7 +14,7 @@ use crate::serve;
 #[command(after_long_help = GRAMMAR)]
 pub struct SimulateArgs {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8093")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8096")]
     pub listen: SocketAddr,
     /// Serve recorded posts: lines of the stream, or objects with a text; repeatable, plain or gzipped
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "rate"])]
