@@ -1,7 +1,7 @@
 //! `tapedeck simulate`: a venue that speaks the real protocol and fails on demand.
 
 use anyhow::Context as _;
-use tapedeck_testkit::{binance, kite, kraken, oanda, x};
+use tapedeck_testkit::{betfair, binance, kite, kraken, oanda, x};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
@@ -16,6 +16,7 @@ Examples:
   tapedeck simulate x --rate 5 --fault 'every 1m disconnect'
   tapedeck simulate binance --rate 200 --fault 'every 20s skip BTCUSDT'
   tapedeck simulate kite --rate 50 --fault 'at 30s token-dead'
+  tapedeck simulate betfair --frames 1.185781277.bz2 --speed 10 --fault 'every 30s cut in-line'
 
 and record it:
   tapedeck run --set source.fake.kind=kraken --set source.fake.pairs='[\"*\"]' \\
@@ -31,6 +32,8 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Venue {
+    /// Betfair: the Exchange Stream on one port, logins on another
+    Betfair(Box<betfair::SimulateArgs>),
     /// Kraken: WebSocket v2 and REST on one port
     Kraken(Box<kraken::SimulateArgs>),
     /// Zerodha Kite: the binary ticker and REST on one port
@@ -56,6 +59,7 @@ impl Args {
                 }
             };
             match venue {
+                Venue::Betfair(args) => betfair::simulate(*args, stop).await,
                 Venue::Kraken(args) => kraken::simulate(*args, stop).await,
                 Venue::Kite(args) => kite::simulate(*args, stop).await,
                 Venue::Oanda(args) => oanda::simulate(*args, stop).await,

@@ -110,4 +110,4 @@ impl std::fmt::Debug for Session {
 
 /// Every kind of source there is.
 pub const KINDS: &[Kind] =
-    &[binance::KIND, file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, x::KIND, zmq::KIND];
+    &[betfair::KIND, binance::KIND, file::KIND, http::KIND, kite::KIND, kraken::KIND, oanda::KIND, x::KIND, zmq::KIND];

@@ -2,12 +2,14 @@
 
 use memchr::memchr;
 
-/// Longest line: a price of all ten levels has 1 KiB, the largest transaction a few; a record of the tape ends at 16 MiB.
+/// Longest line, where the venue says no other: a price of all ten levels of OANDA has 1 KiB, the largest transaction a few;
+/// a record of the tape ends at 16 MiB.
 pub const LINE_BYTES: usize = 1 << 20;
 
 /// Gathers lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Splitter {
+    limit: usize,
     held: Vec<u8>,
     /// Where the next line begins.
     from: usize,
@@ -22,11 +24,23 @@ pub struct Splitter {
 pub enum Piece<'a> {
     /// Without its end, and not empty.
     Line(&'a [u8]),
-    /// The beginning of a line that is longer than [`LINE_BYTES`]; the rest of it is left out.
+    /// The beginning of a line that is longer than the limit; the rest of it is left out.
     TooLong(&'a [u8]),
 }
 
+impl Default for Splitter {
+    fn default() -> Self {
+        Splitter::up_to(LINE_BYTES)
+    }
+}
+
 impl Splitter {
+    /// For lines of at most so many bytes.
+    #[must_use]
+    pub fn up_to(limit: usize) -> Splitter {
+        Splitter { limit, held: Vec::new(), from: 0, searched: 0, skipping: false }
+    }
+
     /// Takes what was read.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.from > 0 {
@@ -48,17 +62,17 @@ impl Splitter {
         loop {
             let Some(at) = memchr(b'\n', &self.held[self.searched..]) else {
                 self.searched = self.held.len();
-                if self.held.len() - self.from <= LINE_BYTES {
+                if self.held.len() - self.from <= self.limit {
                     return None;
                 }
-                let begun = self.from..self.from + LINE_BYTES;
+                let begun = self.from..self.from + self.limit;
                 (self.from, self.skipping) = (self.searched, true);
                 return Some(Piece::TooLong(&self.held[begun]));
             };
             let (from, end) = (self.from, self.searched + at);
             (self.from, self.searched) = (end + 1, end + 1);
-            if end - from > LINE_BYTES {
-                return Some(Piece::TooLong(&self.held[from..from + LINE_BYTES]));
+            if end - from > self.limit {
+                return Some(Piece::TooLong(&self.held[from..from + self.limit]));
             }
             let line = self.held[from..end].trim_ascii();
             // The venue may keep a connection busy with blank lines.

@@ -3,6 +3,7 @@
 //! Nothing here is shared with the sources that are tested against it: not a parser, not a price
 //! type, not a checksum. A mistake made twice in one way would otherwise look like agreement.
 
+pub mod betfair;
 pub mod binance;
 mod http;
 pub mod kite;
@@ -15,6 +16,7 @@ mod talk;
 mod ws;
 pub mod x;
 
+pub use betfair::FakeBetfair;
 pub use binance::FakeBinance;
 pub use kite::FakeKite;
 pub use kraken::{FakeKraken, Handle};

@@ -210,9 +210,9 @@ fn order(line: &mut Line<'_>, event: &Event, order: &Order) -> Done {
 
 fn odds(line: &mut Line<'_>, event: &Event, odds: &Odds) -> Done {
     line.tag("exchange", &event.venue)?;
+    line.tag("handicap", &odds.handicap.to_string())?;
     line.tag("market_id", &event.symbol)?;
     line.tag("selection", &odds.selection.to_string())?;
-    line.tag("handicap", &odds.handicap.to_string())?;
     let best = |ladder: &[tapedeck_market::LevelPriceSize]| {
         // A best level of size zero is none any more.
         ladder.iter().find(|level| level.level == 0 && !level.size.0.is_zero()).map(|level| level.price)
@@ -373,6 +373,27 @@ mod tests {
         let change = BookUpdate { snapshot: false, ..update };
         let unwanted = lines(&mut Lines::default(), &record(7, "kraken", None, Body::Book(change)));
         assert_eq!(unwanted, Err(NoLine::Unwanted), "a change is no state");
+    }
+
+    #[test]
+    fn a_runner_is_a_series_and_a_best_level_that_went_is_no_price() {
+        let best = |level: u32, price: &str, size: &str| tapedeck_market::LevelPriceSize {
+            level,
+            price: price.parse().unwrap(),
+            size: size.parse().unwrap(),
+        };
+        let odds = Odds {
+            selection: 7,
+            handicap: "-0.5".parse().unwrap(),
+            volume: Some("25.16".parse().unwrap()),
+            best_to_back: vec![best(1, "9", "2"), best(0, "9.2", "1.8")],
+            best_to_lay: vec![best(0, "0", "0")],
+            ..Odds::default()
+        };
+        let text = written(&record(7, "betfair", None, Body::Odds(Box::new(odds))));
+        let want = "betfair_stream,exchange=betfair,handicap=-0.5,market_id=BTC/USD,selection=7 \
+                    back_price=9.2,matched_amount=25.16,seq=7i 1700000000000000007\n";
+        assert_eq!(text, want);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! order they come. Pieces of one message are joined before anything of them is taken, and then the halves of one
 //! market are one image.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tapedeck_market::{Body, SmolStr};
+use tapedeck_market::{Body, Decimal, SmolStr};
 
 use super::line::{ChangeType, Changes, ParseError, Segment};
 use crate::sources::parsed::reason;
@@ -25,6 +25,9 @@ pub struct Markets {
 impl Markets {
     /// Takes the events of older versions out of a message; how many markets of it that were.
     pub fn judge(&mut self, changes: &mut Changes) -> usize {
+        if changes.heads.len() > 1 {
+            one_image_each(changes);
+        }
         let mut stale = Vec::new();
         for head in &changes.heads {
             let Some(version) = head.version else { continue };
@@ -49,6 +52,27 @@ impl Markets {
             });
         }
         stale.len()
+    }
+}
+
+/// Of a market's image: its version, and the runners of it that have begun.
+type Begun = (Option<i64>, HashSet<(i64, Decimal)>);
+
+/// An image that comes in several parts begins the market once, with the first of them, and so each of its runners.
+fn one_image_each(changes: &mut Changes) {
+    let mut begun: HashMap<&SmolStr, Begun> = HashMap::new();
+    for head in changes.heads.iter().filter(|head| head.image) {
+        let (version, runners) = begun.entry(&head.market).or_insert_with(|| (head.version, HashSet::new()));
+        if head.version.is_some() && head.version != *version {
+            // Another version is another image.
+            *version = head.version;
+            runners.clear();
+        }
+        for event in changes.events.get_mut(head.from..head.to).into_iter().flatten() {
+            if let Body::Odds(odds) = &mut event.body {
+                odds.image &= runners.insert((odds.selection, odds.handicap));
+            }
+        }
     }
 }
 
@@ -106,18 +130,8 @@ impl Joiner {
 
 fn join(begun: &mut Changes, piece: Changes) {
     let behind = begun.events.len();
-    let mut events = piece.events;
-    let mut heads = piece.heads;
+    let (mut events, mut heads) = (piece.events, piece.heads);
     for head in &mut heads {
-        let half = begun.heads.iter().any(|first| {
-            first.image
-                && head.image
-                && first.market == head.market
-                && (head.version.is_none() || head.version == first.version)
-        });
-        if half && let Some(Body::Odds(odds)) = events.get_mut(head.from).map(|event| &mut event.body) {
-            odds.image = false;
-        }
         (head.from, head.to) = (head.from + behind, head.to + behind);
     }
     begun.events.append(&mut events);

@@ -226,11 +226,13 @@ fn pieces_of_a_message_are_one_message() {
     let mut joiner = Joiner::default();
     assert_eq!(joiner.take(piece("SEG_START", "", 1), 10), Ok(None));
     assert_eq!(joiner.take(piece("SEG", "", 2), 10), Ok(None));
-    let whole = joiner.take(piece("SEG_END", r#""initialClk":"i","clk":"c","#, 3), 10).unwrap().expect("whole");
+    assert_eq!(joiner.take(piece("SEG", "", 2), 10), Ok(None));
+    let mut whole = joiner.take(piece("SEG_END", r#""initialClk":"i","clk":"c","#, 3), 10).unwrap().expect("whole");
     assert_eq!(
         (whole.change_type, whole.clk.as_deref(), whole.initial_clk.as_deref()),
         (ChangeType::SubImage, Some("c"), Some("i"))
     );
+    assert_eq!(Markets::default().judge(&mut whole), 0);
     let mut market = Market::default();
     whole.events.iter().for_each(|event| market.apply(odds(event)));
     assert_eq!(market.runners().iter().map(|runner| runner.selection).collect::<Vec<_>>(), [1, 2, 3]);
