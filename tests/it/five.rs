@@ -14,7 +14,7 @@ use tapedeck_market::{GapCause, GapState};
 
 use self::venues::{Entry, NAMES, Venue, of_record};
 use crate::deck::blocking;
-use crate::support::{Deck, gaps, records, until};
+use crate::support::{Deck, free_address, gaps, records, until};
 
 /// Clocks of the venues tell seconds or milliseconds, and a fake notes what it sends a little before it is sent.
 const SLACK_NS: i64 = 1_500_000_000;
@@ -22,7 +22,7 @@ const SLACK_NS: i64 = 1_500_000_000;
 async fn all() -> BTreeMap<&'static str, Venue> {
     let mut venues = BTreeMap::new();
     for name in NAMES {
-        venues.insert(name, Venue::start(name, crate::support::free_address(), &HashMap::new()).await);
+        venues.insert(name, Venue::start(name, [free_address(), free_address()], &HashMap::new()).await);
     }
     venues
 }

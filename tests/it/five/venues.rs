@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use tapedeck_market::{Body, Event, UnixNanos};
-use tapedeck_testkit::{FakeKite, FakeKraken, FakeOanda, FakeX, kite, kraken, oanda, x};
+use tapedeck_testkit::{FakeBetfair, FakeKite, FakeKraken, FakeOanda, FakeX, betfair, kite, kraken, oanda, x};
 
 /// Also the names of their tables.
-pub(super) const NAMES: [&str; 4] = ["kite", "kraken", "oanda", "x"];
+pub(super) const NAMES: [&str; 5] = ["betfair", "kite", "kraken", "oanda", "x"];
 
 const PAIRS: [&str; 2] = ["BTC/USD", "ETH/USD"];
 /// The first moment of X's ids, ms since 1970.
@@ -28,12 +28,16 @@ pub(super) struct Entry {
     pub(super) once: bool,
 }
 
+/// Where it listens; Betfair's logins have an address of their own.
+pub(super) type Place = [SocketAddr; 2];
+
 pub(super) struct Venue {
-    pub(super) address: SocketAddr,
+    pub(super) address: Place,
     running: Running,
 }
 
 enum Running {
+    Betfair(betfair::Handle),
     Kraken(kraken::Handle),
     Oanda(oanda::Handle),
     Kite(kite::Handle),
@@ -42,11 +46,16 @@ enum Running {
 
 impl Venue {
     /// `ids`: with which trade ids Kraken's numbering goes on.
-    pub(super) async fn start(name: &'static str, address: SocketAddr, ids: &HashMap<String, u64>) -> Venue {
+    pub(super) async fn start(name: &'static str, place: Place, ids: &HashMap<String, u64>) -> Venue {
         static LIVES: AtomicU64 = AtomicU64::new(1);
         // Each life has a market of its own: what one sent cannot stand for what another did.
         let seed = LIVES.fetch_add(1, Ordering::Relaxed);
+        let [address, logins] = place;
         let running = match name {
+            "betfair" => {
+                let fake = FakeBetfair::builder().listen(address, logins).seed(seed).rate(100);
+                Running::Betfair(fake.start().await.unwrap())
+            }
             "kraken" => {
                 let fake = FakeKraken::builder().listen(address).pairs(PAIRS).seed(seed).rate(200);
                 Running::Kraken(fake.last_trade_ids(ids.clone()).start().await.unwrap())
@@ -55,12 +64,20 @@ impl Venue {
             "kite" => Running::Kite(FakeKite::builder().listen(address).seed(seed).rate(100).start().await.unwrap()),
             _ => Running::X(FakeX::builder().listen(address).seed(seed).rate(40).start().await.unwrap()),
         };
-        Venue { address, running }
+        Venue { address: place, running }
     }
 
     /// Its table of the config.
     pub(super) fn table(&self) -> String {
         match &self.running {
+            Running::Betfair(fake) => format!(
+                "[source.betfair]\nkind = \"betfair\"\nurl = {:?}\nlogin_url = {:?}\napp_key = {:?}\nusername = {:?}\npassword = {:?}\nevent_types = [\"7\"]\nheartbeat = \"500ms\"\nchannels = [\"odds\"]\n",
+                fake.url(),
+                fake.login_url(),
+                betfair::APP_KEY,
+                betfair::USERNAME,
+                betfair::PASSWORD
+            ),
             Running::Kraken(fake) => format!(
                 "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = {PAIRS:?}\nchannels = [\"trade\"]\n",
                 fake.ws_url(),
@@ -88,6 +105,7 @@ impl Venue {
 
     pub(super) fn inject(&self, fault: &str) {
         match &self.running {
+            Running::Betfair(fake) => fake.inject(fault.parse().unwrap()),
             Running::Kraken(fake) => fake.inject(fault.parse().unwrap()),
             Running::Oanda(fake) => fake.inject(fault.parse().unwrap()),
             Running::Kite(fake) => fake.inject(fault.parse().unwrap()),
@@ -97,6 +115,7 @@ impl Venue {
 
     pub(super) async fn stop(self) {
         match self.running {
+            Running::Betfair(fake) => fake.stop().await,
             Running::Kraken(fake) => fake.stop().await,
             Running::Oanda(fake) => fake.stop().await,
             Running::Kite(fake) => fake.stop().await,
@@ -120,6 +139,7 @@ impl Venue {
     /// What it handed to sockets.
     pub(super) fn sent(&self) -> Vec<Entry> {
         match &self.running {
+            Running::Betfair(fake) => fake.log().iter().flat_map(of_betfair).collect(),
             Running::Kraken(fake) => fake.log().entries().iter().filter_map(of_kraken).collect(),
             Running::Oanda(fake) => fake.log().iter().filter_map(of_oanda).collect(),
             Running::Kite(fake) => {
@@ -130,6 +150,22 @@ impl Venue {
             Running::X(fake) => fake.log().iter().map(of_x).collect(),
         }
     }
+}
+
+/// A change of each market that it names; an image says what was so before, too.
+fn of_betfair(sent: &betfair::Sent) -> Vec<Entry> {
+    if sent.kind != "change" {
+        return Vec::new();
+    }
+    let line: Value = serde_json::from_str(&sent.text).unwrap_or_default();
+    let (Some(pt), Some(markets)) = (line["pt"].as_i64(), line["mc"].as_array()) else { return Vec::new() };
+    let of_runners = markets.iter().filter(|market| market["rc"].as_array().is_some_and(|runners| !runners.is_empty()));
+    let entry = |market: &Value| {
+        let symbol = market["id"].as_str()?.to_owned();
+        let key = pt.to_string();
+        Some(Entry { venue: "betfair", symbol, channel: "odds", key, at_ns: pt * 1_000_000, once: false })
+    };
+    of_runners.filter_map(entry).collect()
 }
 
 fn of_kraken(sent: &kraken::Sent) -> Option<Entry> {
@@ -190,6 +226,10 @@ pub(super) fn of_record(event: &Event) -> Option<Entry> {
     let symbol = event.symbol.to_string();
     let at_ns = event.ts_event.map_or(0, |at| at.0);
     match &event.body {
+        Body::Odds(_) if event.venue == "betfair" => {
+            let key = (at_ns / 1_000_000).to_string();
+            Some(Entry { venue: "betfair", symbol, channel: "odds", key, at_ns, once: false })
+        }
         Body::Trade(trade) if event.venue == "kraken" => {
             let key = trade.id.as_ref()?.to_string();
             Some(Entry { venue: "kraken", symbol, channel: "trade", key, at_ns, once: true })
