@@ -8,10 +8,11 @@
 //! A frame and its events stand together: the frame first, the events behind it, all of one source and receive time. What
 //! was no event of a frame, such as a gap, is taken over as it stands.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use tapedeck_market::{Body, BookUpdate, Event, Kind, Raw, SmolStr};
 
+use crate::recorder::seen::Seen;
 use crate::sources::reread::Reread;
 
 /// What is compared: what a frame says of the market. The rest also depends on the session.
@@ -83,7 +84,7 @@ pub struct Renormaliser {
     /// Records of one source and receive time that begin with a frame.
     group: Vec<Noted>,
     /// Trades that are on the tape: what a venue sends again is recorded once.
-    trades: HashMap<Place, HashSet<SmolStr>>,
+    trades: HashMap<Place, Seen>,
     /// The last prices of each symbol: a session need not record what says the same again.
     prices: HashMap<(Place, Kind), Event>,
 }
@@ -201,7 +202,7 @@ impl Renormaliser {
             }
             Body::Trade(trade) => {
                 if let Some(id) = &trade.id {
-                    self.trades.entry(place(event)).or_default().insert(id.clone());
+                    self.trades.entry(place(event)).or_default().insert(id);
                 }
             }
             Body::Quote(_) | Body::Ticker(_) => {

@@ -118,7 +118,7 @@ impl Args {
         let line = |noted: &Noted| {
             let (gap, outlook) = (&noted.hole.gap, history.outlook(&noted.hole));
             let (fillable, with) = match outlook {
-                Outlook::Fillable(with) => (true, with),
+                Outlook::Fillable { with, .. } => (true, with),
                 Outlook::Lost(why) => (false, why),
             };
             Line {
@@ -200,8 +200,8 @@ async fn work(loaded: &Loaded, task: &Task, dir: &Path, span: (UnixNanos, UnixNa
 fn tell(bar: &mut Work, figures: Figures, state: &str) {
     let done = figures.repaired + figures.unrepairable;
     bar.tell("holes", done, Some(done + figures.left));
-    if !matches!(state, "idle" | "filling") {
-        tracing::warn!("{state}: asked again");
+    if !matches!(state, "idle" | "filling" | "reading the tape") {
+        bar.say(state);
     }
 }
 

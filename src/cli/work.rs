@@ -15,13 +15,15 @@ pub(super) struct Work {
     bar: Option<ProgressBar>,
     lined: Instant,
     step: &'static str,
+    /// What was said last of what holds it up.
+    trouble: String,
 }
 
 impl Work {
     pub(super) fn new() -> Work {
         let terminal = std::io::stderr().is_terminal();
         let bar = terminal.then(|| ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()));
-        Work { bar, lined: Instant::now(), step: "" }
+        Work { bar, lined: Instant::now(), step: "", trouble: String::new() }
     }
 
     /// `all`: where it is known.
@@ -43,6 +45,17 @@ impl Work {
         }
         bar.set_length(all.unwrap_or(done));
         bar.set_position(done);
+    }
+
+    /// Says what holds it up, where that is news.
+    pub(super) fn say(&mut self, trouble: &str) {
+        if self.trouble != trouble {
+            trouble.clone_into(&mut self.trouble);
+            match &self.bar {
+                Some(bar) => bar.println(format!("tapedeck: {trouble}; asked again")),
+                None => eprintln!("tapedeck: {trouble}; asked again"),
+            }
+        }
     }
 
     pub(super) fn end(self) {

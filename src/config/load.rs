@@ -397,6 +397,9 @@ fn lend_dsn(tree: &mut Tree) -> Result<(), Box<Problem>> {
     let dsn = ["sink", sink.as_str(), "dsn"];
     let (Some(value), Some(origin)) = (tree.get(&dsn).cloned(), tree.own_origin(&dsn).cloned()) else { return Ok(()) };
     for source in names(tree, "source") {
+        if tree.get(&["source", &source, "kind"]).and_then(Value::as_str) != Some("kite") {
+            continue;
+        }
         let asks = tree.get(&["source", &source, "symbols_from_db"]).is_some();
         let told = ["symbols_dsn", "symbols_dsn_file"].iter().any(|key| tree.get(&["source", &source, key]).is_some());
         if asks && !told {

@@ -11,7 +11,7 @@ mod clock;
 mod ledger;
 mod pulse;
 mod restored;
-mod seen;
+pub(crate) mod seen;
 mod space;
 mod state;
 #[cfg(test)]
@@ -201,7 +201,9 @@ impl Recorder {
         let known: Vec<(SmolStr, SmolStr)> =
             self.state.sources().map(|(name, venue)| (name.clone(), venue.clone())).collect();
         for (source, venue) in known {
-            if configured.contains(&source) {
+            // Further sessions of a table are called `NAME/2` and the like.
+            let table = source.split('/').next().unwrap_or(&source);
+            if configured.contains(&source) || configured.contains(table) {
                 let since = self.state.last_recv_of(&source).unwrap_or(since);
                 let since = self.state.whole_until(&source, since);
                 let these = self.state.subscriptions(&source, None, None, true);

@@ -12,7 +12,7 @@ const NAMES: usize = 1_024;
 
 /// The ids of one symbol.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Inclusive, ascending, not touching each other.
     runs: Vec<(u64, u64)>,
     names: HashSet<SmolStr>,
@@ -21,7 +21,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Notes the id; `false` when it was there already.
-    pub(super) fn insert(&mut self, id: &SmolStr) -> bool {
+    pub(crate) fn insert(&mut self, id: &SmolStr) -> bool {
         match id.parse() {
             Ok(number) => self.insert_number(number),
             Err(_) => self.insert_name(id),
@@ -70,7 +70,7 @@ impl Seen {
         true
     }
 
-    pub(super) fn contains(&self, id: &SmolStr) -> bool {
+    pub(crate) fn contains(&self, id: &SmolStr) -> bool {
         match id.parse() {
             Ok(number) => self.covers(number, number),
             Err(_) => self.contains_name(id),

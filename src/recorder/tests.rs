@@ -490,8 +490,19 @@ fn sources_that_left_the_config_end_instead_of_missing_data_for_ever() {
         }
         other => other,
     };
-    let fed = Fed::new().take([other(live("A", "trade", 1)), live("A", "trade", 1)]).killed();
-    assert_eq!(fed.gaps(), ["open down A trade"], "only of `k`, which is configured");
+    let further = |intake: Intake| match intake {
+        Intake::Live { venue, symbol, channel, ts_recv, filled, .. } => {
+            Intake::Live { source: "k/2".into(), venue, symbol, channel, ts_recv, filled }
+        }
+        other => other,
+    };
+    let lives = [other(live("A", "trade", 1)), live("A", "trade", 1), further(live("Z", "trade", 1))];
+    let fed = Fed::new().take(lives).killed();
+    assert_eq!(
+        fed.gaps(),
+        ["open down A trade", "open down Z trade"],
+        "only of `k`, which is configured, and its further sessions"
+    );
     let ended = fed
         .events()
         .into_iter()

@@ -70,14 +70,15 @@ impl Filler {
         self.history.outlook(&noted.hole)
     }
 
-    /// Asks for the next page of the hole and records it; returns when it is durable.
+    /// Asks for the next page of the hole and records it, without what is `known` to be on the tape; returns when it is
+    /// durable.
     ///
     /// # Errors
     /// Of the venue: to be asked again later. The recorder has stopped.
-    pub async fn step(&mut self, noted: &Noted) -> anyhow::Result<Step> {
-        let with = match self.outlook(noted) {
+    pub async fn step(&mut self, noted: &Noted, known: impl Fn(&Event) -> bool) -> anyhow::Result<Step> {
+        let (with, numbered) = match self.outlook(noted) {
             Outlook::Lost(why) => return self.last_word(noted, Vec::new(), 0, GapState::Unrepairable, why).await,
-            Outlook::Fillable(with) => with,
+            Outlook::Fillable { with, numbered } => (with, numbered),
         };
         let id = noted.hole.gap.id;
         let begun = self.begun.clone().filter(|begun| begun.gap == id);
@@ -90,6 +91,7 @@ impl Filler {
                 Err(error) => return Err(error),
             },
         };
+        page.events.retain(|event| !known(event));
         page.events.iter_mut().for_each(|event| event.source.clone_from(&noted.event.source));
         let (events, all) = (page.events.len() as u64, before + page.events.len() as u64);
         match page.next {
@@ -103,8 +105,9 @@ impl Filler {
                 Ok(Step::Went { events })
             }
             None => match noted.hole.ids() {
-                Some(ids) if all < ids && with == "trades" => {
+                Some(ids) if all < ids && numbered => {
                     let why = format!("the venue has {all} of {ids} {with}");
+                    let noted = &Noted { hole: noted.hole.lacking(ids - all), ..noted.clone() };
                     self.last_word(noted, page.events, events, GapState::Unrepairable, &why).await
                 }
                 _ => {

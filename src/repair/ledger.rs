@@ -1,11 +1,17 @@
 //! Which holes there are, read from the tape.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
-use tapedeck_market::{Body, Event, Flags, Gap, GapState, Kind, SmolStr, UnixNanos, wire};
+use tapedeck_market::{Body, CandleInput, Event, Flags, Gap, GapState, Kind, SmolStr, UnixNanos, wire};
 
 use crate::intake::ids_named;
 use crate::sources::history::Hole;
+
+/// The channel whose events have ids, as the gap ledger names it.
+const TRADES: &str = "trade";
+/// Candles that are remembered; of more the rest may come twice.
+const CANDLES: usize = 200_000;
 
 /// A hole with the record that opened it.
 #[derive(Clone, Debug)]
@@ -29,6 +35,10 @@ pub struct Ledger {
     last_ids: HashMap<SmolStr, u64>,
     /// Holes that wait for the next trade of their symbol.
     awaiting: HashMap<SmolStr, Vec<u64>>,
+    /// Candles that were fetched already: two holes may lie in one.
+    candles: HashSet<(SmolStr, i64, CandleInput)>,
+    /// Holes that cannot be filled just now, until when they rest, and for how long the next time.
+    resting: HashMap<u64, (Instant, Duration)>,
 }
 
 impl Ledger {
@@ -41,12 +51,14 @@ impl Ledger {
             over: BTreeMap::new(),
             last_ids: HashMap::new(),
             awaiting: HashMap::new(),
+            candles: HashSet::new(),
+            resting: HashMap::new(),
         }
     }
 
     /// Takes one record as it stands on the tape; what cannot be read is none of this version.
     pub fn take_payload(&mut self, seq: u64, payload: &[u8]) {
-        if matches!(wire::kind(payload), Ok(Kind::GAP | Kind::TRADE))
+        if matches!(wire::kind(payload), Ok(Kind::GAP | Kind::TRADE | Kind::CANDLE))
             && let Ok(event) = wire::decode(payload)
         {
             self.take(seq, &event);
@@ -65,7 +77,19 @@ impl Ledger {
                     self.trade(&event.symbol, id);
                 }
             }
+            Body::Candle(candle) if event.flags.contains(Flags::BACKFILLED) && self.candles.len() < CANDLES => {
+                self.candles.insert((event.symbol.clone(), candle.start.0, candle.input));
+            }
             _ => {}
+        }
+    }
+
+    /// Whether a candle was fetched for another hole.
+    #[must_use]
+    pub fn is_known(&self, event: &Event) -> bool {
+        match &event.body {
+            Body::Candle(candle) => self.candles.contains(&(event.symbol.clone(), candle.start.0, candle.input)),
+            _ => false,
         }
     }
 
@@ -79,7 +103,8 @@ impl Ledger {
             GapState::Open => {
                 let between = match ids_named(gap) {
                     Some((first, last)) => (first.checked_sub(1), last.checked_add(1)),
-                    None => (self.last_ids.get(&event.symbol).copied(), None),
+                    None if gap.channel == TRADES => (self.last_ids.get(&event.symbol).copied(), None),
+                    None => (None, None),
                 };
                 let hole = Hole { symbol: event.symbol.clone(), gap: gap.clone(), between };
                 self.open.insert(gap.id, Noted { seq, event: event.clone(), hole });
@@ -100,7 +125,7 @@ impl Ledger {
             }
             GapState::Repaired | GapState::Unrepairable => {
                 self.open.remove(&gap.id);
-                self.over.remove(&gap.id);
+                self.done(gap.id);
             }
         }
     }
@@ -122,10 +147,24 @@ impl Ledger {
         }
     }
 
-    /// The oldest hole that was over by then.
+    /// The oldest hole that was over by then, and does not rest.
     #[must_use]
-    pub fn next(&self, settled: UnixNanos) -> Option<&Noted> {
-        self.over.values().find(|noted| noted.event.ts_recv <= settled)
+    pub fn next(&self, settled: UnixNanos, now: Instant) -> Option<&Noted> {
+        let rests = |noted: &Noted| self.resting.get(&noted.hole.gap.id).is_some_and(|(until, _)| now < *until);
+        self.over.values().find(|noted| noted.event.ts_recv <= settled && !rests(noted))
+    }
+
+    /// Lets a hole rest, each time twice as long up to `longest`; says for how long.
+    pub fn rest(&mut self, id: u64, now: Instant, first: Duration, longest: Duration) -> Duration {
+        let pause = self.resting.get(&id).map_or(first, |(_, last)| (*last * 2).min(longest));
+        self.resting.insert(id, (now + pause, pause));
+        pause
+    }
+
+    /// How many are over and have no last word.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.over.len() as u64
     }
 
     /// All holes that are over, oldest first.
@@ -136,6 +175,7 @@ impl Ledger {
     /// The hole has its last word, or is given up for now.
     pub fn done(&mut self, id: u64) {
         self.over.remove(&id);
+        self.resting.remove(&id);
     }
 
     /// The record with which reading must begin to find them all again.
@@ -191,20 +231,20 @@ mod tests {
         ledger.take(1, &event("A", 9, trade(100)));
         ledger.take(2, &event("B", 9, trade(7)));
         ledger.take(3, &event("A", 10, gap(3, GapState::Open, "cut")));
-        assert!(ledger.next(UnixNanos(i64::MAX)).is_none(), "it is not over");
+        assert!(ledger.next(UnixNanos(i64::MAX), Instant::now()).is_none(), "it is not over");
         ledger.take(4, &event("A", 20, gap(3, GapState::Closed, "cut")));
         ledger.take(5, &event("B", 21, trade(8)));
         ledger.take(6, &event("A", 21, trade(99)));
-        assert_eq!(ledger.next(UnixNanos(i64::MAX)).expect("over").hole.between, (Some(100), None));
+        assert_eq!(ledger.next(UnixNanos(i64::MAX), Instant::now()).expect("over").hole.between, (Some(100), None));
         ledger.take(7, &event("A", 21, trade(151)));
         ledger.take(8, &event("A", 22, trade(152)));
-        let noted = ledger.next(UnixNanos(i64::MAX)).expect("over");
+        let noted = ledger.next(UnixNanos(i64::MAX), Instant::now()).expect("over");
         assert_eq!((noted.hole.between, noted.hole.ids(), noted.seq), ((Some(100), Some(151)), Some(50), 3));
         assert!(!noted.hole.may_miss(100) && noted.hole.may_miss(101) && !noted.hole.may_miss(151));
-        assert!(ledger.next(UnixNanos::from_secs(19)).is_none(), "it has just begun to go on");
+        assert!(ledger.next(UnixNanos::from_secs(19), Instant::now()).is_none(), "it has just begun to go on");
         assert_eq!(ledger.begins(), Some(3));
         ledger.take(9, &event("A", 30, gap(3, GapState::Repaired, "cut")));
-        assert!(ledger.next(UnixNanos(i64::MAX)).is_none() && ledger.begins().is_none());
+        assert!(ledger.next(UnixNanos(i64::MAX), Instant::now()).is_none() && ledger.begins().is_none());
     }
 
     #[test]
@@ -228,5 +268,23 @@ mod tests {
             ledger.take(2, &event("A", 20, gap(1, GapState::Closed, "")));
             assert_eq!(ledger.over().count(), count, "{span:?}");
         }
+    }
+
+    #[test]
+    fn a_hole_that_cannot_be_filled_just_now_does_not_hold_up_the_others() {
+        let mut ledger = Ledger::new("k".into(), ALL);
+        for id in [1, 2] {
+            ledger.take(id, &event("A", 10, gap(id, GapState::Open, "")));
+            ledger.take(id, &event("A", 20, gap(id, GapState::Closed, "")));
+        }
+        let (all, now, second) = (UnixNanos(i64::MAX), Instant::now(), Duration::from_secs(1));
+        let next = |ledger: &Ledger, at: Instant| ledger.next(all, at).map(|noted| noted.hole.gap.id);
+        assert_eq!(next(&ledger, now), Some(1));
+        assert_eq!(ledger.rest(1, now, second, second * 3), second);
+        assert_eq!((next(&ledger, now), next(&ledger, now + second)), (Some(2), Some(1)));
+        assert_eq!(ledger.rest(1, now, second, second * 3), second * 2);
+        assert_eq!(ledger.rest(1, now, second, second * 3), second * 3);
+        ledger.done(2);
+        assert_eq!((next(&ledger, now), ledger.left(), ledger.begins()), (None, 1, Some(1)));
     }
 }

@@ -19,6 +19,7 @@ use super::ledger::Ledger;
 use crate::config::{Config, KindTable};
 use crate::intake::Outlet;
 use crate::service::{Desk, Holds, Service, ServiceKind, Setup, Shown, Stage};
+use crate::sources::history::NotYet;
 use crate::sources::{self, KINDS, Waiting};
 
 /// A feed that has just gone on still delivers what it sends at its beginning.
@@ -28,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After a failed request, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Records that are read before others get their turn.
+const SLICE: usize = 20_000;
 /// A cursor is moved this often.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
@@ -219,26 +222,35 @@ impl Filling {
         let venue = SmolStr::new_static(task.kind.name);
         let own = out.of(task.name.clone(), venue);
         let mut filler: Option<Filler> = None;
-        let mut pause = FIRST_PAUSE;
+        // Why the last hole that rests could not be filled.
+        let mut trouble: Option<anyhow::Error> = None;
         while !stop.is_cancelled() {
             // Files are read: not where others wait for their turn.
-            tokio::task::block_in_place(|| self.read())?;
-            self.figures.left = self.ledger.over().count() as u64;
+            let at_end = tokio::task::block_in_place(|| self.read())?;
+            self.figures.left = self.ledger.left();
+            if !at_end {
+                tell(self.figures, "reading the tape");
+                continue;
+            }
             let settled = if self.cursor.is_some() { UnixNanos::now() - SETTLE } else { UnixNanos(i64::MAX) };
-            let Some(noted) = self.ledger.next(settled).cloned() else {
-                tell(self.figures, "idle");
+            let Some(noted) = self.ledger.next(settled, Instant::now()).cloned() else {
                 self.commit()?;
-                if self.cursor.is_none() {
+                if self.cursor.is_none() && self.figures.left == 0 {
                     return Ok(());
+                }
+                match &trouble {
+                    Some(error) if self.figures.left > 0 => tell(self.figures, &format!("{error:#}")),
+                    _ => tell(self.figures, "idle"),
                 }
                 wait(LOOK_EVERY, stop).await;
                 continue;
             };
+            let ledger = &self.ledger;
             let stepped = async {
                 if filler.is_none() {
                     filler = Some(Filler::new(task.history()?, own.clone()).await?);
                 }
-                filler.as_mut().context("nobody to ask")?.step(&noted).await
+                filler.as_mut().context("nobody to ask")?.step(&noted, |event| ledger.is_known(event)).await
             };
             let stepped = tokio::select! {
                 stepped = stepped => stepped,
@@ -254,43 +266,49 @@ impl Filling {
                         _ => &mut self.figures.unrepairable,
                     } += 1;
                     self.ledger.done(noted.hole.gap.id);
+                    trouble = None;
                     self.commit()?;
                 }
                 Err(error) if error.is::<crate::intake::Stopped>() => return Err(error),
-                Err(error) if self.cursor.is_none() && (error.is::<Waiting>() || pause >= LONGEST_PAUSE) => {
-                    return Err(error);
-                }
+                // Nobody mends it while this waits.
+                Err(error) if self.cursor.is_none() && error.is::<Waiting>() => return Err(error),
                 Err(error) => {
-                    let words = format!("{error:#}");
-                    tell(self.figures, &words);
-                    if pause == FIRST_PAUSE {
-                        tracing::warn!(source = %task.name, error = words, "the past is asked for again");
+                    let pause = self.ledger.rest(noted.hole.gap.id, Instant::now(), FIRST_PAUSE, LONGEST_PAUSE);
+                    // A candle that still runs is over within the longest pause.
+                    if self.cursor.is_none() && pause >= LONGEST_PAUSE && !error.is::<NotYet>() {
+                        return Err(error);
                     }
-                    // Credentials are read anew.
-                    filler = None;
-                    wait(pause, stop).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    continue;
+                    if pause == FIRST_PAUSE && trouble.is_none() && !error.is::<NotYet>() {
+                        tracing::warn!(source = %task.name, error = format!("{error:#}"), "the past is asked for again");
+                    }
+                    if error.is::<Waiting>() {
+                        // Credentials are read anew.
+                        filler = None;
+                    }
+                    trouble = Some(error);
+                    // Others rest a moment too: it may be the venue that is away.
+                    wait(FIRST_PAUSE, stop).await;
                 }
             }
-            pause = FIRST_PAUSE;
-            self.figures.left = self.ledger.over().count() as u64;
+            self.figures.left = self.ledger.left();
             tell(self.figures, "filling");
         }
         Ok(())
     }
 
-    /// Reads up to the durable end.
-    fn read(&mut self) -> anyhow::Result<()> {
+    /// Reads a slice of what is there; says whether that was all.
+    fn read(&mut self) -> anyhow::Result<bool> {
         if self.reader.seq() > self.tape.seq() {
-            return Ok(());
+            return Ok(true);
         }
-        while let Some(item) = self.reader.next().context("reading the tape")? {
-            if let Item::Record(record) = item {
-                self.ledger.take_payload(record.seq, record.payload);
+        for _ in 0..SLICE {
+            match self.reader.next().context("reading the tape")? {
+                Some(Item::Record(record)) => self.ledger.take_payload(record.seq, record.payload),
+                Some(Item::Hole(_)) => {}
+                None => return Ok(true),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Moves the cursor up to the oldest hole that is not filled.

@@ -27,6 +27,12 @@ impl Hole {
         after.is_none_or(|after| id > after) && before.is_none_or(|before| id < before)
     }
 
+    /// The same of which so many events are still missing.
+    #[must_use]
+    pub fn lacking(&self, missing: u64) -> Hole {
+        Hole { gap: Gap { missing: Some(missing), ..self.gap.clone() }, ..self.clone() }
+    }
+
     /// How many ids lie in it, where both sides are known.
     #[must_use]
     pub fn ids(&self) -> Option<u64> {
@@ -47,8 +53,8 @@ pub struct Page {
 /// Whether a hole can be filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outlook {
-    /// With what, for people: `trades`, `5 s candles in place of prices`.
-    Fillable(&'static str),
+    /// With what, for people: `trades`, `candles of 5 s`; whether the venue numbers it, so that what is missing is counted.
+    Fillable { with: &'static str, numbered: bool },
     /// Why not.
     Lost(&'static str),
 }
@@ -71,3 +77,19 @@ pub trait History: Send {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Gone(pub String);
+
+/// The venue does not have it yet: a candle that is still running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the venue's last candle of it is not over")]
+pub struct NotYet;
+
+/// After a candle's end the venue may take so long to have it, in ns.
+const CANDLE_LATE_NS: i64 = 3_000_000_000;
+
+/// Whether a candle that ends then can be asked for.
+///
+/// # Errors
+/// Not yet.
+pub(super) fn is_over(end: UnixNanos) -> Result<(), NotYet> {
+    if UnixNanos::now() >= UnixNanos(end.0.saturating_add(CANDLE_LATE_NS)) { Ok(()) } else { Err(NotYet) }
+}

@@ -26,7 +26,7 @@ pub(super) async fn run(shared: &Shared, ordinal: usize) -> anyhow::Result<Strin
     let session = shared.login.session(UnixNanos::now())?;
     let rest = Rest::new(shared.checked.config.rest_url())?;
     let skew = profile(&rest, &session).await?;
-    let resolved = shared.resolve().await.context("is the network up, and `rest_url` right?")?;
+    let resolved = shared.resolve(ordinal == 0).await.context("is the network up, and `rest_url` right?")?;
     ensure!(
         resolved.unknown.is_empty(),
         "the venue's list has no {}; correct `instruments`",

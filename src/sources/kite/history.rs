@@ -14,7 +14,7 @@ use super::frame::Ctx;
 use super::rest::Rest;
 use super::text::IST_SECS;
 use super::{Shared, list, symbols};
-use crate::sources::history::{Gone, History, Hole, Outlook, Page};
+use crate::sources::history::{Gone, History, Hole, Outlook, Page, is_over};
 
 const MINUTE_NS: i64 = 60_000_000_000;
 /// What the venue gives of minutes at once: 60 days.
@@ -50,7 +50,7 @@ impl Minutes {
 impl History for Minutes {
     fn outlook(&self, hole: &Hole) -> Outlook {
         match hole.gap.channel.as_str() {
-            "ticker" => Outlook::Fillable("candles of a minute, in place of single ticks,"),
+            "ticker" => Outlook::Fillable { with: "candles of a minute, in place of single ticks,", numbered: false },
             "orders" => Outlook::Lost("Kite sends what happens to orders once"),
             _ => Outlook::Lost("Kite keeps no past quotes and books"),
         }
@@ -64,6 +64,7 @@ impl History for Minutes {
         };
         let end = (to.0.div_euclid(MINUTE_NS) + 1) * MINUTE_NS;
         let until = end.min(from.saturating_add(PAGE_NS));
+        is_over(UnixNanos(until))?;
         let session = self.shared.login.session(UnixNanos::now())?;
         let rest = Rest::new(self.shared.checked.config.rest_url())?;
         let token = self.token(&rest, &hole.symbol).await?;

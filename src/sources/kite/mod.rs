@@ -41,7 +41,7 @@ use self::session::{Everybody, Feed, Member, Memory};
 use super::history::History;
 use super::reread::Reread;
 use super::socket::Socket;
-use super::{Finished, Kind, Outlet, Session, Setup, Source, Waiting};
+use super::{Kind, Outlet, Session, Setup, Source, Waiting};
 use crate::sinks::postgres;
 
 pub const KIND: Kind = Kind {
@@ -135,22 +135,32 @@ impl Shared {
         Arc::new(Shared { checked, login, cache, of_db: Mutex::default() })
     }
 
-    /// What the table, its file and its database name.
-    async fn wanted(&self) -> anyhow::Result<Vec<symbols::Instrument>> {
+    /// What the table, its file and its database name. The first connection alone asks the database again: what the others
+    /// have would otherwise move from one to another unseen.
+    async fn wanted(&self, first: bool) -> anyhow::Result<Vec<symbols::Instrument>> {
         let config = &self.checked.config;
         let mut wanted = self.checked.instruments.clone();
         let (Some(query), Some(dsn)) = (&config.symbols_from_db, &config.symbols_dsn) else { return Ok(wanted) };
         let last = || self.of_db.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = match postgres::symbols(dsn.expose(), query).await {
-            Ok(names) => {
-                let named: anyhow::Result<Vec<_>> =
-                    names.iter().map(|name| symbols::instrument(name, &config.exchange)).collect();
-                let named = named.context("symbols_from_db").map_err(|error| Waiting(format!("{error:#}")))?;
-                *last() = Some(named.clone());
-                named
-            }
-            // A name that was good a minute ago is better than no data.
-            Err(error) => last().clone().ok_or(error.context("symbols_from_db"))?,
+        let known = last().clone();
+        let named = match known {
+            Some(known) if !first => known,
+            known => match postgres::symbols(dsn.expose(), query).await {
+                Ok(names) => {
+                    let named: anyhow::Result<Vec<_>> =
+                        names.iter().map(|name| symbols::instrument(name, &config.exchange)).collect();
+                    let named = named.context("symbols_from_db").map_err(|error| Waiting(format!("{error:#}")))?;
+                    // What was there keeps its place, and so its connection.
+                    let mut kept: Vec<_> = known.unwrap_or_default();
+                    kept.retain(|one| named.contains(one));
+                    kept.extend(named);
+                    let kept = config::once(kept);
+                    *last() = Some(kept.clone());
+                    kept
+                }
+                // A name that was good a minute ago is better than no data.
+                Err(error) => known.ok_or(error.context("symbols_from_db"))?,
+            },
         };
         wanted.extend(named);
         let wanted = config::once(wanted);
@@ -162,9 +172,9 @@ impl Shared {
     }
 
     /// Looks the instruments up in the list of the day.
-    async fn resolve(&self) -> anyhow::Result<Resolved> {
+    async fn resolve(&self, first: bool) -> anyhow::Result<Resolved> {
         let rest = Rest::new(self.checked.config.rest_url())?;
-        let wanted = self.wanted().await?;
+        let wanted = self.wanted(first).await?;
         let list = self.cache.list(&rest, UnixNanos::now()).await?;
         // Some ten MiB are read through: not where others wait for their turn.
         let resolved = tokio::task::spawn_blocking(move || list::resolve(&list, &wanted)).await;
@@ -210,7 +220,7 @@ impl Source for Connection {
         let shared = self.shared.clone();
         // First: whoever waits for a login asks the venue for nothing.
         let session = shared.login.session(UnixNanos::now())?;
-        let resolved = shared.resolve().await?;
+        let resolved = shared.resolve(self.ordinal == 0).await?;
         if !resolved.unknown.is_empty() && self.ordinal == 0 {
             let unknown = resolved.unknown.join(", ");
             tracing::warn!(source = %out.source(), unknown, "the venue's list has no such instruments");
@@ -225,7 +235,10 @@ impl Source for Connection {
         let members = resolved.members(self.ordinal);
         if members.is_empty() {
             // Names and tokens of the same instruments, or few from a database: other connections have them all.
-            return Err(Finished.into());
+            for (symbol, channel) in &out.resume().subscriptions {
+                out.unsubscribed(symbol.clone(), channel.clone()).await?;
+            }
+            return Err(Waiting("other connections have every instrument".to_owned()).into());
         }
         let socket = match Socket::connect(&shared.socket_url(&session)).await {
             Ok(socket) => socket,

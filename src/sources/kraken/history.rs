@@ -62,7 +62,7 @@ impl Trades {
 impl History for Trades {
     fn outlook(&self, hole: &Hole) -> Outlook {
         match hole.gap.channel.as_str() {
-            "trade" => Outlook::Fillable("trades"),
+            "trade" => Outlook::Fillable { with: "trades", numbered: true },
             "book" => Outlook::Lost("Kraken keeps no past books"),
             "ticker" => Outlook::Lost("Kraken keeps no past tickers"),
             "ohlc" => Outlook::Lost("candles are made of the trades"),
@@ -87,7 +87,7 @@ impl History for Trades {
             Some(before) => id >= before,
             None => event.ts_event.is_some_and(|ts| ts > to),
         };
-        let whole = told.trades.len() < PAGE_TRADES || told.last <= since.saturating_add(1);
+        let whole = told.trades.len() < PAGE_TRADES || told.last <= since;
         let ended = whole || told.trades.last().is_some_and(|(id, event)| beyond(*id, event));
         // Trades of the page's last nanosecond may go on behind it.
         let again = told.last.saturating_sub(1).max(since.saturating_add(1));

@@ -9,7 +9,7 @@ use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Decimal, Event, Fl
 use super::client::{Client, Gate};
 use super::config::Config;
 use super::line::{Ctx, instant};
-use crate::sources::history::{History, Hole, Outlook, Page};
+use crate::sources::history::{History, Hole, Outlook, Page, is_over};
 use crate::sources::parsed::plain;
 
 /// The shortest candles there are.
@@ -33,7 +33,7 @@ impl Candles {
 impl History for Candles {
     fn outlook(&self, hole: &Hole) -> Outlook {
         match hole.gap.channel.as_str() {
-            "quote" => Outlook::Fillable("candles of 5 s, in place of single prices,"),
+            "quote" => Outlook::Fillable { with: "candles of 5 s, in place of single prices,", numbered: false },
             "book" => Outlook::Lost("OANDA keeps no past books"),
             _ => Outlook::Lost("missed transactions are fetched when the stream is opened"),
         }
@@ -47,6 +47,7 @@ impl History for Candles {
         };
         let end = (to.0.div_euclid(LENGTH_NS) + 1) * LENGTH_NS;
         let until = end.min(from.saturating_add(PAGE * LENGTH_NS));
+        is_over(UnixNanos(until))?;
         let client = Client::new(&self.config, &self.gate)?;
         let body = client.candles(&hole.symbol, UnixNanos(from), UnixNanos(until)).await?;
         let events = candles(&body, &hole.symbol, UnixNanos::now(), &self.ctx)?;

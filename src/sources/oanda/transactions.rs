@@ -45,10 +45,14 @@ impl<'a> Feed<'a> {
     /// Runs until the connection is lost.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
         let mut stream = self.client.open("transactions/stream", &[]).await?;
-        self.catch_up().await?;
+        let whole = self.catch_up().await?;
         let mut lines = Splitter::default();
-        let how = "missed transactions fetched by their ids";
-        self.out.live_and_filled(SmolStr::default(), TRANSACTIONS, UnixNanos::now(), how).await?;
+        if whole {
+            let how = "missed transactions fetched by their ids";
+            self.out.live_and_filled(SmolStr::default(), TRANSACTIONS, UnixNanos::now(), how).await?;
+        } else {
+            self.out.live(SmolStr::default(), TRANSACTIONS, UnixNanos::now()).await?;
+        }
         self.end_unwanted().await?;
         loop {
             // Waiting for the recorder is no silence of the venue's: the time runs from here.
@@ -68,13 +72,15 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Fetches what happened since the tape's last transaction; of an account that the tape does not know, nothing.
-    async fn catch_up(&mut self) -> anyhow::Result<()> {
+    /// Fetches what happened since the tape's last transaction, and says whether nothing is missing by now: of an account
+    /// that the tape does not know nothing is fetched.
+    async fn catch_up(&mut self) -> anyhow::Result<bool> {
         let newest = self.client.last_transaction().await?;
         match self.out.resume().positions.get(&self.key).and_then(|id| id.parse::<u64>().ok()) {
             Some(last) if last <= newest => {
                 self.last = last;
-                self.fill(newest).await
+                self.fill(newest).await?;
+                Ok(true)
             }
             known => {
                 if let Some(last) = known {
@@ -82,7 +88,7 @@ impl<'a> Feed<'a> {
                 }
                 self.last = newest;
                 self.out.emit(vec![self.position(UnixNanos::now())]).await?;
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tapedeck_market::{Body, Event, UnixNanos};
@@ -12,6 +13,8 @@ use tapedeck_testkit::{FakeBetfair, FakeKite, FakeKraken, FakeOanda, FakeX, betf
 pub(super) const NAMES: [&str; 5] = ["betfair", "kite", "kraken", "oanda", "x"];
 
 const PAIRS: [&str; 2] = ["BTC/USD", "ETH/USD"];
+/// Waited out only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The first moment of X's ids, ms since 1970.
 const X_EPOCH_MS: i64 = 1_288_834_974_657;
 
@@ -45,26 +48,39 @@ enum Running {
 }
 
 impl Venue {
-    /// `ids`: with which trade ids Kraken's numbering goes on.
+    /// `ids`: with which trade ids Kraken's numbering goes on. An address that is still taken is waited for.
     pub(super) async fn start(name: &'static str, place: Place, ids: &HashMap<String, u64>) -> Venue {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Self::try_to_start(name, place, ids).await {
+                Ok(running) => return Venue { address: place, running },
+                Err(error) => assert!(Instant::now() < deadline, "{name} on {place:?}: {error:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn try_to_start(
+        name: &'static str,
+        [address, logins]: Place,
+        ids: &HashMap<String, u64>,
+    ) -> anyhow::Result<Running> {
         static LIVES: AtomicU64 = AtomicU64::new(1);
         // Each life has a market of its own: what one sent cannot stand for what another did.
         let seed = LIVES.fetch_add(1, Ordering::Relaxed);
-        let [address, logins] = place;
-        let running = match name {
+        Ok(match name {
             "betfair" => {
                 let fake = FakeBetfair::builder().listen(address, logins).seed(seed).rate(100);
-                Running::Betfair(fake.start().await.unwrap())
+                Running::Betfair(fake.start().await?)
             }
             "kraken" => {
                 let fake = FakeKraken::builder().listen(address).pairs(PAIRS).seed(seed).rate(200);
-                Running::Kraken(fake.last_trade_ids(ids.clone()).start().await.unwrap())
+                Running::Kraken(fake.last_trade_ids(ids.clone()).start().await?)
             }
-            "oanda" => Running::Oanda(FakeOanda::builder().listen(address).seed(seed).rate(100).start().await.unwrap()),
-            "kite" => Running::Kite(FakeKite::builder().listen(address).seed(seed).rate(100).start().await.unwrap()),
-            _ => Running::X(FakeX::builder().listen(address).seed(seed).rate(40).start().await.unwrap()),
-        };
-        Venue { address: place, running }
+            "oanda" => Running::Oanda(FakeOanda::builder().listen(address).seed(seed).rate(100).start().await?),
+            "kite" => Running::Kite(FakeKite::builder().listen(address).seed(seed).rate(100).start().await?),
+            _ => Running::X(FakeX::builder().listen(address).seed(seed).rate(40).start().await?),
+        })
     }
 
     /// Its table of the config.
