@@ -29,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After a failed request, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// While the last candle of a hole still runs.
+const RUNS: Duration = Duration::from_secs(5);
 /// Records that are read before others get their turn.
 const SLICE: usize = 20_000;
 /// A cursor is moved this often.
@@ -273,12 +275,14 @@ impl Filling {
                 // Nobody mends it while this waits.
                 Err(error) if self.cursor.is_none() && error.is::<Waiting>() => return Err(error),
                 Err(error) => {
-                    let pause = self.ledger.rest(noted.hole.gap.id, Instant::now(), FIRST_PAUSE, LONGEST_PAUSE);
-                    // A candle that still runs is over within the longest pause.
-                    if self.cursor.is_none() && pause >= LONGEST_PAUSE && !error.is::<NotYet>() {
+                    // A candle that still runs is over soon: that is no failure of which one may tire.
+                    let late = error.is::<NotYet>();
+                    let (first, longest) = if late { (RUNS, RUNS) } else { (FIRST_PAUSE, LONGEST_PAUSE) };
+                    let pause = self.ledger.rest(noted.hole.gap.id, Instant::now(), first, longest);
+                    if self.cursor.is_none() && pause >= LONGEST_PAUSE {
                         return Err(error);
                     }
-                    if pause == FIRST_PAUSE && trouble.is_none() && !error.is::<NotYet>() {
+                    if pause == FIRST_PAUSE && trouble.is_none() && !late {
                         tracing::warn!(source = %task.name, error = format!("{error:#}"), "the past is asked for again");
                     }
                     if error.is::<Waiting>() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tapedeck_market::{Body, CandleFlags, CandleInput, Flags, GapCause, GapState, Record};
@@ -215,7 +216,7 @@ async fn backfill_fills_the_holes_of_a_tape_without_a_deck_and_says_what_cannot_
         };
         for fault in ["drop BTC/USD 3", "drop ETH/USD 5", "cut"] {
             venue.inject(fault.parse().unwrap());
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(300));
         }
         deck.until_closed(GapCause::Session, 4);
         deck.until_closed(GapCause::Sequence, 2);
@@ -276,10 +277,16 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
     stocks.inject("cut".parse().unwrap());
     forex.transact(2);
     let deck = blocking(move || {
-        until("everything filled", || {
+        // A candle of a minute must be over first, so this may take more than one.
+        let deadline = Instant::now() + Duration::from_secs(180);
+        loop {
             let all = last_states(&records(&deck.dir));
-            (all.len() >= 8 && all_said(&all)).then_some(())
-        });
+            if all.len() >= 8 && all_said(&all) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{all:#?}\n{:#?}", deck.status());
+            std::thread::sleep(Duration::from_millis(200));
+        }
         deck
     })
     .await;
