@@ -7,6 +7,7 @@
 pub mod book;
 mod decimal;
 mod event;
+mod gap;
 pub mod odds;
 #[cfg(feature = "strategy")]
 pub mod strategy;
@@ -16,6 +17,7 @@ pub mod wire;
 pub use book::Book;
 pub use decimal::{Decimal, DecimalError, Price, Size, Sum};
 pub use event::*;
+pub use gap::{Gap, GapCause, GapState};
 pub use smol_str::SmolStr;
 pub use time::UnixNanos;
 pub use uuid::Uuid;
