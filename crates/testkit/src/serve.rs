@@ -1,6 +1,7 @@
 //! What every fake does with its port: accept, encrypt, shake hands, let faults strike, say how it goes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,67 @@ use crate::script::{Scheduled, say};
 const MAX_CONNECTIONS: usize = 1_024;
 /// Pause between lines of progress.
 const REPORT: Duration = Duration::from_secs(10);
+
+/// What a fake does as long as it runs; dropping it ends all of it.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    stop: CancellationToken,
+    running: JoinSet<()>,
+}
+
+impl Tasks {
+    /// Ended by dropping it.
+    pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.running.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Told to end, and waited for.
+    pub(crate) fn serve<F>(&mut self, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.running.spawn(task(self.stop.clone()));
+    }
+
+    /// Lets faults strike at their times, which count from when `begun` holds; those that `need` that wait for it.
+    pub(crate) fn strike<F: Clone + Send + 'static>(
+        &mut self,
+        faults: Vec<Scheduled<F>>,
+        need: fn(&F) -> bool,
+        begun: impl Fn() -> bool + Clone + Send + 'static,
+        inject: impl Fn(F) + Clone + Send + 'static,
+    ) {
+        for fault in faults {
+            let waits = need(&fault.fault);
+            self.spawn(strike(fault, waits, begun.clone(), inject.clone()));
+        }
+    }
+
+    /// Ends everything; returns when it is over.
+    pub(crate) async fn end(&mut self) {
+        self.stop.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Listens; the address is the real one where port 0 was asked for.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
 
 /// Serves every client that comes until `stop`, each by `serve`, which is dropped then.
 pub(crate) async fn clients<F>(listener: TcpListener, stop: CancellationToken, serve: impl Fn(TcpStream) -> F)
@@ -80,13 +142,8 @@ pub(crate) fn handshake(head: &Head) -> Option<String> {
     ))
 }
 
-/// Lets a fault strike at its time, which counts from when `begun` holds; `waits` where it has no time but needs that.
-pub(crate) async fn strike<F: Clone>(
-    scheduled: Scheduled<F>,
-    waits: bool,
-    begun: impl Fn() -> bool,
-    inject: impl Fn(F),
-) {
+/// `waits`: it has no time but needs that `begun` holds.
+async fn strike<F: Clone>(scheduled: Scheduled<F>, waits: bool, begun: impl Fn() -> bool, inject: impl Fn(F)) {
     let Scheduled { at, every, fault } = scheduled;
     if at.is_some() || every.is_some() || waits {
         while !begun() {

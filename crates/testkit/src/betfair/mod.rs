@@ -21,18 +21,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
 pub use fault::{Fault, GRAMMAR, Garbage, Odd, Scheduled};
 pub use hub::Sent;
 pub use simulate::{SimulateArgs, simulate};
 
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
-use crate::serve;
+use crate::serve::{self, Tasks};
 use hub::{Hub, Told};
 use market::{Recorded, Walk};
 use server::Shared;
@@ -181,9 +176,8 @@ impl FakeBetfair {
                 hub.publish(vec![begin], None);
             }
         }
-        let bind = async |addr| TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"));
-        let (stream, logins) = (bind(self.listen).await?, bind(self.login_listen).await?);
-        let (addr, login_addr) = (stream.local_addr()?, logins.local_addr()?);
+        let (stream, addr) = serve::bind(self.listen).await?;
+        let (logins, login_addr) = serve::bind(self.login_listen).await?;
         let tls = match (&self.tls, &self.client_ca) {
             (None, _) => None,
             (Some((cert, key)), None) => Some(serve::acceptor(cert, key)?),
@@ -191,10 +185,9 @@ impl FakeBetfair {
         };
         let encrypted = tls.is_some();
         let shared = Shared { hub: Arc::new(Mutex::new(hub)), tls, certificates: self.client_ca.is_some() };
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server::run(shared.clone(), stream, stop.clone()));
-        tasks.spawn(login::run(shared.clone(), logins, stop.clone()));
+        let mut tasks = Tasks::default();
+        tasks.serve(|stop| server::run(shared.clone(), stream, stop));
+        tasks.serve(|stop| login::run(shared.clone(), logins, stop));
         let changes = {
             let (shared, speed, rate) = (shared.clone(), self.speed, self.rate);
             async move {
@@ -206,23 +199,16 @@ impl FakeBetfair {
             }
         };
         let account = happen(shared.clone(), self.orders);
-        let by_the_clock = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                _ = async { tokio::join!(changes, account) } => {}
-                () = by_the_clock.cancelled() => {}
-            }
-        });
-        for scheduled in self.faults {
-            let (shared, stop) = (shared.clone(), stop.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = strike(shared, scheduled) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        Ok(Handle { addr, login_addr, encrypted, shared, stop, tasks })
+        tasks.spawn(changes);
+        tasks.spawn(account);
+        let (begun, strikes) = (shared.clone(), shared.clone());
+        tasks.strike(
+            self.faults,
+            Fault::needs_a_connection,
+            move || begun.hub().subscribed > 0,
+            move |fault| tell_now(strikes.hub().inject(fault)),
+        );
+        Ok(Handle { addr, login_addr, encrypted, shared, tasks })
     }
 }
 
@@ -235,8 +221,7 @@ pub struct Handle {
     pub login_addr: SocketAddr,
     encrypted: bool,
     shared: Shared,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -327,14 +312,7 @@ impl Handle {
 
     /// Ends all connections and gives the ports back.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.end().await;
     }
 }
 
@@ -409,10 +387,4 @@ async fn happen(shared: Shared, every: Option<Duration>) {
         let told = shared.hub().order();
         tell_now(told);
     }
-}
-
-/// A fault at its time, which counts from the first subscription.
-async fn strike(shared: Shared, fault: Scheduled) {
-    let waits = fault.fault.needs_a_connection();
-    serve::strike(fault, waits, || shared.hub().subscribed > 0, |fault| tell_now(shared.hub().inject(fault))).await;
 }

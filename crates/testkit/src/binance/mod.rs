@@ -11,19 +11,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 pub use fault::{Fault, GRAMMAR, Garbage, Scheduled};
 pub use simulate::{SimulateArgs, simulate};
 
 use crate::http::read_head;
 use crate::kraken::rng::Rng;
-use crate::serve;
+use crate::serve::{self, Tasks};
 use crate::talk::talk;
 use hub::{Hub, Told};
 
@@ -98,43 +95,36 @@ impl FakeBinance {
     /// The address is taken.
     pub async fn start(self) -> anyhow::Result<Handle> {
         let hub = Hub::new(&self.symbols, KEY.to_owned(), Rng::new(self.seed));
-        let listener =
-            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let addr = listener.local_addr()?;
-        let (shared, stop, mut tasks) = (Shared(Arc::new(Mutex::new(hub))), CancellationToken::new(), JoinSet::new());
-        let (of_clients, until) = (shared.clone(), stop.clone());
-        tasks.spawn(async move {
+        let (listener, addr) = serve::bind(self.listen).await?;
+        let (shared, mut tasks) = (Shared(Arc::new(Mutex::new(hub))), Tasks::default());
+        let of_clients = shared.clone();
+        tasks.serve(|stop| async move {
             let client = |socket| {
                 let shared = of_clients.clone();
                 async move { client(socket, &shared).await }
             };
-            serve::clients(listener, until, client).await;
+            serve::clients(listener, stop, client).await;
         });
-        let (market, until, (rate, ping)) = (shared.clone(), stop.clone(), (self.rate, self.ping));
+        let (market, (rate, ping)) = (shared.clone(), (self.rate, self.ping));
         tasks.spawn(async move {
             let mut steps = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
             let mut pings = tokio::time::interval(ping);
             loop {
                 let told = tokio::select! {
-                    () = until.cancelled() => return,
                     _ = steps.tick(), if rate > 0 => market.hub().step(),
                     _ = pings.tick() => market.hub().ping(),
                 };
                 tell(told);
             }
         });
-        for scheduled in self.faults {
-            let (shared, stop) = (shared.clone(), stop.clone());
-            tasks.spawn(async move {
-                let waits = scheduled.fault.needs_a_connection();
-                let begun = || shared.hub().opened > 0;
-                tokio::select! {
-                    () = serve::strike(scheduled, waits, begun, |fault| tell(shared.hub().inject(fault))) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        Ok(Handle { addr, shared, stop, tasks })
+        let (begun, strikes) = (shared.clone(), shared.clone());
+        tasks.strike(
+            self.faults,
+            Fault::needs_a_connection,
+            move || begun.hub().opened > 0,
+            move |fault| tell(strikes.hub().inject(fault)),
+        );
+        Ok(Handle { addr, shared, tasks })
     }
 }
 
@@ -144,8 +134,7 @@ pub struct Handle {
     /// Where it listens.
     pub addr: SocketAddr,
     shared: Shared,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -207,14 +196,7 @@ impl Handle {
 
     /// Ends all connections and gives the port back.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.end().await;
     }
 }
 

@@ -422,7 +422,7 @@ fn order(number: u64, ns: i64) -> String {
     let local = crate::kraken::text::time(ns + super::market::IST_SECS * 1_000_000_000);
     let at = local[..19].replace('T', " ");
     format!(
-        r#"{{"type":"order","data":{{"user_id":"AB1234","unfilled_quantity":0,"placed_by":"AB1234","order_id":"{}","exchange_order_id":"1000000001482421","parent_order_id":null,"status":"COMPLETE","status_message":null,"order_timestamp":"{at}","exchange_update_timestamp":"{at}","exchange_timestamp":"{at}","variety":"regular","exchange":"NSE","tradingsymbol":"SBIN","instrument_token":779521,"order_type":"MARKET","transaction_type":"BUY","validity":"DAY","product":"CNC","quantity":1,"price":0,"average_price":470.05,"filled_quantity":1,"pending_quantity":0,"cancelled_quantity":0,"meta":{{}},"tag":null,"guid":"XXXXXX"}}}}"#,
+        r#"{{"type":"order","data":{{"user_id":"AB1234","unfilled_quantity":0,"placed_by":"AB1234","order_id":"{}","exchange_order_id":"1000000001482421","parent_order_id":null,"status":"COMPLETE","status_message":null,"order_timestamp":"{at}","exchange_update_timestamp":"{at}","exchange_timestamp":"{at}","variety":"regular","exchange":"NSE","tradingsymbol":"SBIN","instrument_token":779521,"order_type":"MARKET","transaction_type":"BUY","validity":"DAY","product":"CNC","quantity":1,"price":0,"average_price":470.05,"filled_quantity":1,"pending_quantity":0,"cancelled_quantity":0,"meta":{{}},"tag":null,"guid":"78974-Nq2vHb1c"}}}}"#,
         220_303_000_000_000 + number
     )
 }

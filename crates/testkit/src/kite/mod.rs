@@ -22,11 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 pub use fault::{Fault, GRAMMAR, Garbage, Odd, Scheduled};
 pub use hub::{Asked, STRANGE_TOKEN, Sent};
@@ -35,7 +31,7 @@ pub use simulate::{SimulateArgs, simulate};
 
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
-use crate::serve;
+use crate::serve::{self, Tasks};
 use crate::talk::Out;
 use hub::Hub;
 use market::Recording;
@@ -170,13 +166,10 @@ impl FakeKite {
             let packet = packet.unwrap_or_else(|| market::first(&listed, &mut rng, secs));
             hub.packets.insert(listed.token, packet);
         }
-        let listener =
-            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let addr = listener.local_addr()?;
+        let (listener, addr) = serve::bind(self.listen).await?;
         let shared = Shared(Arc::new(Mutex::new(hub)));
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server::run(shared.clone(), listener, stop.clone()));
+        let mut tasks = Tasks::default();
+        tasks.serve(|stop| server::run(shared.clone(), listener, stop));
         let packets = {
             let (shared, speed, rate) = (shared.clone(), self.speed, self.rate);
             async move {
@@ -187,23 +180,16 @@ impl FakeKite {
             }
         };
         let beats = beat(shared.clone(), self.heartbeat);
-        let by_the_clock = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                _ = async { tokio::join!(packets, beats) } => {}
-                () = by_the_clock.cancelled() => {}
-            }
-        });
-        for scheduled in self.faults {
-            let (shared, stop) = (shared.clone(), stop.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = strike(shared, scheduled) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        Ok(Handle { addr, shared, stop, tasks })
+        tasks.spawn(packets);
+        tasks.spawn(beats);
+        let (begun, strikes) = (shared.clone(), shared.clone());
+        tasks.strike(
+            self.faults,
+            Fault::needs_a_connection,
+            move || begun.hub().opened > 0,
+            move |fault| tell_now(strikes.hub().inject(fault)),
+        );
+        Ok(Handle { addr, shared, tasks })
     }
 }
 
@@ -213,8 +199,7 @@ pub struct Handle {
     /// Where it listens.
     pub addr: SocketAddr,
     shared: Shared,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -297,14 +282,7 @@ impl Handle {
 
     /// Ends all connections and gives the port back.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.end().await;
     }
 }
 
@@ -380,10 +358,4 @@ async fn beat(shared: Shared, every: Duration) {
         let told = shared.hub().heartbeat();
         tell_now(told);
     }
-}
-
-/// A fault at its time, which counts from the first connection.
-async fn strike(shared: Shared, fault: Scheduled) {
-    let waits = fault.fault.needs_a_connection();
-    serve::strike(fault, waits, || shared.hub().opened > 0, |fault| tell_now(shared.hub().inject(fault))).await;
 }

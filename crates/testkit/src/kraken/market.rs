@@ -18,6 +18,8 @@ const SPARE_LEVELS: usize = 8;
 const MIN_LEVELS: usize = 14;
 /// Trades kept over all pairs, for snapshots and for REST history.
 const HISTORY_TRADES: usize = 400_000;
+/// Trades behind a pair when it is listed: the first snapshot has fifty.
+pub(crate) const PAST_TRADES: usize = 60;
 /// Trades in the snapshot of a trade subscription.
 pub(crate) const SNAPSHOT_TRADES: usize = 50;
 /// Intervals of the candle channel, minutes.
@@ -129,11 +131,11 @@ pub(crate) struct Market {
 }
 
 impl Market {
-    /// `first_id`: where trade ids begin, added to a number of the pair's own.
-    pub(crate) fn new(listed: Vec<Listed>, seed: u64, first_id: u64, now_ns: i64) -> Self {
-        let keep_trades = (HISTORY_TRADES / listed.len().max(1)).clamp(50, 10_000);
-        let pairs: Vec<Pair> =
-            listed.into_iter().map(|listed| Pair::new(listed, seed, first_id, keep_trades, now_ns)).collect();
+    /// `first_id`: where trade ids begin, added to a number of the pair's own. `past`: trades that a pair has behind it.
+    pub(crate) fn new(listed: Vec<Listed>, seed: u64, first_id: u64, past: usize, now_ns: i64) -> Self {
+        let keep_trades = (HISTORY_TRADES / listed.len().max(1)).clamp(50, 10_000).max(past);
+        let new = |listed| Pair::new(listed, seed, first_id, past, keep_trades, now_ns);
+        let pairs: Vec<Pair> = listed.into_iter().map(new).collect();
         let places = pairs.iter().enumerate().map(|(at, pair)| (Arc::clone(&pair.symbol), at)).collect();
         Market { pairs, places, rng: Rng::new(seed), seed }
     }
@@ -144,7 +146,7 @@ impl Market {
             self.pairs[at].delisted = false;
             return at;
         }
-        let pair = Pair::new(Listed::named(symbol, self.seed), self.seed, 0, SNAPSHOT_TRADES, now_ns);
+        let pair = Pair::new(Listed::named(symbol, self.seed), self.seed, 0, PAST_TRADES, SNAPSHOT_TRADES, now_ns);
         self.places.insert(Arc::clone(&pair.symbol), self.pairs.len());
         self.pairs.push(pair);
         self.pairs.len() - 1
@@ -242,7 +244,7 @@ fn dice_of(symbol: &str, seed: u64) -> Rng {
 }
 
 impl Pair {
-    fn new(listed: Listed, seed: u64, first_id: u64, keep_trades: usize, now_ns: i64) -> Self {
+    fn new(listed: Listed, seed: u64, first_id: u64, past: usize, keep_trades: usize, now_ns: i64) -> Self {
         let Listed { symbol, price_decimals, qty_decimals, anchor } = listed;
         let mut rng = dice_of(&symbol, !seed);
         let next_trade_id = first_id + 1_000_000 + rng.below(90_000_000);
@@ -267,8 +269,8 @@ impl Pair {
             keep_trades,
         };
         pair.refill(&mut rng);
-        // A past, a second apart, so that the first snapshot has its fifty trades.
-        for age in (1..=60).rev() {
+        // A past, a second apart.
+        for age in (1..=i64::try_from(past).unwrap_or(i64::MAX)).rev() {
             pair.trade(&mut rng, now_ns - age * 1_000_000_000);
             pair.refill(&mut rng);
         }
@@ -440,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_market_stays_sane_for_a_hundred_thousand_steps() {
-        let mut market = Market::new(listed(40), 7, 0, 1_800_000_000_000_000_000);
+        let mut market = Market::new(listed(40), 7, 0, PAST_TRADES, 1_800_000_000_000_000_000);
         market.pairs[0].deepen(1_000);
         for step in 0..100_000 {
             let Some(at) = market.choose() else { continue };
@@ -463,7 +465,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_market_again() {
         let run = |seed| {
-            let mut market = Market::new(listed(5), seed, 0, 0);
+            let mut market = Market::new(listed(5), seed, 0, PAST_TRADES, 0);
             for n in 0..5_000 {
                 market.step(n % 5, 0);
             }

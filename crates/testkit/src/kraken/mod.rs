@@ -38,9 +38,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 pub use account::Credentials;
 pub use fault::{Fault, GRAMMAR, Garbage, Reading, Scheduled, Target};
@@ -49,6 +46,7 @@ pub use log::{Delivery, Sent, SentLog};
 pub use replay::Speed;
 pub use simulate::{SimulateArgs, simulate};
 
+use crate::serve::{self, Tasks};
 use account::Account;
 use conn::Shared;
 use hub::Hub;
@@ -88,6 +86,7 @@ pub struct FakeKraken {
     pairs: Pairs,
     seed: u64,
     rate: u32,
+    past: usize,
     faults: Vec<Scheduled>,
     listen: SocketAddr,
     log: Option<PathBuf>,
@@ -106,6 +105,7 @@ impl FakeKraken {
             pairs: Pairs::Count(3),
             seed: 1,
             rate: 100,
+            past: market::PAST_TRADES,
             faults: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             log: None,
@@ -134,6 +134,13 @@ impl FakeKraken {
     #[must_use]
     pub fn rate(mut self, rate: u32) -> Self {
         self.rate = rate;
+        self
+    }
+
+    /// Trades that each pair has behind it when the market begins, a second apart.
+    #[must_use]
+    pub fn past(mut self, trades: usize) -> Self {
+        self.past = trades.max(market::PAST_TRADES);
         self
     }
 
@@ -215,15 +222,13 @@ impl FakeKraken {
         };
         let log = SentLog::new(self.log.as_deref(), self.remember)
             .with_context(|| format!("cannot make the sent log {:?}", self.log.unwrap_or_default()))?;
-        let listener =
-            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let addr = listener.local_addr()?;
+        let (listener, addr) = serve::bind(self.listen).await?;
         let rate = if recording.is_some() || self.flat_out { 0 } else { self.rate };
         let first_id = if self.flat_out { lap::FIRST_ID } else { 0 };
-        let mut market = Market::new(listed, self.seed, first_id, text::now_ns());
+        let mut market = Market::new(listed, self.seed, first_id, self.past, text::now_ns());
         market.number_trades_behind(&self.last_trade_ids);
         let hub = Hub::new(market, self.seed, recording, Account::new(self.credentials, self.seed));
-        let (stop, sessions) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let sessions = Arc::new(AtomicU64::new(0));
         let messages = Arc::new(AtomicU64::new(0));
         let shared = Shared {
             hub: Arc::clone(&hub),
@@ -232,19 +237,12 @@ impl FakeKraken {
             flat_out: self.flat_out,
         };
         let server = Server { shared, sessions: Arc::clone(&sessions) };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server.run(listener, stop.clone()));
-        let by_the_clock = stop.clone();
-        let (market, beats) = (engine::live(Arc::clone(&hub), rate), engine::heartbeats(Arc::clone(&hub)));
-        tasks.spawn(async move {
-            tokio::select! {
-                () = market => {}
-                () = beats => {}
-                () = by_the_clock.cancelled() => {}
-            }
-        });
-        tasks.spawn(engine::script(Arc::clone(&hub), self.faults, stop.clone()));
-        Ok(Handle { addr, hub, log, sessions, messages, stop, tasks })
+        let mut tasks = Tasks::default();
+        tasks.serve(|stop| server.run(listener, stop));
+        tasks.spawn(engine::live(Arc::clone(&hub), rate));
+        tasks.spawn(engine::heartbeats(Arc::clone(&hub)));
+        tasks.serve(|stop| engine::script(Arc::clone(&hub), self.faults, stop));
+        Ok(Handle { addr, hub, log, sessions, messages, tasks })
     }
 }
 
@@ -257,8 +255,7 @@ pub struct Handle {
     log: SentLog,
     sessions: Arc<AtomicU64>,
     messages: Arc<AtomicU64>,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -303,13 +300,6 @@ impl Handle {
 
     /// Ends all connections and gives the port back. The log is complete afterwards.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.end().await;
     }
 }

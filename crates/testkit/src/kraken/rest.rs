@@ -234,7 +234,8 @@ fn depth(pair: &Pair, count: u64, now_s: i64) -> String {
 
 /// The trades after an instant, oldest first, and where the next page begins.
 fn trades(pair: &Pair, since_ns: i64, count: usize) -> String {
-    let page: Vec<_> = pair.history.iter().filter(|trade| trade.ts_ns > since_ns).take(count).collect();
+    let begin = pair.history.partition_point(|trade| trade.ts_ns <= since_ns);
+    let page: Vec<_> = pair.history.range(begin..).take(count).collect();
     let last = page.last().map_or(since_ns, |trade| trade.ts_ns);
     let rows: Vec<String> = page
         .into_iter()

@@ -32,6 +32,9 @@ pub struct SimulateArgs {
     /// Messages a second over all pairs and channels
     #[arg(long, value_name = "R", default_value_t = 1_000)]
     pub rate: u32,
+    /// Trades that each pair has behind it at the start, a second apart, for requests of the past
+    #[arg(long, value_name = "N", default_value_t = super::market::PAST_TRADES, conflicts_with = "frames")]
+    pub past: usize,
     /// Make something go wrong; repeatable, grammar below
     #[arg(long = "fault", value_name = "SPEC")]
     pub faults: Vec<Scheduled>,
@@ -73,7 +76,8 @@ impl FromStr for Pairs {
 /// It cannot start, or the sent log could not be written.
 pub async fn simulate(args: SimulateArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let faults = script::all(args.faults, args.script.as_deref())?;
-    let mut fake = FakeKraken::builder().listen(args.listen).seed(args.seed).pairs(args.pairs).remember(false);
+    let mut fake =
+        FakeKraken::builder().listen(args.listen).seed(args.seed).pairs(args.pairs).past(args.past).remember(false);
     fake = match (args.frames, args.speed) {
         (Some(path), speed) => fake.frames(path, speed),
         (None, Speed::Max) => fake.flat_out(),

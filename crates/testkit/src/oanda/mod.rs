@@ -21,11 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 pub use fault::{Fault, GRAMMAR, Garbage, Odd, Scheduled};
 pub use hub::Sent;
@@ -34,7 +30,7 @@ pub use simulate::{SimulateArgs, simulate};
 use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
 use crate::lines::Out;
-use crate::serve;
+use crate::serve::{self, Tasks};
 use hub::Hub;
 use market::{Listed, Recording, Tick};
 use server::Shared;
@@ -189,37 +185,27 @@ impl FakeOanda {
         } else {
             hub.listed.clone_from(&recording.listed);
         }
-        let listener =
-            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let addr = listener.local_addr()?;
+        let (listener, addr) = serve::bind(self.listen).await?;
         let tls = self.tls.map(|(cert, key)| serve::acceptor(&cert, &key)).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Shared { hub: Arc::new(Mutex::new(hub)), heartbeat: self.heartbeat, tls };
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server::run(shared.clone(), listener, stop.clone()));
+        let mut tasks = Tasks::default();
+        tasks.serve(|stop| server::run(shared.clone(), listener, stop));
         let prices = {
             let (shared, ticks, speed, rate) = (shared.clone(), recording.ticks, self.speed, self.rate);
             async move { if ticks.is_empty() { walk(shared, rng, rate).await } else { play(shared, ticks, speed).await } }
         };
         let account = happen(shared.clone(), self.transactions);
-        let by_the_clock = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                _ = async { tokio::join!(prices, account) } => {}
-                () = by_the_clock.cancelled() => {}
-            }
-        });
-        for scheduled in self.faults {
-            let (shared, stop) = (shared.clone(), stop.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = strike(shared, scheduled) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        Ok(Handle { addr, scheme, shared, stop, tasks })
+        tasks.spawn(prices);
+        tasks.spawn(account);
+        let (begun, strikes) = (shared.clone(), shared.clone());
+        tasks.strike(
+            self.faults,
+            Fault::needs_a_connection,
+            move || begun.hub().opened > 0,
+            move |fault| tell_now(strikes.hub().inject(fault)),
+        );
+        Ok(Handle { addr, scheme, shared, tasks })
     }
 }
 
@@ -230,8 +216,7 @@ pub struct Handle {
     pub addr: SocketAddr,
     scheme: &'static str,
     shared: Shared,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -293,14 +278,7 @@ impl Handle {
 
     /// Ends all connections and gives the port back.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.end().await;
     }
 }
 
@@ -367,10 +345,4 @@ async fn happen(shared: Shared, every: Option<Duration>) {
         let told = shared.hub().transact();
         tell_now(told);
     }
-}
-
-/// A fault at its time, which counts from the first stream.
-async fn strike(shared: Shared, fault: Scheduled) {
-    let waits = fault.fault.needs_a_connection();
-    serve::strike(fault, waits, || shared.hub().opened > 0, |fault| tell_now(shared.hub().inject(fault))).await;
 }

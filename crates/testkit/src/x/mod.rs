@@ -22,10 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 pub use fault::{Fault, GRAMMAR, Garbage, Odd, Scheduled, Trouble};
 pub use hub::{Rule, Sent};
@@ -35,7 +32,7 @@ use crate::kraken::Speed;
 use crate::kraken::rng::Rng;
 use crate::kraken::text::parse_time;
 use crate::lines::Out;
-use crate::serve;
+use crate::serve::{self, Tasks};
 use hub::Hub;
 use server::Shared;
 
@@ -171,40 +168,27 @@ impl FakeX {
             hub.rules.push(Rule { id: (1_000 + at).to_string(), value, tag });
         }
         let recorded = self.frames.iter().map(|path| recording(path)).collect::<anyhow::Result<Vec<_>>>()?.concat();
-        let listener =
-            TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
-        let addr = listener.local_addr()?;
+        let (listener, addr) = serve::bind(self.listen).await?;
         let tls = self.tls.map(|(cert, key)| serve::acceptor(&cert, &key)).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Shared { hub: Arc::new(Mutex::new(hub)), keep_alive: self.keep_alive, tls };
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server::run(shared.clone(), listener, stop.clone()));
+        let mut tasks = Tasks::default();
+        tasks.serve(|stop| server::run(shared.clone(), listener, stop));
         let posts = {
             let (shared, speed, rate) = (shared.clone(), self.speed, self.rate);
             async move {
                 if recorded.is_empty() { talk(shared, rng, rate).await } else { play(shared, recorded, speed).await }
             }
         };
-        let by_the_clock = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = posts => {}
-                () = by_the_clock.cancelled() => {}
-            }
-        });
-        for scheduled in self.faults {
-            let (shared, stop) = (shared.clone(), stop.clone());
-            tasks.spawn(async move {
-                let waits = scheduled.fault.needs_a_connection();
-                let begun = || shared.hub().opened > 0;
-                tokio::select! {
-                    () = serve::strike(scheduled, waits, begun, |fault| tell_now(shared.hub().inject(fault))) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-        }
-        Ok(Handle { addr, scheme, shared, stop, tasks })
+        tasks.spawn(posts);
+        let (begun, strikes) = (shared.clone(), shared.clone());
+        tasks.strike(
+            self.faults,
+            Fault::needs_a_connection,
+            move || begun.hub().opened > 0,
+            move |fault| tell_now(strikes.hub().inject(fault)),
+        );
+        Ok(Handle { addr, scheme, shared, tasks })
     }
 }
 
@@ -215,8 +199,7 @@ pub struct Handle {
     pub addr: SocketAddr,
     scheme: &'static str,
     shared: Shared,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -276,14 +259,7 @@ impl Handle {
 
     /// Ends all connections and gives the port back.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.end().await;
     }
 }
 
