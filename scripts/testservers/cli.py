@@ -82,7 +82,7 @@ def _kinds(names):
 
 def _install(options):
     report = {}
-    for name, kind in _kinds(options.names or ["influxdb", "postgres", "questdb"]).items():
+    for name, kind in _kinds(options.names or ["influxdb", "mosquitto", "pocketbase", "postgres", "questdb"]).items():
         try:
             report[name] = {"installed": _install_one(name, kind)}
             install.say(f"{name}: {report[name]['installed']} is installed")
@@ -211,10 +211,10 @@ def _tell(options, one, kinds, missing):
         return
     for name, server in servers.items():
         print(f"{name} {server['version']}, process {server['pid']}")
-        for key in ("url", "dsn", "org", "bucket", "token"):
+        for key in ("url", "dsn", "user", "password", "org", "bucket", "token"):
             if key in server:
-                print(f"  {key:6} {server[key]}")
-        print(f"  log    {server['log']}")
+                print(f"  {key:8} {server[key]}")
+        print(f"  log      {server['log']}")
     for name, reason in missing.items():
         print(f"{name} cannot be had here: {reason}")
     if servers:

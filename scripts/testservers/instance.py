@@ -111,6 +111,9 @@ class Instance:
             return None
         except (OSError, ValueError) as error:
             raise Failed(f"{folder}: {error}") from None
+        unknown = sorted(set(record["servers"]) - set(all_kinds()))
+        if unknown:
+            raise Failed(f"{folder}: {', '.join(unknown)}: made by a newer version of these scripts")
         instance = cls(folder, record["made"])
         instance.holder = Process(*record["holder"]) if record["holder"] else None
         instance.servers = {name: Server(instance, name, one) for name, one in record["servers"].items()}

@@ -7,7 +7,7 @@
 //!
 //! The end of the pipe is the end of the server: a handle that is dropped, a test process that ends, or one that is killed
 //! leaves nothing behind. `shared()` is one server a kind and test process, started when the first test asks for it; each
-//! test has a database of its own in it (`fresh_database`, for QuestDB tables of `fresh_name`). What kills, stops or fills
+//! test has a database of its own in it (`fresh_database`; for QuestDB tables, for PocketBase collections of `fresh_name`). What kills, stops or fills
 //! a server takes one of its own (`private`).
 //!
 //! `None` is a server that cannot be had here: the test returns, and is named as skipped.
@@ -31,7 +31,8 @@ pub(crate) struct Options<'a> {
     /// The folder, an existing one that every user may enter; a temporary one by default.
     pub(crate) dir: Option<&'a Path>,
     /// Settings of the server: `work_mem=1MB` for PostgreSQL, `http.auth-enabled=true` for InfluxDB 1,
-    /// `storage-write-timeout=1s` for InfluxDB 2, `cairo.max.uncommitted.rows=10` or `heap=1g` for QuestDB.
+    /// `storage-write-timeout=1s` for InfluxDB 2, `cairo.max.uncommitted.rows=10` or `heap=1g` for QuestDB,
+    /// `batch.enabled=true` for PocketBase, `user`, `password`, `cert` and `key` for Mosquitto.
     pub(crate) settings: &'a [&'a str],
 }
 
@@ -240,6 +241,13 @@ server!(
 server!(
     /// QuestDB. It has one database: a test has tables of its own names in it.
     Questdb, "questdb", skipped);
+server!(
+    /// PocketBase, its superuser made, its batches off as they come. It has one database: a test has collections of its own
+    /// names in it, and a server of its own when it changes the settings.
+    PocketBase, "pocketbase", skipped);
+server!(
+    /// Mosquitto 2, open to everybody unless `user` and `password` are set; its second port speaks TLS with `cert` and `key`.
+    Mosquitto, "mosquitto", skipped);
 
 /// An empty database of PostgreSQL.
 #[derive(Clone, Debug)]
@@ -348,5 +356,37 @@ impl Questdb {
     /// The port of the small second web server: `/metrics`, and whether it is well.
     pub(crate) fn health_port(&self) -> u16 {
         Server::port(self, "health")
+    }
+}
+
+impl PocketBase {
+    /// `http://127.0.0.1:PORT`
+    pub(crate) fn url(&self) -> &str {
+        self.fact("url")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        Server::port(self, "http")
+    }
+
+    /// The superuser's name.
+    pub(crate) fn email(&self) -> &str {
+        self.fact("user")
+    }
+
+    /// The superuser's password.
+    pub(crate) fn password(&self) -> &str {
+        self.fact("password")
+    }
+}
+
+impl Mosquitto {
+    pub(crate) fn port(&self) -> u16 {
+        Server::port(self, "mqtt")
+    }
+
+    /// The port that speaks TLS, where `cert` and `key` are set.
+    pub(crate) fn tls_port(&self) -> u16 {
+        Server::port(self, "tls")
     }
 }

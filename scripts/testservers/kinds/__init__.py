@@ -68,10 +68,12 @@ class Kind:
 def all_kinds():
     from .influxdb import InfluxDb
     from .influxdb2 import InfluxDb2
+    from .mosquitto import Mosquitto
+    from .pocketbase import PocketBase
     from .postgres import Postgres
     from .questdb import QuestDb
 
-    return {kind.name: kind for kind in (InfluxDb(), InfluxDb2(), Postgres(), QuestDb())}
+    return {kind.name: kind for kind in (InfluxDb(), InfluxDb2(), Mosquitto(), PocketBase(), Postgres(), QuestDb())}
 
 
 def environment(server, **more):

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Influx1, Influx2, Questdb};
+use super::{Influx1, Influx2, PocketBase, Questdb};
 
 /// A status and a body.
 #[derive(Clone, Debug)]
@@ -64,6 +64,28 @@ impl Questdb {
     }
 }
 
+impl PocketBase {
+    /// As its superuser, with a login of its own; `null` is no body. An answer that is no success fails the test.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let reply = self.send(method, path, body);
+        assert!((200..300).contains(&reply.status), "{method} {path}: {reply:?}");
+        serde_json::from_str(&reply.body).unwrap_or_default()
+    }
+
+    /// As `call`, whatever it says.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Reply {
+        let who = json!({"identity": self.email(), "password": self.password()});
+        let login = post(self.port(), "/api/collections/_superusers/auth-with-password", &[JSON], &who.to_string());
+        let login: Value = serde_json::from_str(&login.body).unwrap();
+        let token = login["token"].as_str().unwrap_or_else(|| panic!("{login}"));
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let headers = [JSON, ("Authorization", token)];
+        ask(self.port(), method, path, &headers, &body, Duration::from_secs(60)).unwrap()
+    }
+}
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
 fn influxql(port: u16, database: &str, query: &str, headers: &[(&str, &str)]) -> Value {
     let words: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
     let reply = post(port, &format!("/query?db={database}&epoch=ns&q={words}"), headers, "");
@@ -97,7 +119,7 @@ pub(crate) fn ask(
         let reply = request.send().await?;
         Ok::<_, reqwest::Error>(Reply { status: reply.status().as_u16(), body: reply.text().await? })
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // On a thread of its own: a runtime is not entered twice.
-    std::thread::scope(|scope| scope.spawn(|| runtime.block_on(asking)).join().unwrap())
+    // On a thread of its own: a runtime is neither entered nor dropped within another.
+    let asked = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(asking);
+    std::thread::scope(|scope| scope.spawn(asked).join().unwrap())
 }

@@ -6,10 +6,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::asking::ask;
-use super::{Influx1, Influx2, Options, Postgres, Questdb, Server, fresh_name};
+use super::{Influx1, Influx2, Options, PocketBase, Postgres, Questdb, Server, fresh_name};
 use crate::support::until;
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -74,6 +74,19 @@ fn questdb_keeps_what_it_shows_over_a_kill_and_is_gone_when_dropped() {
     });
     let metrics = ask(server.health_port(), "GET", "/metrics", &[], "", Duration::from_secs(30)).unwrap();
     assert!(metrics.body.contains("questdb_"), "beside {}: {}", server.url(), metrics.body);
+    is_gone_when_dropped(server.pid(), server.folder().to_owned(), server);
+}
+
+#[test]
+fn pocketbase_keeps_what_it_confirmed_over_a_kill_and_is_gone_when_dropped() {
+    let Some(server) = PocketBase::private() else { return };
+    let fields = json!([{"name": "n", "type": "number"}]);
+    server.call("POST", "/api/collections", &json!({"name": "t", "type": "base", "fields": fields}));
+    server.call("POST", "/api/collections/t/records", &json!({"n": 3}));
+    survives_a_kill(&server, || {
+        let found = server.call("GET", "/api/collections/t/records?fields=n", &Value::Null);
+        assert_eq!(found["items"], json!([{"n": 3}]), "{}", server.url());
+    });
     is_gone_when_dropped(server.pid(), server.folder().to_owned(), server);
 }
 
@@ -179,6 +192,14 @@ fn a_shared_influxdb_has_a_database_for_each_test() {
 }
 
 #[test]
+fn a_shared_pocketbase_has_its_batches_off_as_they_come() {
+    let Some(server) = PocketBase::shared() else { return };
+    let request = json!({"method": "POST", "url": format!("/api/collections/{}/records", fresh_name("c"))});
+    let reply = server.send("POST", "/api/batch", &json!({"requests": [request]}));
+    assert!(reply.status == 403 && reply.body.contains("Batch requests are not allowed."), "{reply:?}");
+}
+
+#[test]
 fn two_of_a_kind_at_once_do_not_clash() {
     let start = || {
         std::thread::scope(|scope| {
@@ -215,6 +236,14 @@ fn settings_reach_the_servers() {
             server.query("select value from (show parameters) where property_path = 'cairo.max.uncommitted.rows'");
         assert_eq!(shown, serde_json::json!([["77"]]), "{}", server.dsn());
         assert!(server.dsn().contains(&server.sql_port().to_string()));
+    }
+    if let Some(server) = PocketBase::private_with(&Options {
+        settings: &["batch.enabled=true", "batch.maxRequests=77", "meta.appName=Ours"],
+        ..Options::default()
+    }) {
+        let shown = server.call("GET", "/api/settings?fields=batch,meta", &Value::Null);
+        assert_eq!((&shown["batch"]["enabled"], &shown["batch"]["maxRequests"]), (&json!(true), &json!(77)), "{shown}");
+        assert_eq!(shown["meta"]["appName"], "Ours");
     }
 }
 
@@ -326,6 +355,23 @@ fn a_server_that_cannot_be_had_is_named_with_the_reason() {
     assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
     assert_eq!(json(&out)["unavailable"]["questdb"], "not installed: scripts/servers install questdb");
     assert!(!dir.exists());
+}
+
+/// Another checkout may know kinds of servers that this one does not.
+#[test]
+fn what_a_newer_version_left_is_let_alone_and_hinders_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let theirs = home.path().join(format!("tapedeck-servers-{}/theirs", rustix::process::geteuid().as_raw()));
+    std::fs::create_dir_all(&theirs).unwrap();
+    let record = r#"{"made": true, "holder": [1, 1], "servers": {"oracle": {}}}"#;
+    std::fs::write(theirs.join("servers.json"), record).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/servers");
+    let mut command = Command::new(script);
+    command.env("TAPEDECK_CACHE", home.path()).env("TMPDIR", home.path());
+    let out = command.args(["up", "questdb", "--json"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    assert_eq!(json(&out)["unavailable"]["questdb"], "not installed: scripts/servers install questdb");
+    assert!(theirs.exists());
 }
 
 /// QuestDB ends with 55 when its port is taken, while the other server answers the probe.
