@@ -1,0 +1,214 @@
+//! A row becomes a document, or is refused with the reason: pure, total on any row.
+//!
+//! ```text
+//! row ─► rules on columns ─► fields (column, lookup, constant, expression) ─► exact form of each kind ─► Document
+//! ```
+
+mod expression;
+mod field;
+mod lookup;
+mod rule;
+mod settings;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::Map;
+use tapedeck_market::SmolStr;
+
+use super::{Document, Id, Schema, Type, Value};
+use field::Field;
+pub use field::{Kind, Wanted, date_text, time_text};
+use rule::Rule;
+pub use settings::{FieldSettings, Mode, Null, RuleSettings, Settings};
+
+/// How the rows of one table become documents of one collection.
+#[derive(Debug)]
+pub struct Mapping {
+    pub collection: SmolStr,
+    key: Vec<(SmolStr, usize)>,
+    time: Option<usize>,
+    /// Field that holds the time of a row at the target, and its kind.
+    time_field: Option<(SmolStr, Kind)>,
+    fields: Vec<(SmolStr, Field)>,
+    rules: Vec<Rule>,
+    columns: Schema,
+    /// Whether any part is written as an expression.
+    calculates: bool,
+}
+
+/// A row that becomes no document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// In few words, the same for all rows that break the same rule: what is counted.
+    pub rule: String,
+    /// With the values.
+    pub reason: String,
+}
+
+impl Mapping {
+    /// For a table of these columns; files of lookups are read relative to `base`.
+    ///
+    /// # Errors
+    /// A column that the table does not have, no key, a file that cannot be read, an expression that is none: with what to do.
+    pub fn new(table: &str, settings: &Settings, schema: &Schema, base: &Path) -> anyhow::Result<Self> {
+        let place = |name: &str| {
+            schema.place(name).with_context(|| {
+                let known: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+                format!("table `{table}` has no column `{name}`; it has {}", known.join(", "))
+            })
+        };
+        let time = match &settings.time {
+            Some(name) => Some(place(name)?),
+            None => schema.time,
+        };
+        let mut key: Vec<SmolStr> = settings.key.iter().map(SmolStr::new).collect();
+        if key.is_empty() {
+            key = schema.columns.iter().filter(|column| column.upsert_key).map(|column| column.name.clone()).collect();
+        }
+        anyhow::ensure!(
+            !key.is_empty(),
+            "table `{table}` has no key: name the columns that tell its rows apart, as in `key = [\"ts\", \"symbol\"]`"
+        );
+        let key = key.into_iter().map(|name| place(&name).map(|at| (name, at))).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut fields = Vec::new();
+        if settings.columns.is_empty() {
+            for (at, column) in schema.columns.iter().enumerate() {
+                let name = SmolStr::new(field::name_of(&column.name));
+                fields.push((name, Field::column(at, column.kind, &FieldSettings::default())?));
+            }
+        }
+        for (name, settings) in &settings.columns {
+            anyhow::ensure!(field::is_name(name), "`{name}` is no name for a field: letters, digits and `_`, not `id`");
+            let field = Field::new(settings, schema, &place, base).with_context(|| format!("field `{name}`"))?;
+            fields.push((SmolStr::new(name), field));
+        }
+        let time_field = time.and_then(|time| {
+            fields.iter().find(|(_, field)| field.reads(time)).map(|(name, field)| (name.clone(), field.kind()))
+        });
+        let mut rules = Vec::new();
+        for (n, settings) in settings.rules.iter().enumerate() {
+            rules.extend(Rule::new(settings, &place).with_context(|| format!("rule {}", n + 1))?);
+        }
+        let calculates = fields.iter().any(|(_, field)| field.calculates()) || rules.iter().any(Rule::calculates);
+        let collection = settings.collection.as_deref().map_or_else(|| field::name_of(table), str::to_owned);
+        let columns = schema.clone();
+        Ok(Mapping { collection: collection.into(), key, time, time_field, fields, rules, columns, calculates })
+    }
+
+    /// What the collection must have.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let wanted = |(name, field): &(SmolStr, Field)| Wanted { name: name.clone(), kind: field.kind() };
+        self.fields.iter().map(wanted).collect()
+    }
+
+    /// Fields that are copies of the key's columns, where all of them have one: a unique index there says what the id says.
+    #[must_use]
+    pub fn key_fields(&self) -> Option<Vec<SmolStr>> {
+        let of = |(_, at): &(SmolStr, usize)| {
+            self.fields.iter().find(|(_, field)| field.copies(*at)).map(|(name, _)| name.clone())
+        };
+        self.key.iter().map(of).collect()
+    }
+
+    /// The field that holds a row's time at the target, by which days are read back there.
+    #[must_use]
+    pub fn time_field(&self) -> Option<(&str, Kind)> {
+        self.time_field.as_ref().map(|(name, kind)| (name.as_str(), *kind))
+    }
+
+    /// The document of a row.
+    ///
+    /// # Errors
+    /// A rule that it breaks, or a value that the target could not hold as it is.
+    pub fn document(&self, row: &[Value]) -> Result<Document, Refused> {
+        let context = self.calculates.then(|| expression::context(&self.columns, row));
+        let context = context.as_ref();
+        for rule in &self.rules {
+            rule.judge(row, context)?;
+        }
+        let id = self.id_of(row).ok_or_else(|| {
+            let absent = |(_, at): &&(SmolStr, usize)| row.get(*at).is_none_or(|value| *value == Value::Null);
+            let name = self.key.iter().find(absent).map_or("key", |(name, _)| name.as_str());
+            Refused {
+                rule: format!("{name} has no value and is part of the key"),
+                reason: format!("{name} has no value and is part of the key: {}", self.key_shown(row)),
+            }
+        })?;
+        let mut body = Map::new();
+        for (name, field) in &self.fields {
+            body.insert(name.to_string(), field.value(name, row, context)?);
+        }
+        Ok(Document { id, body, time_ns: self.time_of(row) })
+    }
+
+    /// The id of a row; `None` where a part of its key has no value.
+    #[must_use]
+    pub fn id_of(&self, row: &[Value]) -> Option<Id> {
+        let parts: Option<Vec<String>> =
+            self.key.iter().map(|(_, at)| row.get(*at).and_then(field::key_text)).collect();
+        parts.map(|parts| Id::of(parts.iter().map(String::as_str)))
+    }
+
+    /// The columns it was made for.
+    #[must_use]
+    pub fn columns(&self) -> &Schema {
+        &self.columns
+    }
+
+    /// Time of a row, 0 where it has none.
+    #[must_use]
+    pub fn time_of(&self, row: &[Value]) -> i64 {
+        match self.time.and_then(|at| row.get(at)) {
+            Some(Value::Time(ns)) => *ns,
+            _ => 0,
+        }
+    }
+
+    /// All of a row for people, short.
+    #[must_use]
+    pub fn row_shown(&self, row: &[Value]) -> String {
+        let part = |(column, value): (&super::Column, &Value)| format!("{}={}", column.name, shown(value));
+        self.columns.columns.iter().zip(row).map(part).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The key of a row as people know it: `symbol=PKN ts=2026-01-02T00:00:00Z`.
+    #[must_use]
+    pub fn key_shown(&self, row: &[Value]) -> String {
+        let part = |(name, at): &(SmolStr, usize)| format!("{name}={}", shown(row.get(*at).unwrap_or(&Value::Null)));
+        self.key.iter().map(part).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A value for people, short.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Double(number) => number.to_string(),
+        Value::Decimal(text) => text.clone(),
+        Value::Text(text) => {
+            let short: String = text.chars().take(60).collect();
+            format!("{short:?}")
+        }
+        Value::Time(ns) => field::time_text(*ns, true),
+        Value::Json(value) => value.to_string().chars().take(60).collect(),
+    }
+}
+
+/// What a column of a source becomes where nothing else is said.
+#[must_use]
+pub fn usual(kind: Type) -> Kind {
+    match kind {
+        Type::Bool => Kind::Bool,
+        Type::Int | Type::Double => Kind::Number,
+        Type::Decimal | Type::Text => Kind::Text,
+        Type::Time { nanos } => Kind::Time { nanos },
+        Type::Json => Kind::Json,
+    }
+}
+
+#[cfg(test)]
+mod tests;

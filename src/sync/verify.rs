@@ -1,0 +1,334 @@
+//! Both sides beside each other: counts and checksums a day, and where they differ, record by record.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Serialize;
+use tapedeck_market::SmolStr;
+use tokio::sync::mpsc;
+
+use super::document::digest_of;
+use super::mapping::{Mapping, Mode};
+use super::pass::{Shop, Table};
+use super::source::{Source, Span, Wanted};
+use super::target::{Asked, Change, Found, Target};
+use super::{Class, Digest, Document, Id, Row, Schema, Trouble};
+
+/// Rows that are compared at a time, about; more of one day are cut by time.
+const AT_ONCE: u64 = 200_000;
+const PAGE: usize = 1_000;
+const DAY_NS: i64 = 86_400_000_000_000;
+/// Differences that are named; all are counted.
+const NAMED: usize = 1_000;
+/// Documents of a repair that are written at a time.
+const REPAIR_AT_ONCE: usize = 1_000;
+
+/// What a comparison found of one table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Verified {
+    pub table: String,
+    pub collection: String,
+    /// Rows of the source; those that keep to the rules; documents of the target.
+    pub rows: u64,
+    pub documents: u64,
+    pub found: u64,
+    /// Rows that are dead letters by a rule.
+    pub refused: u64,
+    pub missing: u64,
+    pub different: u64,
+    /// Documents of the target that no row of the source explains.
+    pub surplus: u64,
+    /// Stretches whose counts and checksums were equal, and those looked at record by record.
+    pub stretches_equal: u64,
+    pub stretches_different: u64,
+    /// The first of the differences.
+    pub differences: Vec<Difference>,
+    /// Put right by this run.
+    pub repaired: u64,
+    /// Repairs that the target refused.
+    pub not_repaired: u64,
+}
+
+impl Verified {
+    /// Whether both sides say the same.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        self.missing + self.different + self.surplus == 0
+    }
+}
+
+/// One record that is not the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub id: SmolStr,
+    /// As people know the row; empty for what is only at the target.
+    pub key: String,
+    pub what: What,
+    /// Fields that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    Missing,
+    Different,
+    Surplus,
+}
+
+/// How a comparison is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Write what is missing or different. What is surplus is named only: it may be somebody else's.
+    pub repair: bool,
+}
+
+/// Compares one table.
+///
+/// # Errors
+/// Either side cannot be read; with `repair`, the target cannot be written. What was put right until then stays.
+pub async fn verify(
+    table: &mut Table,
+    source: &mut dyn Source,
+    shop: &Shop,
+    base: &Path,
+    how: How,
+) -> Result<Verified, Trouble> {
+    let (number, schema, mapping) = table.mapped(source, shop, base).await?;
+    let mut found =
+        Verified { table: table.name.clone(), collection: mapping.collection.to_string(), ..Verified::default() };
+    let spans = stretches(source, &table.name, &mapping).await?;
+    for span in spans {
+        if shop.stop.is_cancelled() {
+            return Err(Trouble::new(Class::Own, "stopped before everything was compared"));
+        }
+        let stretch = Stretch { table, schema: &schema, mapping: &mapping, span };
+        let changes = stretch.compare(source, shop.target.as_ref(), &mut found).await?;
+        if !how.repair {
+            continue;
+        }
+        for part in changes.chunks(REPAIR_AT_ONCE) {
+            let part: Vec<Change> = part.iter().filter(|change| matches!(change, Change::Put(_))).cloned().collect();
+            let written = shop.target.write(&mapping.collection, &part, Mode::Upsert).await;
+            found.not_repaired += written.refused.len() as u64;
+            found.repaired += (written.done - written.refused.len()) as u64;
+            let settled = part.iter().take(written.done).enumerate();
+            let good = settled.filter(|(place, _)| !written.refused.iter().any(|(of, _)| of == place));
+            let documents: Vec<&Document> = good
+                .filter_map(|(_, change)| match change {
+                    Change::Put(document) => Some(document),
+                    Change::Delete(_) => None,
+                })
+                .collect();
+            table.remember(shop, number, documents)?;
+            if let Some(trouble) = written.trouble {
+                return Err(trouble);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Stretches of about [`AT_ONCE`] rows: days together, or parts of one. The first and the last are open, so that what lies
+/// outside is compared too.
+async fn stretches(source: &mut dyn Source, table: &str, mapping: &Mapping) -> Result<Vec<Span>, Trouble> {
+    if mapping.time_field().is_none() {
+        return Ok(vec![Span::default()]);
+    }
+    let days = source.days(table, Span::default()).await?;
+    let mut cuts = Vec::new();
+    let mut rows = 0;
+    for day in &days {
+        if rows > 0 && rows + day.rows > AT_ONCE {
+            cuts.push(day.start_ns);
+            rows = 0;
+        }
+        let parts = day.rows.div_ceil(AT_ONCE).max(1);
+        for part in 1..parts {
+            cuts.push(day.start_ns + DAY_NS / parts as i64 * part as i64);
+        }
+        rows = if parts > 1 { AT_ONCE } else { rows + day.rows };
+    }
+    let mut spans = Vec::with_capacity(cuts.len() + 1);
+    let mut from_ns = None;
+    for cut in cuts {
+        spans.push(Span { from_ns, to_ns: Some(cut) });
+        from_ns = Some(cut);
+    }
+    spans.push(Span { from_ns, to_ns: None });
+    Ok(spans)
+}
+
+/// One stretch of one table.
+struct Stretch<'a> {
+    table: &'a Table,
+    schema: &'a Schema,
+    mapping: &'a Mapping,
+    span: Span,
+}
+
+/// Count and checksum of records, whatever their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    count: u64,
+    sum: u64,
+}
+
+impl Sum {
+    fn add(&mut self, id: &str, digest: Digest) {
+        self.count += 1;
+        // The digest is of the body alone: with the id, two bodies that changed places are seen.
+        let id = id
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |all, byte| (all ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        self.sum = self.sum.wrapping_add((digest.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    }
+}
+
+impl Stretch<'_> {
+    /// Returns what would make the target the same.
+    async fn compare(
+        &self,
+        source: &mut dyn Source,
+        target: &dyn Target,
+        found: &mut Verified,
+    ) -> Result<Vec<Change>, Trouble> {
+        let mut ours: HashMap<Id, Digest> = HashMap::new();
+        let mut refused: Vec<Id> = Vec::new();
+        self.rows(source, |row| match self.mapping.document(row) {
+            Ok(document) => {
+                ours.insert(document.id, document.digest());
+            }
+            Err(_) => {
+                found.refused += 1;
+                refused.extend(self.mapping.id_of(row));
+            }
+        })
+        .await
+        .map(|rows| found.rows += rows)?;
+        let mut theirs: HashMap<SmolStr, Digest> = HashMap::new();
+        self.documents(target, |document| {
+            theirs.insert(document.id, digest_of(&document.body));
+        })
+        .await?;
+        // An older version of what is refused now: it is in the dead letters, not here.
+        for id in refused.iter().filter(|id| !ours.contains_key(*id)) {
+            theirs.remove(id.as_str());
+        }
+        found.documents += ours.len() as u64;
+        found.found += theirs.len() as u64;
+        let (mut left, mut right) = (Sum::default(), Sum::default());
+        ours.iter().for_each(|(id, digest)| left.add(id.as_str(), *digest));
+        theirs.iter().for_each(|(id, digest)| right.add(id, *digest));
+        if left == right {
+            found.stretches_equal += 1;
+            return Ok(Vec::new());
+        }
+        found.stretches_different += 1;
+        let wrong: HashMap<Id, What> = ours
+            .iter()
+            .filter_map(|(id, digest)| match theirs.get(id.as_str()) {
+                None => Some((*id, What::Missing)),
+                Some(other) if other != digest => Some((*id, What::Different)),
+                Some(_) => None,
+            })
+            .collect();
+        let surplus: Vec<SmolStr> =
+            theirs.into_keys().filter(|id| Id::parse(id).is_none_or(|id| !ours.contains_key(&id))).collect();
+        drop(ours);
+        self.name(source, target, wrong, surplus, found).await
+    }
+
+    /// Reads again what differs, this time with its values.
+    async fn name(
+        &self,
+        source: &mut dyn Source,
+        target: &dyn Target,
+        wrong: HashMap<Id, What>,
+        surplus: Vec<SmolStr>,
+        found: &mut Verified,
+    ) -> Result<Vec<Change>, Trouble> {
+        let mut bodies = HashMap::new();
+        if wrong.values().any(|what| *what == What::Different) {
+            self.documents(target, |document| {
+                if Id::parse(&document.id).is_some_and(|id| wrong.get(&id) == Some(&What::Different)) {
+                    bodies.insert(document.id, document.body);
+                }
+            })
+            .await?;
+        }
+        let mut changes = HashMap::new();
+        self.rows(source, |row| {
+            let Ok(document) = self.mapping.document(row) else { return };
+            let Some(what) = wrong.get(&document.id) else { return };
+            let theirs = bodies.get(document.id.as_str());
+            let differs = |(name, value): &(&String, &serde_json::Value)| {
+                theirs.is_some_and(|theirs| !same(theirs.get(*name), value))
+            };
+            let fields = document.body.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+            let difference =
+                Difference { id: document.id.as_str().into(), key: self.mapping.key_shown(row), what: *what, fields };
+            changes.insert(document.id, (difference, Change::Put(document)));
+        })
+        .await?;
+        for what in wrong.values() {
+            match what {
+                What::Missing => found.missing += 1,
+                _ => found.different += 1,
+            }
+        }
+        found.surplus += surplus.len() as u64;
+        let mut all: Vec<(Difference, Option<Change>)> =
+            changes.into_values().map(|(difference, change)| (difference, Some(change))).collect();
+        all.extend(surplus.into_iter().map(|id| {
+            let change = Id::parse(&id).map(Change::Delete);
+            (Difference { id, key: String::new(), what: What::Surplus, fields: Vec::new() }, change)
+        }));
+        all.sort_by(|(one, _), (other, _)| (&one.key, &one.id).cmp(&(&other.key, &other.id)));
+        let mut changes = Vec::with_capacity(all.len());
+        for (difference, change) in all {
+            if found.differences.len() < NAMED {
+                found.differences.push(difference);
+            }
+            changes.extend(change);
+        }
+        Ok(changes)
+    }
+
+    async fn rows(&self, source: &mut dyn Source, mut each: impl FnMut(&Row)) -> Result<u64, Trouble> {
+        let (out, mut chunks) = mpsc::channel::<Vec<Row>>(4);
+        let wanted = Wanted { table: &self.table.name, schema: self.schema, span: self.span, limit: None };
+        let taking = async {
+            while let Some(rows) = chunks.recv().await {
+                rows.iter().for_each(&mut each);
+            }
+            Ok(())
+        };
+        let (rows, ()) = tokio::try_join!(source.rows(&wanted, out), taking)?;
+        Ok(rows)
+    }
+
+    async fn documents(&self, target: &dyn Target, mut each: impl FnMut(Found)) -> Result<(), Trouble> {
+        let fields: Vec<SmolStr> = self.mapping.wanted().into_iter().map(|field| field.name).collect();
+        let time = self.mapping.time_field().map(|(name, kind)| (name, kind, self.span));
+        let asked = Asked { collection: &self.mapping.collection, fields: &fields, time };
+        let mut after = None;
+        loop {
+            let page = target.read(&asked, after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            page.into_iter().for_each(&mut each);
+        }
+    }
+}
+
+/// Equal as the digest has it: numbers by value.
+fn same(one: Option<&serde_json::Value>, other: &serde_json::Value) -> bool {
+    let wrap = |value: &serde_json::Value| {
+        let mut map = serde_json::Map::new();
+        map.insert("v".into(), value.clone());
+        digest_of(&map)
+    };
+    one.is_some_and(|one| wrap(one) == wrap(other))
+}

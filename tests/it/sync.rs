@@ -1,0 +1,5 @@
+//! The sync, on real servers.
+
+mod source;
+mod target;
+mod whole;
