@@ -1,0 +1,505 @@
+//! The supervisor: through the phases of a start, then keeping what runs, then the stop in reverse order.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tapedeck_market::UnixNanos;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::access;
+use super::gates::{self, Found};
+use super::keeper::{Deck, Kept, Order, Spec};
+use super::phases::{PHASES, Phase, PhaseState, Stage, Supervisor, Trouble};
+use super::process::Identity;
+use super::running::{Process, Running};
+use super::table::{DECK, Kind, Lock, SERVERS, State, Table};
+use crate::config::{Config, Loaded, Stop};
+use crate::control::{self, Response};
+
+/// Stages of the deck that stop one after the other, each within the grace: sources, what derives, recorder, readers, servers.
+const STAGES: u32 = 5;
+/// What the deck may take beyond them.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What `tapedeck up` is to do.
+#[derive(Debug)]
+pub struct Job {
+    pub loaded: Loaded,
+    /// The deck's options, behind `run --plain`.
+    pub deck_args: Vec<OsString>,
+    /// Servers, and `deck`; empty: everything.
+    pub names: Vec<String>,
+    /// What was started stays when a phase fails.
+    pub keep: bool,
+    /// Whether stores are tried at the end.
+    pub validate: bool,
+    /// How long a phase may take, in place of the config's.
+    pub limit: Option<Duration>,
+}
+
+/// What a running supervisor is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Ask {
+    /// Starts what is not running; without names everything.
+    Up { names: Vec<String> },
+    /// Ends these; without names everything, and itself.
+    Down { names: Vec<String> },
+    /// Ends and starts one.
+    Restart { name: String },
+}
+
+struct Warden {
+    job: Job,
+    config: Config,
+    table: Table,
+    kept: Vec<Kept>,
+    said: Supervisor,
+    tell: watch::Sender<Supervisor>,
+    began: Instant,
+}
+
+/// Why a start did not go to its end.
+enum Broken {
+    Trouble(Trouble),
+    /// Asked to end.
+    Stop,
+}
+
+/// Starts everything, keeps it until it is asked to end, and ends it.
+///
+/// # Errors
+/// A phase failed (a [`Trouble`]), or the folder cannot be used.
+pub async fn run(job: Job, lock: Lock, tell: watch::Sender<Supervisor>) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let config = job.loaded.config.clone();
+    let table = Table::of(&config.tape.dir);
+    let (asks, mut asked) = mpsc::channel(4);
+    let serving = CancellationToken::new();
+    let said = Supervisor {
+        identity: Identity::of(std::process::id()).context("finding this process in /proc")?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: UnixNanos::now().to_string(),
+        config: job.loaded.file.clone(),
+        phases: all_ahead(),
+        ..Supervisor::default()
+    };
+    let mut warden = Warden { job, config, table, kept: Vec::new(), said, tell, began: Instant::now() };
+    warden.write();
+    warden.end_strangers().await;
+    warden.take_over();
+    let names = warden.kept.iter().map(|kept| kept.name.to_string()).collect();
+    let control = tokio::spawn({
+        let (dir, stop, handler) = (warden.table.dir().to_owned(), serving.clone(), handler(asks, names));
+        async move { control::serve(&dir, handler, stop).await }
+    });
+    let done = warden.work(&mut signals, &mut asked).await;
+    serving.cancel();
+    // The socket is gone with it, or was never there.
+    let _ = control.await;
+    drop(lock);
+    done
+}
+
+/// Ends what a supervisor left behind that is no more. Returns what was ended, and how.
+pub async fn clean(table: &Table, _lock: &Lock) -> Vec<String> {
+    let mut ended = Vec::new();
+    for entry in table.list().iter().rev() {
+        if let Some(how) = end(entry).await {
+            ended.push(format!("{} {how}", entry.name));
+        }
+        table.remove(&entry.name);
+    }
+    ended
+}
+
+/// Ends the process of an entry, as it wants to be ended; `None`: it does not run.
+async fn end(entry: &super::Entry) -> Option<String> {
+    let identity = entry.identity.as_ref()?;
+    let Some(process) = Process::adopt(identity) else {
+        identity.sweep();
+        return None;
+    };
+    let stop: Stop = entry.stop.parse().unwrap_or_default();
+    Some(Running::Process(process).stop(&stop, Duration::from_millis(entry.grace_ms), None).await)
+}
+
+impl Warden {
+    /// Ends what an earlier supervisor left that the config does not name any more, or names otherwise.
+    async fn end_strangers(&mut self) {
+        let specs = self.specs();
+        for entry in self.table.list().into_iter().rev() {
+            let same = specs.iter().any(|spec| spec.is_of(&entry));
+            if same {
+                continue;
+            }
+            if let Some(how) = end(&entry).await {
+                tracing::info!(service = entry.name, how, "ran with other settings, ended");
+            }
+            self.table.remove(&entry.name);
+        }
+    }
+
+    fn specs(&self) -> Vec<Spec> {
+        let servers = self.config.servers.iter().cloned().map(Spec::Server);
+        let deck = &self.config.deck;
+        let deck = (!self.config.sources.is_empty()).then(|| {
+            Spec::Deck(Deck {
+                args: self.job.deck_args.clone(),
+                dir: self.config.tape.dir.clone(),
+                limit: self.limit(),
+                grace: deck.grace.0 * STAGES + MARGIN,
+            })
+        });
+        servers.chain(deck).collect()
+    }
+
+    fn limit(&self) -> Duration {
+        self.job.limit.unwrap_or(self.config.deck.limit.0)
+    }
+
+    fn take_over(&mut self) {
+        let specs = self.specs().into_iter().zip(0..);
+        self.kept = specs.map(|(spec, order)| Kept::new(spec, order, &self.table)).collect();
+    }
+
+    async fn work(mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) -> anyhow::Result<()> {
+        let names = self.job.names.clone();
+        let started = tokio::select! {
+            started = self.start(&names) => started,
+            () = stop_asked(signals, asked) => Err(Broken::Stop),
+        };
+        let failed = match started {
+            Ok(()) => {
+                self.said.stage = Stage::Up;
+                self.said.took_ms = Some(self.began.elapsed().as_millis() as u64);
+                self.said.access = access::of(&self.config);
+                self.write();
+                tracing::info!(took_ms = self.said.took_ms, "up");
+                None
+            }
+            Err(Broken::Stop) => {
+                tracing::info!("asked to stop while it was starting");
+                self.down(signals).await;
+                return Ok(());
+            }
+            Err(Broken::Trouble(trouble)) => {
+                tracing::error!(phase = trouble.phase, service = trouble.service, why = trouble.why, "not up");
+                self.said.trouble = Some(trouble.clone());
+                self.said.stage = Stage::Failed;
+                if self.job.keep {
+                    self.write();
+                    None
+                } else {
+                    Some(trouble)
+                }
+            }
+        };
+        if failed.is_none() {
+            self.keep(signals, asked).await;
+        }
+        self.down(signals).await;
+        failed.map_or(Ok(()), |trouble| Err(trouble.into()))
+    }
+
+    /// Through the phases. Whatever is running already passes its gate at once.
+    async fn start(&mut self, names: &[String]) -> Result<(), Broken> {
+        let wanted = |name: &str| {
+            names.is_empty() || names.iter().any(|wanted| wanted == name || (wanted == SERVERS && name != DECK))
+        };
+        let (servers, deck): (Vec<usize>, Vec<usize>) =
+            (0..self.kept.len()).filter(|at| wanted(&self.kept[*at].name)).partition(|at| self.kept[*at].name != DECK);
+        let limit = self.limit();
+        let config = self.config.clone();
+        let mut phase = self.begin(0, !servers.is_empty());
+        if let Some(phase) = &mut phase {
+            // One after the other, as the file has them: a later one may need an earlier one.
+            for at in servers {
+                self.kept[at].order(Order::Start).await;
+                let line = gates::process(PHASES[0], &mut self.kept[at]).await;
+                match line {
+                    Ok(line) => phase.found.lines.push(line),
+                    Err(trouble) => return Err(self.fail(0, trouble)),
+                }
+                self.show(0, phase);
+            }
+        }
+        self.finish(0, phase);
+        let with_deck = deck.first().copied();
+        let has_retention = with_deck.is_some() && config.sinks.iter().any(|sink| has_retention(&config, sink));
+        let phase = self.begin(1, has_retention);
+        if let Some(mut phase) = phase {
+            phase.found = gates::retention(&config, limit).await.map_err(|trouble| self.fail(1, trouble))?;
+            self.finish(1, Some(phase));
+        }
+        let Some(at) = with_deck else {
+            (2..PHASES.len()).for_each(|nth| drop(self.begin(nth, false)));
+            return Ok(());
+        };
+        if let Some(mut phase) = self.begin(2, true) {
+            self.kept[at].order(Order::Start).await;
+            let ready = gates::process(PHASES[2], &mut self.kept[at]).await;
+            phase.found.lines.push(ready.map_err(|trouble| self.fail(2, trouble))?);
+            self.show(2, &phase);
+            let found = gates::sources(&config, &mut self.kept[at], limit).await;
+            phase.add(found.map_err(|trouble| self.fail(2, trouble))?);
+            self.finish(2, Some(phase));
+        }
+        if let Some(mut phase) = self.begin(3, !config.sinks.is_empty()) {
+            let found = gates::sinks(&config, &mut self.kept[at], limit).await;
+            phase.add(found.map_err(|trouble| self.fail(3, trouble))?);
+            self.finish(3, Some(phase));
+        }
+        // Nothing of a Grafana is in this config.
+        drop(self.begin(4, false));
+        if let Some(mut phase) = self.begin(5, self.job.validate && !config.sinks.is_empty()) {
+            phase.add(gates::validation(&config, limit).await.map_err(|trouble| self.fail(5, trouble))?);
+            self.finish(5, Some(phase));
+        }
+        Ok(())
+    }
+
+    /// A phase begins, or is skipped because there is nothing in it.
+    fn begin(&mut self, nth: usize, something: bool) -> Option<Working> {
+        self.said.phases[nth] = Phase {
+            name: PHASES[nth].to_owned(),
+            state: if something { PhaseState::Working } else { PhaseState::Skipped },
+            ..Phase::default()
+        };
+        self.write();
+        something.then(|| Working { began: Instant::now(), found: Found::default() })
+    }
+
+    fn show(&mut self, nth: usize, working: &Working) {
+        self.said.phases[nth].lines.clone_from(&working.found.lines);
+        self.write();
+    }
+
+    fn finish(&mut self, nth: usize, working: Option<Working>) {
+        let Some(working) = working else { return };
+        let phase = &mut self.said.phases[nth];
+        phase.state = PhaseState::Done;
+        phase.took_ms = Some(working.began.elapsed().as_millis() as u64);
+        (phase.lines, phase.warnings) = (working.found.lines, working.found.warnings);
+        self.write();
+    }
+
+    fn fail(&mut self, nth: usize, trouble: Trouble) -> Broken {
+        self.said.phases[nth].state = PhaseState::Failed;
+        self.write();
+        Broken::Trouble(trouble)
+    }
+
+    /// Keeps everything until somebody asks for the end.
+    async fn keep(&mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) {
+        loop {
+            let ask = tokio::select! {
+                () = signals.stop() => return,
+                ask = asked.recv() => ask,
+            };
+            match ask {
+                None => return,
+                Some(Ask::Down { names }) if names.is_empty() => return,
+                Some(Ask::Down { names }) => {
+                    for at in self.named(&names).into_iter().rev() {
+                        self.kept[at].stop().await;
+                    }
+                }
+                Some(Ask::Restart { name }) => {
+                    for at in self.named(&[name]) {
+                        self.kept[at].order(Order::Restart).await;
+                    }
+                }
+                Some(Ask::Up { names }) => {
+                    self.began = Instant::now();
+                    (self.said.stage, self.said.trouble) = (Stage::Starting, None);
+                    self.said.phases = all_ahead();
+                    self.write();
+                    let started = tokio::select! {
+                        started = self.start(&names) => started,
+                        () = stop_asked(signals, asked) => Err(Broken::Stop),
+                    };
+                    match started {
+                        Ok(()) => {
+                            self.said.stage = Stage::Up;
+                            self.said.took_ms = Some(self.began.elapsed().as_millis() as u64);
+                            self.said.access = access::of(&self.config);
+                        }
+                        Err(Broken::Stop) => return,
+                        Err(Broken::Trouble(trouble)) => {
+                            (self.said.stage, self.said.trouble) = (Stage::Failed, Some(trouble));
+                        }
+                    }
+                    self.write();
+                }
+            }
+        }
+    }
+
+    fn named(&self, names: &[String]) -> Vec<usize> {
+        let wanted = |name: &str| names.iter().any(|wanted| wanted == name || (wanted == SERVERS && name != DECK));
+        (0..self.kept.len()).filter(|at| wanted(&self.kept[*at].name)).collect()
+    }
+
+    /// Ends everything in reverse order. A second signal kills what is left.
+    async fn down(&mut self, signals: &mut Signals) {
+        let failed = self.said.stage == Stage::Failed;
+        self.said.stage = Stage::Stopping;
+        self.write();
+        let table = self.table.clone();
+        let stopping = async {
+            while let Some(mut kept) = self.kept.pop() {
+                let name = kept.name.to_string();
+                let ran = kept.entry.borrow().clone();
+                let deck = ran.kind == Kind::Deck;
+                let before = if deck { gates::queued(&self.config, &self.config.tape.dir) } else { Vec::new() };
+                let ended = kept.stop().await;
+                kept.let_go().await;
+                self.table.remove(&name);
+                if matches!(ran.state, State::Stopped | State::Hopeless) && ended.detail.is_empty() {
+                    continue;
+                }
+                let how = if ended.detail.is_empty() { "was not running".to_owned() } else { ended.detail };
+                self.said.ended.push(format!("{name} {how}"));
+                if deck {
+                    self.said.ended.extend(drained(&self.config, &before));
+                }
+                self.write();
+            }
+        };
+        tokio::select! {
+            () = stopping => {}
+            () = signals.stop() => {
+                tracing::warn!("asked to stop again: what still runs is killed");
+                for entry in table.list() {
+                    if let Some(identity) = &entry.identity {
+                        identity.signal(rustix::process::Signal::KILL);
+                        identity.sweep();
+                    }
+                    table.remove(&entry.name);
+                }
+                self.said.ended.push("the rest was killed".to_owned());
+            }
+        }
+        if !failed {
+            self.said.trouble = None;
+        }
+        self.said.stage = Stage::Down;
+        self.write();
+        tracing::info!("down");
+    }
+
+    fn write(&self) {
+        if let Err(error) = self.table.write_supervisor(&self.said) {
+            tracing::error!(error = format!("{error:#}"), "the process table cannot be written");
+        }
+        self.tell.send_replace(self.said.clone());
+    }
+}
+
+struct Working {
+    began: Instant,
+    found: Found,
+}
+
+impl Working {
+    fn add(&mut self, found: Found) {
+        self.found.lines.extend(found.lines);
+        self.found.warnings.extend(found.warnings);
+    }
+}
+
+/// Every phase of a start that begins.
+fn all_ahead() -> Vec<Phase> {
+    PHASES.iter().map(|name| Phase { name: (*name).to_owned(), ..Phase::default() }).collect()
+}
+
+fn has_retention(config: &Config, sink: &crate::config::KindTable) -> bool {
+    crate::sinks::build(sink, &config.tape.dir).is_ok_and(|(_, mut sink)| sink.retention().is_some())
+}
+
+/// What each sink still had before it when the deck ended.
+fn drained(config: &Config, before: &[(String, u64)]) -> Vec<String> {
+    let after = gates::queued(config, &config.tape.dir);
+    let line = |(name, left): (String, u64)| {
+        let queued = before.iter().find(|(other, _)| *other == name).map_or(0, |(_, queued)| *queued);
+        match (queued, left) {
+            (0, 0) => None,
+            (queued, 0) => Some(format!("sink.{name} drained: {queued} records were queued, all are delivered")),
+            (_, left) => {
+                Some(format!("sink.{name} has {left} records to deliver: they wait on the tape for the next up"))
+            }
+        }
+    };
+    after.into_iter().filter_map(line).collect()
+}
+
+/// Refuses names that are not kept, and passes on the rest.
+fn handler(asks: mpsc::Sender<Ask>, known: Vec<String>) -> control::Handler<Ask> {
+    std::sync::Arc::new(move |ask| {
+        let (asks, known) = (asks.clone(), known.clone());
+        Box::pin(async move {
+            let names: &[String] = match &ask {
+                Ask::Up { names } | Ask::Down { names } => names,
+                Ask::Restart { name } => std::slice::from_ref(name),
+            };
+            let strange = names.iter().find(|name| *name != SERVERS && !known.contains(name));
+            if let Some(name) = strange {
+                return Response::Error(format!(
+                    "nothing called `{name}` is kept here; there are: {}",
+                    known.join(", ")
+                ));
+            }
+            match asks.try_send(ask) {
+                Ok(()) => Response::Ok("done as asked".into()),
+                Err(_) => Response::Error("busy with what was asked before".to_owned()),
+            }
+        })
+    })
+}
+
+/// Returns when the end is asked for, by a signal or by `down`; what else is asked during a start is done by it anyway.
+async fn stop_asked(signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) {
+    loop {
+        tokio::select! {
+            () = signals.stop() => return,
+            ask = asked.recv() => match ask {
+                Some(Ask::Down { names }) if names.is_empty() => return,
+                Some(ask) => tracing::warn!(?ask, "not done: it is still starting"),
+                None => return,
+            },
+        }
+    }
+}
+
+struct Signals {
+    int: Signal,
+    term: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Signals {
+            int: listen(SignalKind::interrupt())?,
+            term: listen(SignalKind::terminate())?,
+            hup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// A terminal that went away is no reason to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.int.recv() => return,
+                _ = self.term.recv() => return,
+                _ = self.hup.recv() => {}
+            }
+        }
+    }
+}
