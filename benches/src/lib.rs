@@ -5,7 +5,9 @@
 //! its spread. A probe line comes first: when it is off, the run is worth nothing.
 
 pub mod bus;
+pub mod child;
 pub mod frames;
+pub mod process;
 pub mod recording;
 pub mod stores;
 pub mod venue;

@@ -158,6 +158,7 @@ impl Tape {
             tape: self.tail.clone(),
             out: None,
             shown: Arc::new(Shown::default()),
+            status: tapedeck::status::Overview::default(),
             asked: Arc::new(tokio::sync::Mutex::new(asked)),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -263,6 +264,8 @@ impl Drop for Peer {
 #[derive(Debug)]
 pub struct Http {
     host: String,
+    /// Headers of every request beside its own, each with its line end.
+    pub headers: String,
     stream: BufReader<TcpStream>,
 }
 
@@ -273,7 +276,7 @@ impl Http {
         let host = url.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(&host)?;
         stream.set_nodelay(true)?;
-        Ok(Http { host, stream: BufReader::new(stream) })
+        Ok(Http { host, headers: String::new(), stream: BufReader::new(stream) })
     }
 
     /// The status of the answer, and its text.
@@ -281,7 +284,20 @@ impl Http {
     /// # Errors
     /// The connection's, or an answer that is none.
     pub fn post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", self.host, body.len());
+        self.ask("POST", path, body)
+    }
+
+    /// As [`Http::post`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
+        self.ask("GET", path, b"")
+    }
+
+    fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
+        let (host, headers, length) = (&self.host, &self.headers, body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n");
         let socket = self.stream.get_mut();
         socket.write_all(head.as_bytes())?;
         socket.write_all(body)?;

@@ -4,11 +4,9 @@
 //! many ticks to take and answers when it has (`benches/peers/nautilus_candles.py`); without `NAUTILUS_PYTHON` it is left out,
 //! and the row counts as missing.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
 use tapedeck::candles::{Anchor, Engine, Maker, Recipe, Selection, Settings, Tick};
 use tapedeck::derive::TapePast;
+use tapedeck_benches::child::Peer;
 use tapedeck_benches::{Side, compare, probe};
 use tapedeck_market::{Body, CandleInput, Decimal, Event, Flags, Price, Size, SmolStr, Trade, UnixNanos};
 
@@ -39,7 +37,7 @@ fn main() {
             let name = format!("candles, {instruments} x {} ({lengths}), {order}", intervals.len());
             let mut ours = Ours::new(instruments, intervals, late);
             let ours = Side { name: "tapedeck", run: Box::new(move |n| ours.take(n)) };
-            let peers = Peer::start(instruments, intervals)
+            let peers = peer(instruments, intervals)
                 .into_iter()
                 .map(|mut peer| Side { name: "nautilus TimeBarAggregator", run: Box::new(move |n| peer.take(n)) });
             let outcomes = compare(&name, ours, peers.collect(), None);
@@ -120,49 +118,9 @@ impl Dice {
 }
 
 /// The peer, in its own process.
-struct Peer {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(instruments: u32, intervals_ns: &[i64]) -> Option<Peer> {
-        let Some(python) = std::env::var_os("NAUTILUS_PYTHON") else {
-            println!("no peer: NAUTILUS_PYTHON is not set (scripts/bench sets it)");
-            return None;
-        };
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/nautilus_candles.py");
-        let mut child = Command::new(python)
-            .args([script, &instruments.to_string()])
-            .args(intervals_ns.iter().map(|ns| (ns / SECOND).to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()?;
-        let (to, from) = (child.stdin.take()?, BufReader::new(child.stdout.take()?));
-        let mut peer = Peer { child, to, from };
-        // Its ticks are made before anything is measured.
-        (peer.line()? == "ready").then_some(peer)
-    }
-
-    fn take(&mut self, n: u64) {
-        let asked = writeln!(self.to, "{n}").and_then(|()| self.to.flush());
-        assert!(asked.is_ok() && self.line().as_deref() == Some("done"), "the peer ended");
-    }
-
-    fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        self.from.read_line(&mut line).ok()?;
-        Some(line.trim().to_owned())
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn peer(instruments: u32, intervals_ns: &[i64]) -> Option<Peer> {
+    let seconds = intervals_ns.iter().map(|ns| (ns / SECOND).to_string());
+    Peer::python("NAUTILUS_PYTHON", "nautilus_candles.py", std::iter::once(instruments.to_string()).chain(seconds))
 }
 
 /// Memory of everything that makes candles of 10,000 instruments in 6 intervals: names, routes, open candles, timers.

@@ -6,11 +6,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use tapedeck_benches::process::{Running, beside};
 use tapedeck_benches::venue::{Load, Venue, now_ns, serve};
 use tapedeck_benches::{ROUNDS, median, probe, spread};
 
@@ -36,13 +36,6 @@ struct Bench {
     tapedeck: PathBuf,
     /// A Python that has cryptofeed.
     python: Option<PathBuf>,
-}
-
-/// The program built with this bench.
-fn beside(name: &str) -> anyhow::Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    anyhow::ensure!(path.exists(), "{} is not there: cargo build --release -p tapedeck", path.display());
-    Ok(path)
 }
 
 /// The Python with cryptofeed, if there is one; says which it is.
@@ -98,9 +91,9 @@ impl Bench {
             std::thread::sleep(SETTLE);
             let before = (deck.cpu_s()?, peer.as_ref().map(Running::cpu_s).transpose()?);
             std::thread::sleep(IDLE);
-            ours.push(deck.idled(before.0)?);
+            ours.push(idled(&deck, before.0)?);
             if let (Some(peer), Some(before)) = (&peer, before.1) {
-                theirs.push(peer.idled(before)?);
+                theirs.push(idled(peer, before)?);
             }
         }
         let show = |name, unit, of: fn(&Idled) -> f64| {
@@ -117,7 +110,7 @@ impl Bench {
     fn fill(&self, dir: &Path) -> anyhow::Result<()> {
         let venue = serve(Load::Flood { time: Duration::from_secs(1) })?;
         // The venue leaves at the end, which the deck remarks on.
-        let _deck = Running(self.ours(dir, &venue.addr.to_string()).stderr(Stdio::null()).spawn()?);
+        let _deck = Running::start(self.ours(dir, &venue.addr.to_string()).stderr(Stdio::null()))?;
         venue.sent.recv().context("filling a tape")?;
         Ok(())
     }
@@ -150,19 +143,9 @@ fn started(command: impl FnOnce(&str) -> Command, load: Load) -> anyhow::Result<
     let Venue { addr, subscribed, .. } = serve(load)?;
     let mut command = command(&addr.to_string());
     let before = now_ns();
-    let running = Running(command.spawn().with_context(|| format!("starting {command:?}"))?);
+    let running = Running::start(&mut command)?;
     let at = subscribed.recv_timeout(PATIENCE).with_context(|| format!("{command:?} has not subscribed"))?;
     Ok((running, (at - before) as f64 / 1e6))
-}
-
-/// A process, stopped in order when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
-    }
 }
 
 /// What a process and its children cost while nothing happened.
@@ -172,59 +155,9 @@ struct Idled {
     cpu_percent: f64,
 }
 
-impl Running {
-    fn idled(&self, cpu_before_s: f64) -> anyhow::Result<Idled> {
-        let cpu_percent = (self.cpu_s()? - cpu_before_s) / IDLE.as_secs_f64() * 100.0;
-        let (mut rss_mib, mut pss_mib) = (0.0, 0.0);
-        for pid in self.family() {
-            rss_mib += kibibytes(&format!("/proc/{pid}/status"), "VmRSS:")? / 1024.0;
-            pss_mib += kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")? / 1024.0;
-        }
-        Ok(Idled { rss_mib, pss_mib, cpu_percent })
-    }
-
-    /// Processor time so far, of it and its children: user and system, in the scheduler's nanoseconds,
-    /// because a tick of `stat` is a fifth of what is allowed.
-    fn cpu_s(&self) -> anyhow::Result<f64> {
-        let mut nanos = 0;
-        for pid in self.family() {
-            let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} is gone"))?;
-            // A thread may end while it is looked at: it did nothing that would show here.
-            let texts = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
-            nanos += texts.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum::<u64>();
-        }
-        Ok(nanos as f64 / 1e9)
-    }
-
-    /// It and all below it.
-    fn family(&self) -> Vec<u32> {
-        let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(|pid| Some((pid, parent(pid)?)))
-            .collect();
-        let mut family = vec![self.0.id()];
-        let mut nth = 0;
-        while let Some(&parent) = family.get(nth) {
-            family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-            nth += 1;
-        }
-        family
-    }
-}
-
-/// The process that started this one.
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name, which may hold anything: the state, then the parent.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-fn kibibytes(path: &str, key: &str) -> anyhow::Result<f64> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok());
-    value.with_context(|| format!("{path} has no {key}"))
+fn idled(running: &Running, cpu_before_s: f64) -> anyhow::Result<Idled> {
+    let cpu_percent = (running.cpu_s()? - cpu_before_s) / IDLE.as_secs_f64() * 100.0;
+    Ok(Idled { rss_mib: running.rss_mib()?, pss_mib: running.pss_mib()?, cpu_percent })
 }
 
 /// Copies a folder and all below it.
