@@ -1,10 +1,11 @@
-//! Requests to stores that speak HTTP.
+//! Requests to stores that speak HTTP; the sync's target is one, too.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use reqwest::{RequestBuilder, StatusCode, Url};
+use jiff::Timestamp;
+use reqwest::{RequestBuilder, StatusCode, Url, header};
 
 use super::SinkError;
 
@@ -12,7 +13,7 @@ use super::SinkError;
 ///
 /// # Errors
 /// It is none; begins with the key.
-pub(super) fn base(url: Option<&str>, host: &str, port: u16, tls: bool, usual_port: u16) -> anyhow::Result<Url> {
+pub(crate) fn base(url: Option<&str>, host: &str, port: u16, tls: bool, usual_port: u16) -> anyhow::Result<Url> {
     let (key, text) = match url {
         Some(url) => ("url", url.to_owned()),
         None => {
@@ -31,7 +32,7 @@ pub(super) fn base(url: Option<&str>, host: &str, port: u16, tls: bool, usual_po
 ///
 /// # Errors
 /// TLS cannot be set up, or `ca_file` holds no certificates.
-pub(super) fn client(timeout: Duration, verify_tls: bool, ca_file: Option<&Path>) -> anyhow::Result<reqwest::Client> {
+pub(crate) fn client(timeout: Duration, verify_tls: bool, ca_file: Option<&Path>) -> anyhow::Result<reqwest::Client> {
     let mut http = reqwest::Client::builder()
         .timeout(timeout)
         // Credentials go where the config says, nowhere else.
@@ -50,20 +51,48 @@ pub(super) fn client(timeout: Duration, verify_tls: bool, ca_file: Option<&Path>
     http.build().context("preparing requests")
 }
 
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    /// Of the header of that name, where it is in seconds.
+    pub retry_after: Option<Duration>,
+    /// What time it is there.
+    pub date: Option<Timestamp>,
+    pub text: String,
+    /// Whether that is all of it.
+    pub whole: bool,
+}
+
+/// Sends a request and reads the answer, up to that many bytes.
+///
+/// # Errors
+/// There was no answer, or not all of it.
+pub(crate) async fn exchange(request: RequestBuilder, most_bytes: usize) -> reqwest::Result<Answer> {
+    let mut response = request.send().await?;
+    let status = response.status();
+    let head = |name| response.headers().get(name).and_then(|text| text.to_str().ok());
+    let retry_after = head(header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let date = head(header::DATE).and_then(|text| jiff::fmt::rfc2822::parse(text).ok()).map(|date| date.timestamp());
+    let (mut bytes, mut whole) = (Vec::new(), true);
+    while let Some(chunk) = response.chunk().await? {
+        let room = most_bytes - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            whole = false;
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Answer { status, retry_after, date, text, whole })
+}
+
 /// Sends a request and reads what is of use of the answer, up to that many bytes.
 ///
 /// # Errors
 /// [`SinkError::Unavailable`]: there was no answer, or not all of it.
 pub(super) async fn send(request: RequestBuilder, most_bytes: usize) -> Result<(StatusCode, String), SinkError> {
     let away = |error: reqwest::Error| SinkError::Unavailable(anyhow::Error::new(error.without_url()));
-    let mut response = request.send().await.map_err(away)?;
-    let status = response.status();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(away)? {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(most_bytes - bytes.len())]);
-        if bytes.len() >= most_bytes {
-            break;
-        }
-    }
-    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    let answer = exchange(request, most_bytes).await.map_err(away)?;
+    Ok((answer.status, answer.text))
 }

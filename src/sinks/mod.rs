@@ -20,7 +20,7 @@ mod books;
 mod candles;
 mod dead;
 mod delivery;
-mod http;
+pub(crate) mod http;
 mod influx;
 mod lane;
 mod line;

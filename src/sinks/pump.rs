@@ -12,6 +12,9 @@
 //! - While a sink is far behind, what is new is delivered beside the backlog, one lot of each in turn.
 //! - After an outage the store is opened before anything is sent: the probe of a circuit breaker, a few bytes.
 
+mod letters;
+mod outage;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,13 +27,12 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Cursor, Item, Reader, Start};
 use tokio_util::sync::CancellationToken;
 
-use super::dead::{Entries, Letters};
-use super::delivery::{Begin, Delivery};
+use super::dead::Letters;
+use super::delivery::Delivery;
 use super::lane::{Lane, Lot, Stretch};
 use super::order::{Again, Times, give_back};
 use super::progress::Progress;
-use super::retry::{self, Deed};
-use super::{Batch, Opened, Sink, SinkError};
+use super::{Batch, Sink, SinkError};
 use crate::service::{Asked, Desk};
 use crate::supervise::waits_between;
 
@@ -45,6 +47,8 @@ const TEND_EVERY: Duration = Duration::from_secs(5);
 const BEHIND: Duration = Duration::from_secs(10);
 /// How long a stop waits for what is left.
 const DRAIN_AT_MOST: Duration = Duration::from_secs(20);
+/// The same with more than a batch before it, which is no last words but a backlog: the rest waits on the tape.
+const DRAIN_BACKLOG: Duration = Duration::from_secs(1);
 /// After a request that was too much the limit grows back by this part of itself with each that was not.
 const REGROW: usize = 64;
 
@@ -203,7 +207,8 @@ impl<'a> Running<'a> {
                 backlog = Some(Lane::start(self.stretch(from, Some(to)))?);
             }
             if let Some((target, since)) = stopping
-                && (self.progress.missing(target) == 0 || since.elapsed() >= DRAIN_AT_MOST)
+                && (self.progress.missing(target) == 0
+                    || since.elapsed() >= drain_at_most(&self.progress, target, &self.delivery))
             {
                 return Ok(Next::Leave);
             }
@@ -309,7 +314,16 @@ impl<'a> Running<'a> {
             let mark = after.encode();
             let batch = Batch { tape: self.tape, records: &piece.records, mark: &mark, late: !is_live };
             self.counts.requests += 1;
-            match self.sink.write(&batch).await {
+            let given_up = self.given_up();
+            let written = tokio::select! {
+                biased;
+                written = self.sink.write(&batch) => written,
+                () = given_up => {
+                    tracing::info!(sink = %self.name, missing = self.progress.missing(self.desk.tape.seq()), "stopping, and the store is slow: the rest waits on the tape");
+                    return Ok(Next::Leave);
+                }
+            };
+            match written {
                 Ok(()) => {
                     self.succeeded();
                     self.progress = after;
@@ -368,6 +382,18 @@ impl<'a> Running<'a> {
         Ok(Next::Anew)
     }
 
+    /// Returns when the deck stops and has waited long enough for a batch on its way.
+    fn given_up(&self) -> impl Future<Output = ()> + use<> {
+        let (stop, tape, delivery) = (self.stop.clone(), self.desk.tape.clone(), self.delivery.clone());
+        let (progress, since) = (self.progress.clone(), self.stopping_since);
+        async move {
+            stop.cancelled().await;
+            let since = since.unwrap_or_else(Instant::now);
+            let limit = drain_at_most(&progress, tape.seq(), &delivery);
+            tokio::time::sleep(limit.saturating_sub(since.elapsed())).await;
+        }
+    }
+
     fn succeeded(&mut self) {
         self.waits = waits();
         let (limit, most) = (self.limit.load(Ordering::Relaxed), self.delivery.batch as usize);
@@ -379,213 +405,6 @@ impl<'a> Running<'a> {
     fn shrink(&self, records: usize) {
         let limit = self.limit.load(Ordering::Relaxed).min(records);
         self.limit.store((limit / 2).max(1), Ordering::Relaxed);
-    }
-
-    /// Turns records into dead letters, durably, and takes them out of the batch.
-    async fn bury(&mut self, records: &mut Vec<Record>, mut rejects: Vec<(usize, String)>) -> anyhow::Result<Next> {
-        rejects.retain(|(index, _)| *index < records.len());
-        rejects.sort_by_key(|(index, _)| *index);
-        rejects.dedup_by_key(|(index, _)| *index);
-        anyhow::ensure!(!rejects.is_empty(), "the sink refused records and did not say which");
-        let refused: Vec<(&Record, &str)> =
-            rejects.iter().map(|(index, words)| (&records[*index], words.as_str())).collect();
-        let entries = Arc::new(Entries::of(self.tape, &refused)?);
-        loop {
-            match self.add_letters(entries.clone()).await {
-                Ok(()) => break,
-                Err(error) => match self.failed(SinkError::Unavailable(error)).await? {
-                    Next::Go => {}
-                    next => return Ok(next),
-                },
-            }
-        }
-        let (index, words) = &rejects[0];
-        let first = &records[*index];
-        tracing::warn!(sink = %self.name, seq = first.seq, symbol = %first.event.symbol, refused = rejects.len(), words, "refused by the store: kept as dead letters, see `tapedeck deadletter list`");
-        self.counts.refused += rejects.len() as u64;
-        for (index, _) in rejects.iter().rev() {
-            records.remove(*index);
-        }
-        Ok(Next::Go)
-    }
-
-    /// Writes dead letters, which waits for the disk.
-    async fn add_letters(&mut self, entries: Arc<Entries>) -> anyhow::Result<()> {
-        let mut letters = self.letters.take().context("the dead letters are not there")?;
-        let writing = tokio::task::spawn_blocking(move || {
-            let written = letters.add(&entries);
-            (letters, written)
-        });
-        let (letters, written) = writing.await.context("writing dead letters")?;
-        self.letters = Some(letters);
-        written
-    }
-
-    /// Does with dead letters what the running deck is asked to.
-    async fn answer(&mut self, asked: Asked) -> anyhow::Result<Next> {
-        let letters = self.letters.take().context("the dead letters are not there")?;
-        let mut progress = self.progress.clone();
-        progress.sent = true;
-        let mark = progress.encode();
-        let (letters, done) = retry::carry_out(&mut *self.sink, letters, self.tape, &mark, &asked.order).await;
-        self.letters = Some(letters);
-        if let Ok(done) = &done {
-            tracing::info!(sink = %self.name, delivered = done.delivered, dropped = done.dropped, refused = done.refused.len(), "dead letters looked at again");
-        }
-        self.show();
-        // Whoever asked may have gone.
-        let _ = asked.reply.send(done.as_ref().map(Clone::clone).map_err(ToString::to_string));
-        match done {
-            Ok(_) => Ok(Next::Go),
-            Err(error) => self.failed(error).await,
-        }
-    }
-
-    /// What follows a failure that is not about records: waits, and opens the store again.
-    async fn failed(&mut self, error: SinkError) -> anyhow::Result<Next> {
-        self.counts.failures += 1;
-        if let SinkError::Rewind { by, cause } = error {
-            return self.rewind(by, &cause);
-        }
-        self.told(&error);
-        if let Next::Leave = self.pause().await {
-            return Ok(Next::Leave);
-        }
-        self.open(false).await
-    }
-
-    fn told(&self, error: &SinkError) {
-        let state = match error {
-            SinkError::Waiting(_) => format!("waiting: {error}"),
-            _ => format!("unavailable: {error}"),
-        };
-        if self.desk.shown.state() != state {
-            tracing::warn!(sink = %self.name, error = %error, "store unavailable, trying again; its records wait on the tape");
-        }
-        self.desk.shown.set_state(state);
-    }
-
-    /// Waits before the next try; progress is committed and shown meanwhile.
-    async fn pause(&mut self) -> Next {
-        let wait = self.waits.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-        if let Err(error) = self.commit().await {
-            tracing::warn!(sink = %self.name, error = format!("{error:#}"), "the cursor cannot be written");
-        }
-        let until = tokio::time::Instant::now() + wait;
-        loop {
-            self.desk.shown.set("retry_in_ms", until.duration_since(tokio::time::Instant::now()).as_millis() as u64);
-            self.show();
-            let next = (tokio::time::Instant::now() + Duration::from_secs(1)).min(until);
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.stop.cancelled() => return Next::Leave,
-                Some(asked) = self.asked.recv() => self.answer_away(asked).await,
-            }
-            if tokio::time::Instant::now() >= until {
-                self.desk.shown.set("retry_in_ms", 0);
-                return Next::Go;
-            }
-        }
-    }
-
-    /// The same while the store is away: letters can be given up, and not be sent.
-    async fn answer_away(&mut self, asked: Asked) {
-        let state = self.desk.shown.state();
-        let done = match (asked.order.deed, self.letters.take()) {
-            (Deed::Drop, Some(letters)) => {
-                let (letters, done) = retry::carry_out(&mut *self.sink, letters, self.tape, &[], &asked.order).await;
-                self.letters = Some(letters);
-                done.map_err(|error| error.to_string())
-            }
-            (_, letters) => {
-                self.letters = letters;
-                Err(format!("the store cannot be reached now: {state}"))
-            }
-        };
-        self.show();
-        let _ = asked.reply.send(done);
-    }
-
-    /// Opens the store, again and again until it answers, and takes over what it says of itself.
-    async fn open(&mut self, first: bool) -> anyhow::Result<Next> {
-        loop {
-            let opened = tokio::select! {
-                opened = self.sink.open(self.tape) => opened,
-                () = self.stop.cancelled() => return Ok(Next::Leave),
-            };
-            match opened {
-                Ok(opened) => {
-                    if self.desk.shown.state() != "running" {
-                        tracing::info!(sink = %self.name, missing = self.progress.missing(self.desk.tape.seq()), "store is there");
-                    }
-                    self.desk.shown.set_state("running");
-                    return self.take_mark(opened, first);
-                }
-                Err(SinkError::Rewind { by, cause }) => {
-                    self.desk.shown.set_state("running");
-                    return self.rewind(by, &cause);
-                }
-                Err(error) => {
-                    self.counts.failures += 1;
-                    self.told(&error);
-                    if let Next::Leave = self.pause().await {
-                        return Ok(Next::Leave);
-                    }
-                }
-            }
-        }
-    }
-
-    fn take_mark(&mut self, opened: Opened, first: bool) -> anyhow::Result<Next> {
-        self.keeps_mark = opened != Opened::NoMark;
-        let known = match opened {
-            Opened::NoMark => return Ok(Next::Go),
-            Opened::Mark(bytes) => match Progress::decode(&bytes) {
-                Some(progress) => progress,
-                None => {
-                    tracing::warn!(sink = %self.name, "the store's mark cannot be read, the cursor counts");
-                    return Ok(Next::Go);
-                }
-            },
-            Opened::Empty if !self.progress.sent => return Ok(Next::Go),
-            Opened::Empty => {
-                tracing::warn!(sink = %self.name, "the store knows nothing of this tape although records were delivered: everything is delivered again");
-                match self.delivery.start {
-                    // What was recorded before is as little wanted as it was then, and nobody knows any more when that was.
-                    Begin::Now => return Ok(Next::Go),
-                    start => {
-                        let first = first_from(self.desk, start.start()).context("finding the start")?;
-                        Progress::up_to(first - 1)
-                    }
-                }
-            }
-        };
-        if known == self.progress {
-            return Ok(Next::Go);
-        }
-        tracing::info!(sink = %self.name, seq = known.low(), cursor = self.progress.low(), "the store's own mark counts");
-        self.progress = known;
-        self.live_from = self.live_from.max(self.progress.high() + 1);
-        Ok(if first { Next::Go } else { Next::Anew })
-    }
-
-    /// Counts what was recorded in the last `by` as not delivered.
-    fn rewind(&mut self, by: Duration, cause: &str) -> anyhow::Result<Next> {
-        let since = UnixNanos::now() - by;
-        let seq = first_from(self.desk, Start::Time(since.0)).context("finding where to begin again")?;
-        tracing::warn!(sink = %self.name, cause, from_seq = seq, "delivering again what was confirmed lately");
-        self.counts.rewinds += 1;
-        self.progress.forget_from(seq);
-        self.live_from = self.progress.high() + 1;
-        Ok(Next::Anew)
-    }
-
-    async fn tend(&mut self) -> anyhow::Result<Next> {
-        match self.sink.tend().await {
-            Ok(()) => Ok(Next::Go),
-            Err(SinkError::Refused(_) | SinkError::BatchRefused(_) | SinkError::TooMuch(_)) => Ok(Next::Go),
-            Err(error) => self.failed(error).await,
-        }
     }
 
     /// Commits the progress, if it moved.
@@ -641,6 +460,11 @@ impl<'a> Running<'a> {
             shown.unset("note");
         }
     }
+}
+
+/// What may be waited for a store once the deck stops.
+fn drain_at_most(progress: &Progress, end: u64, delivery: &Delivery) -> Duration {
+    if progress.missing(end) > u64::from(delivery.batch) { DRAIN_BACKLOG } else { DRAIN_AT_MOST }
 }
 
 /// The first seq that a reader with this start is given, or the next one to be written.

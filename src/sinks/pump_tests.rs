@@ -12,7 +12,8 @@ use super::*;
 use crate::config::Globs;
 use crate::config::units::{ByteSize, Interval};
 use crate::service::Shown;
-use crate::sinks::{Refusal, Reject};
+use crate::sinks::retry::{self, Deed};
+use crate::sinks::{Opened, Refusal, Reject};
 
 /// What the store has, and how it behaves.
 #[derive(Default)]
@@ -198,6 +199,7 @@ impl Deck {
             tape: self.log.tail(),
             out: None,
             shown: shown.clone(),
+            status: crate::status::Overview::default(),
             asked: Arc::new(tokio::sync::Mutex::new(asked)),
         };
         let stop = CancellationToken::new();
@@ -558,6 +560,24 @@ async fn a_stop_delivers_what_is_there_and_does_not_wait_for_a_store_that_is_not
     run.end().await;
     assert!(since.elapsed() < Duration::from_secs(5));
     assert_eq!(deck.cursor(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_the_backlog_of_a_slow_store_on_the_tape_and_the_next_start_delivers_it() {
+    let mut deck = Deck::new();
+    deck.delivery.batch = 10;
+    deck.record(500, Duration::ZERO);
+    // A request takes longer than the test is patient.
+    deck.fake.lock().slow = Duration::from_secs(60);
+    let run = deck.start();
+    deck.until("opened", |store| store.opens > 0).await;
+    tokio::time::timeout(DRAIN_AT_MOST, run.end()).await.expect("an end before the store answers");
+    assert!(deck.fake.seqs().len() < 500);
+    deck.fake.lock().slow = Duration::ZERO;
+    let run = deck.start();
+    deck.until("all rows", |store| store.rows.len() == 500).await;
+    run.end().await;
+    assert_eq!(deck.cursor(), 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,17 +9,10 @@ use tapedeck_market::UnixNanos;
 use tokio::time::timeout;
 
 use crate::config::Secret;
+use crate::tls;
 
 /// What is read of a refusal.
 const REFUSAL_BYTES: usize = 4 << 10;
-
-/// The program installs its TLS provider first thing in `main`; a test or bench that calls in here may not have.
-pub(super) fn install_tls() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Lost against another thread doing the same: then it is installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-}
 
 /// Whether a URL leads nowhere but to this machine.
 pub(super) fn is_loopback(url: &str) -> bool {
@@ -47,7 +40,7 @@ pub(super) fn may_get_a_token(url: &str) -> anyhow::Result<()> {
 /// # Errors
 /// The file of authorities cannot be used.
 pub(super) fn client(ca_file: Option<&Path>, connect_limit: Duration) -> anyhow::Result<reqwest::Client> {
-    install_tls();
+    tls::install();
     let mut http = reqwest::Client::builder()
         .connect_timeout(connect_limit)
         .tcp_nodelay(true)

@@ -11,8 +11,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use crate::sources::net;
-
 /// Name lookup, TCP, TLS and upgrade together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A request that the other side does not take in this time will not be answered either.
@@ -50,7 +48,7 @@ impl Socket {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Socket> {
         // What stands behind it may be a token.
         let shown = url.split('?').next().unwrap_or_default();
-        net::install_tls();
+        crate::tls::install();
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES))

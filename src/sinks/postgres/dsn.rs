@@ -28,7 +28,7 @@ const PASSED_OVER: [&str; 7] = [
 
 /// A server, and how it is spoken to.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub config: tokio_postgres::Config,
     pub tls: Tls,
     /// File of the certificates that are trusted; `system`: those of this machine.
@@ -37,7 +37,7 @@ pub(super) struct Target {
 
 /// How much of the server's certificate must be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tls {
+pub(crate) enum Tls {
     /// Nothing: encrypted where the server can, or must.
     Any,
     /// Its chain.
@@ -47,7 +47,7 @@ pub(super) enum Tls {
 }
 
 impl Target {
-    pub(super) fn parse(dsn: &str) -> anyhow::Result<Target> {
+    pub(crate) fn parse(dsn: &str) -> anyhow::Result<Target> {
         let dsn = dsn.trim();
         let (text, ours) = match dsn.split_once("://") {
             Some((scheme, rest)) => of_url(scheme, rest)?,
@@ -89,7 +89,7 @@ impl Target {
     }
 
     /// For people: no secrets.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         use tokio_postgres::config::Host;
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(host)) => host.clone(),

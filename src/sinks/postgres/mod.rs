@@ -24,7 +24,7 @@ mod candles;
 mod config;
 mod copy;
 mod days;
-mod dsn;
+pub(crate) mod dsn;
 mod failure;
 mod layout;
 mod numeric;
@@ -32,7 +32,7 @@ mod read;
 mod schema;
 mod session;
 mod store;
-mod tls;
+pub(crate) mod tls;
 
 use candles::Merged;
 use config::Config;

@@ -3,25 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{Target, Tls};
+use crate::tls;
 
 /// What makes connections encrypted, where `sslmode` wants it.
 ///
 /// # Errors
 /// The file of trusted certificates cannot be read.
-pub(super) fn connector(target: &Target) -> anyhow::Result<MakeRustlsConnect> {
-    // `main` installs it; tools and tests that come another way get the same one.
-    let provider =
-        CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+pub(crate) fn connector(target: &Target) -> anyhow::Result<MakeRustlsConnect> {
+    let provider = tls::provider();
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .context("preparing TLS")?;
@@ -44,21 +42,8 @@ pub(super) fn connector(target: &Target) -> anyhow::Result<MakeRustlsConnect> {
 }
 
 fn roots(file: Option<&Path>) -> anyhow::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    match file.filter(|file| *file != Path::new("system")) {
-        Some(file) => {
-            let reading = || format!("dsn: reading sslrootcert {}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).with_context(reading)? {
-                roots.add(certificate.with_context(reading)?).with_context(reading)?;
-            }
-            ensure!(!roots.is_empty(), "dsn: sslrootcert {} holds no certificate", file.display());
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            ensure!(!roots.is_empty(), "dsn: this machine trusts no certificates: name a file as `sslrootcert`");
-        }
-    }
-    Ok(roots)
+    // As libpq has it.
+    tls::roots(file.filter(|file| *file != Path::new("system")), "sslrootcert").context("dsn")
 }
 
 /// Encryption without knowing to whom: what `prefer` and `require` are.

@@ -17,7 +17,7 @@ use super::config::Config;
 use crate::config::Secret;
 use crate::config::secret::HIDDEN;
 use crate::logs;
-use crate::sources::{Waiting, net};
+use crate::sources::Waiting;
 
 /// A request, from connecting to the last byte.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -210,7 +210,7 @@ impl Login {
     }
 
     fn client(&self, with_certificate: bool) -> anyhow::Result<reqwest::Client> {
-        net::install_tls();
+        crate::tls::install();
         let mut http = reqwest::Client::builder()
             .connect_timeout(REQUEST_LIMIT)
             .http1_only()

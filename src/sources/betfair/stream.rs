@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use anyhow::{Context as _, ensure};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -15,8 +14,8 @@ use tokio_rustls::TlsConnector;
 
 use super::config::Config;
 use super::line::LINE_BYTES;
-use crate::sources::net;
 use crate::sources::split::{Piece, Splitter};
+use crate::tls;
 
 /// Name lookup, TCP and TLS together; a request; the answer to one.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -91,23 +90,8 @@ impl Stream {
 }
 
 fn connector(config: &Config) -> anyhow::Result<TlsConnector> {
-    net::install_tls();
-    let mut roots = RootCertStore::empty();
-    match &config.ca_file {
-        Some(file) => {
-            let reading = || format!("ca_file: reading {}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).with_context(reading)? {
-                roots.add(certificate.with_context(reading)?).with_context(reading)?;
-            }
-            ensure!(!roots.is_empty(), "ca_file: {} holds no certificate", file.display());
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                bail!("this machine trusts no certificates: name a file as `ca_file`");
-            }
-        }
-    }
+    tls::install();
+    let roots = tls::roots(config.ca_file.as_deref(), "ca_file")?;
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }

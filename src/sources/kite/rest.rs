@@ -54,7 +54,7 @@ impl Rest {
     /// # Errors
     /// The client cannot be made.
     pub fn new(base: String) -> anyhow::Result<Rest> {
-        net::install_tls();
+        crate::tls::install();
         let http = reqwest::Client::builder()
             .connect_timeout(REQUEST_LIMIT)
             .read_timeout(REQUEST_LIMIT)

@@ -23,7 +23,7 @@ use super::message::Ctx;
 use super::names::Names;
 use super::v1;
 use crate::config::Secret;
-use crate::sources::{Outlet, Source, Waiting, net};
+use crate::sources::{Outlet, Source, Waiting};
 
 /// Every request, from connecting to the last byte.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ struct Answer<'a> {
 
 impl Rest {
     pub(super) fn new(base: String) -> anyhow::Result<Rest> {
-        net::install_tls();
+        crate::tls::install();
         // No redirects: what goes to this host, a key above all, goes to no other.
         let client = reqwest::Client::builder()
             .timeout(REQUEST_LIMIT)
