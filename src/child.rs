@@ -137,7 +137,8 @@ pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
     if by_proc.exists() { Ok(by_proc) } else { std::env::current_exe().context("finding this program") }
 }
 
-fn describe(status: std::process::ExitStatus) -> String {
+/// How a process ended, in words.
+pub(crate) fn describe(status: std::process::ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended by itself with exit code {code}"),
@@ -253,6 +254,7 @@ mod tests {
             tape: Arc::default(),
             out: None,
             shown: Arc::default(),
+            status: crate::status::Overview::default(),
             asked: Arc::new(tokio::sync::Mutex::new(tokio::sync::mpsc::channel(1).1)),
         }
     }

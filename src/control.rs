@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -59,13 +60,17 @@ pub enum Response {
 }
 
 /// Answers one request.
-pub type Handler = std::sync::Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+pub type Handler<R = Request> = std::sync::Arc<dyn Fn(R) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// Serves requests until `stop`. The socket file is removed at the end.
 ///
 /// # Errors
 /// The socket cannot be bound.
-pub async fn serve(dir: &Path, handler: Handler, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve<R: DeserializeOwned + Send + 'static>(
+    dir: &Path,
+    handler: Handler<R>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let listener = bind(dir)?;
     let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(CLIENTS));
     loop {
@@ -111,7 +116,7 @@ fn bind(dir: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn answer(stream: UnixStream, handler: Handler) -> anyhow::Result<()> {
+async fn answer<R: DeserializeOwned + Send>(stream: UnixStream, handler: Handler<R>) -> anyhow::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(REQUEST_BYTES)).read_line(&mut line).await.context("reading the request")?;
@@ -124,11 +129,11 @@ async fn answer(stream: UnixStream, handler: Handler) -> anyhow::Result<()> {
     write.write_all(&text).await.context("sending the answer")
 }
 
-/// Asks the deck that runs on a tape; `None` when there is none.
+/// Asks the deck that runs on a tape, or its supervisor in the folder `run`; `None` when there is none.
 ///
 /// # Errors
 /// The deck answered with an error, or not at all.
-pub async fn ask(dir: &Path, request: &Request) -> anyhow::Result<Option<serde_json::Value>> {
+pub async fn ask(dir: &Path, request: &impl Serialize) -> anyhow::Result<Option<serde_json::Value>> {
     let path = dir.join(SOCKET);
     if !path.exists() {
         return Ok(None);

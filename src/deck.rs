@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::{self, Request, Response};
 use crate::http;
 use crate::intake::{Intake, QUEUE_FRAMES};
+use crate::notify;
 use crate::recorder::{OnFull, Recorder, Restored, Settings, Summary, Watches};
 use crate::service::Stage;
 use crate::status;
@@ -135,12 +136,13 @@ async fn run_once(
         sources.start(source)?;
     }
     let mut services = ServiceSet::new(plan.dir.clone(), watches.tape.clone(), to_recorder.downgrade());
+    let status = status_of(plan, &opening, &watches, &sources, &services, to_recorder.downgrade());
+    services.set_status(status::Overview::new(status.clone()));
     for service in &plan.services {
         services.start(service);
     }
     let serving = CancellationToken::new();
     let (commands, mut asked) = mpsc::channel(8);
-    let status = status_of(plan, &opening, &watches, &sources, &services, to_recorder.downgrade());
     let restarts = Arc::new(Restarts::default());
     let mut served = Vec::new();
     if let Some(listener) = listener {
@@ -161,6 +163,7 @@ async fn run_once(
             .await;
     };
     served.push((SmolStr::new_static("control"), tokio::spawn(control)));
+    served.push((SmolStr::new_static("notify"), tokio::spawn(notify::run(status.clone(), serving.clone()))));
     if options.screen {
         let (status, durable, dir, stop) = (status.clone(), watches.durable.clone(), plan.dir.clone(), serving.clone());
         let screen = async move { crate::screen::run(&dir, status, durable, stop).await };
@@ -197,6 +200,7 @@ async fn run_once(
         }
     };
     tracing::info!(reason, "stopping");
+    notify::stopping();
     if reason != FAILED {
         stopping.store(true, Ordering::Relaxed);
     }

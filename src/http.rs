@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -69,14 +68,8 @@ async fn metrics_text(State(status): State<StatusOf>) -> Response {
     }
 }
 
-/// A sync that takes this long does not come back: disks time out after as many seconds, or never.
-const HUNG: Duration = Duration::from_secs(30);
-
 async fn livez(State(status): State<StatusOf>) -> Response {
-    let silent = Duration::from_millis(status().recorder_silent_ms);
-    if silent < HUNG {
-        return "ok\n".into_response();
-    }
+    let Some(silent) = status().hung() else { return "ok\n".into_response() };
     let text = format!("the recorder has not turned for {} s: the disk does not answer\n", silent.as_secs());
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
@@ -138,6 +131,8 @@ fn forbidden() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     async fn live_after(silent: Duration) -> (StatusCode, String) {

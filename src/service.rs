@@ -21,10 +21,18 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::intake::Outlet;
 use crate::sinks::{Done, Order};
+use crate::status::Overview;
 
 /// Every kind of service there is.
-pub const SERVICES: &[ServiceKind] =
-    &[crate::repair::KIND, crate::candles::KIND, crate::synthetic::KIND, crate::bus::KIND, crate::store::KIND];
+pub const SERVICES: &[ServiceKind] = &[
+    crate::repair::KIND,
+    crate::candles::KIND,
+    crate::synthetic::KIND,
+    crate::bus::KIND,
+    crate::store::KIND,
+    crate::sync::service::KIND,
+    crate::heartbeat::KIND,
+];
 
 /// A reader of the tape that runs while the deck does.
 #[async_trait]
@@ -57,6 +65,8 @@ pub struct Desk {
     /// The way to the recorder; only [`Stage::Derive`] has one, because the recorder ends when nobody can write any more.
     pub out: Option<Outlet>,
     pub shown: Arc<Shown>,
+    /// What the whole deck says of itself.
+    pub status: Overview,
     /// What sinks are asked while they run; held by the one life of a service that listens.
     pub asked: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
 }

@@ -12,6 +12,34 @@ use tapedeck_tape::{Reader as TapeReader, Start};
 
 use crate::recorder::{Restored, View};
 
+/// Makes a fresh status when it is asked. One without a deck says nothing of any.
+#[derive(Clone)]
+pub struct Overview(Arc<dyn Fn() -> Status + Send + Sync>);
+
+impl Overview {
+    #[must_use]
+    pub fn new(status: Arc<dyn Fn() -> Status + Send + Sync>) -> Self {
+        Overview(status)
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Status {
+        (self.0)()
+    }
+}
+
+impl Default for Overview {
+    fn default() -> Self {
+        Overview(Arc::new(Status::default))
+    }
+}
+
+impl std::fmt::Debug for Overview {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Overview")
+    }
+}
+
 /// The answer to `tapedeck status --json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
@@ -52,6 +80,23 @@ pub struct Status {
     /// Frames between sources and recorder, and how many there may be.
     pub queue_frames: usize,
     pub queue_limit: usize,
+    /// What `tapedeck up` keeps: filled by the verb, a deck does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<crate::up::Entry>,
+    /// Its supervisor, if one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<crate::up::Supervisor>,
+}
+
+/// A sync that takes this long does not come back: disks time out after as many seconds, or never.
+const HUNG: Duration = Duration::from_secs(30);
+
+impl Status {
+    /// For how long the recorder has not turned, when it will not any more.
+    #[must_use]
+    pub fn hung(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.recorder_silent_ms)).filter(|silent| *silent >= HUNG)
+    }
 }
 
 /// The tape on disk.
@@ -110,6 +155,9 @@ pub struct Source {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Service {
     pub name: String,
+    /// `sink`, or `service` for all others.
+    #[serde(default)]
+    pub kind: String,
     /// `starting`, `running`, `waiting: …`, `failed: …`, `stopped`.
     pub state: String,
     pub panics: u64,

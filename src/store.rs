@@ -62,7 +62,7 @@ impl Service for SqlStore {
 }
 
 /// The child's config, as `crates/store/src/serve.rs` reads it.
-fn told_to_child(config: &Store, dir: &Path) -> anyhow::Result<Value> {
+pub(crate) fn told_to_child(config: &Store, dir: &Path) -> anyhow::Result<Value> {
     let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("finding {}", path.display()));
     let listen = match config.sql_listen {
         Listen::Off => None,

@@ -224,6 +224,14 @@ impl Engine {
         self.slots.iter().filter(|slot| !slot.is_empty()).count() + others
     }
 
+    /// Instruments with an open candle, for each interval.
+    #[must_use]
+    pub fn open_by_interval(&self) -> Vec<(i64, usize)> {
+        let places = self.settings.intervals_ns.len();
+        let open = |place| self.slots.iter().skip(place).step_by(places).filter(|slot| !slot.is_empty()).count();
+        self.settings.intervals_ns.iter().enumerate().map(|(place, interval)| (*interval, open(place))).collect()
+    }
+
     /// Everything said since the last call.
     pub fn take_said(&mut self) -> Vec<Said> {
         std::mem::take(&mut self.said)

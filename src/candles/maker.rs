@@ -150,6 +150,12 @@ impl Maker {
         self.engine.open()
     }
 
+    /// Instruments with an open candle, for each interval in nanoseconds.
+    #[must_use]
+    pub fn open_by_interval(&self) -> Vec<(i64, usize)> {
+        self.engine.open_by_interval()
+    }
+
     #[must_use]
     pub fn instruments(&self) -> usize {
         self.feed.names.len()

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::before::Before;
 use super::maker::{CANDLES, Maker, Recipe};
+use crate::config::units::show_duration;
 use crate::derive::{self, Derived, Past};
 use crate::service::{Desk, Holds, Service, ServiceKind, Setup, Stage, section_of};
 
@@ -108,6 +109,10 @@ impl Derived for Making {
 
     fn show(&self) -> Map<String, Value> {
         let (counts, passed) = self.maker.counts();
+        let open = self.maker.open_by_interval().into_iter().map(|(interval_ns, open)| {
+            let interval = std::time::Duration::from_nanos(interval_ns.unsigned_abs());
+            (format!("open_{}", show_duration(interval)), Value::from(open))
+        });
         [
             ("instruments", self.maker.instruments() as u64),
             ("open", self.maker.open() as u64),
@@ -122,6 +127,7 @@ impl Derived for Making {
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .chain(open)
         .collect()
     }
 }

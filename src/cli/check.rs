@@ -12,6 +12,7 @@ use crate::cli::out::{Mark, Out};
 use crate::cli::symbols::Symbols;
 use crate::config::{KindTable, Loaded, show};
 use crate::control::{self, Request};
+use crate::heartbeat;
 use crate::sinks;
 use crate::sources::Session;
 use crate::store;
@@ -74,16 +75,18 @@ impl Args {
         let wanted = |name: &str| self.names.is_empty() || self.names.iter().any(|wanted| wanted == name);
         let stores: Vec<&KindTable> =
             loaded.config.sinks.iter().filter(|sink| !self.offline && wanted(&sink.name)).collect();
-        let (here, venues, stores) = super::block_on(async {
+        let asks_broker = !self.offline && wanted(heartbeat::KIND.name);
+        let (here, venues, stores, broker) = super::block_on(async {
             let mut here = vec![tape(&loaded.config.tape.dir), http(&loaded).await];
             here.extend(served(&loaded).await);
             let stores = ask_stores(&stores, &loaded.config.tape.dir);
-            let (venues, stores) = tokio::join!(ask(venues), stores);
-            Ok((here, venues, stores))
+            let (venues, stores, broker) = tokio::join!(ask(venues), stores, ask_broker(&loaded, asks_broker));
+            Ok((here, venues, stores, broker))
         })?;
         findings.extend(here);
         findings.extend(venues);
         findings.extend(stores);
+        findings.extend(broker);
         if self.json {
             let found = serde_json::json!({ "ok": worst(&findings) != Mark::Bad, "findings": findings, "config": show(&loaded) });
             out.json(&found)?;
@@ -234,6 +237,18 @@ async fn ask(sessions: Vec<Session>) -> Vec<Finding> {
         }
     });
     futures_util::future::join_all(asked).await
+}
+
+/// Whether the broker of `[heartbeat]` takes its messages.
+async fn ask_broker(loaded: &Loaded, wanted: bool) -> Option<Finding> {
+    let section = loaded.config.heartbeat.as_ref().filter(|section| wanted && section.table.contains_key("broker"))?;
+    let tried = async { heartbeat::check(&heartbeat::Config::from_table(section.table.clone())?).await };
+    let what = heartbeat::KIND.name;
+    Some(match tokio::time::timeout(PATIENCE, tried).await {
+        Ok(Ok(text)) => Finding::new(what, Mark::Good, text),
+        Ok(Err(error)) => Finding::new(what, Mark::Bad, format!("{error:#}")),
+        Err(_) => Finding::new(what, Mark::Bad, format!("no answer in {} s", PATIENCE.as_secs())),
+    })
 }
 
 /// Tries every store at once: connection, credentials, a write and its reading back. A finding for each thing found.

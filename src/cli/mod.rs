@@ -36,11 +36,15 @@ mod retention;
 mod run;
 mod simulate;
 mod status;
+mod store;
 mod stores;
 mod symbols;
+mod sync;
 mod tail;
 mod tap;
 mod tape;
+mod top;
+mod up;
 mod validate;
 mod work;
 
@@ -69,6 +73,7 @@ Examples:
   tapedeck init                       write a commented tapedeck.toml
   tapedeck check                      is everything right, and does every venue answer?
   tapedeck run                        record, until Ctrl-C
+  tapedeck up                         the same in the background, with the servers it needs; tapedeck down ends it
   tapedeck tail                       see what arrives
   tapedeck gaps                       see what is missing
   tapedeck query \"select …\"           ask in SQL";
@@ -110,6 +115,13 @@ pub struct Global {
 enum Verb {
     Demo(demo::Args),
     Run(run::Args),
+    #[command(visible_alias = "start")]
+    Up(up::Args),
+    #[command(visible_alias = "stop")]
+    Down(up::down::Args),
+    Restart(up::restart::Args),
+    Logs(up::logs::Args),
+    Top(top::Args),
     Status(status::Args),
     Init(init::Args),
     Check(check::Args),
@@ -131,6 +143,8 @@ enum Verb {
     Reconcile(reconcile::Args),
     Retention(retention::Args),
     Validate(validate::Args),
+    Store(store::Args),
+    Sync(sync::Args),
     Tape(tape::Args),
     Ports(ports::Args),
     Keys(keys::Args),
@@ -177,6 +191,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.verb {
         Verb::Demo(args) => args.run(global, &mut out),
         Verb::Run(args) => args.run(global, &mut out),
+        Verb::Up(args) => args.run(global, &mut out),
+        Verb::Down(args) => args.run(global, &mut out),
+        Verb::Restart(args) => args.run(global, &mut out),
+        Verb::Logs(args) => args.run(global, &mut out),
+        Verb::Top(args) => args.run(global),
         Verb::Status(args) => args.run(global, &mut out),
         Verb::Init(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
@@ -198,6 +217,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Reconcile(args) => args.run(global, &mut out),
         Verb::Retention(args) => args.run(global, &mut out),
         Verb::Validate(args) => args.run(global, &mut out),
+        Verb::Store(args) => args.run(global),
+        Verb::Sync(args) => args.run(global, &mut out),
         Verb::Tape(args) => args.run(global, &mut out),
         Verb::Ports(args) => args.run(global, &mut out),
         Verb::Keys(args) => args.run(global, &mut out),

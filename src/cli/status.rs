@@ -7,6 +7,7 @@ use crate::cli::reading::Where;
 use crate::control::{self, Request};
 use crate::screen::{self, bytes};
 use crate::status::{self, Status};
+use crate::up::{Entry, Table};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +32,7 @@ impl Args {
         global.start_quiet_logs()?;
         let dir = &self.place.dir(global)?;
         let answer = crate::cli::block_on(control::ask(dir, &Request::Status))?;
-        let status: Status = match answer {
+        let mut status: Status = match answer {
             Some(value) => serde_json::from_value(value)?,
             None => {
                 let mut status = status::at_rest(dir);
@@ -39,7 +40,12 @@ impl Args {
                 status
             }
         };
-        if !status.running && status.tape.segments == 0 {
+        let table = Table::of(dir);
+        status.supervisor = table.is_held().then(|| table.supervisor()).flatten();
+        // What a killed supervisor left running is shown too; what it left in the table and is gone is not.
+        status.processes = table.list();
+        status.processes.retain(|entry| status.supervisor.is_some() || lives(entry));
+        if !status.running && status.tape.segments == 0 && status.processes.is_empty() {
             return Err(
                 End::Absent(format!("no tape in {} and no deck runs there: tapedeck run", dir.display())).into()
             );
@@ -60,6 +66,15 @@ fn shown(out: &mut Out, status: &Status) -> anyhow::Result<()> {
     } else {
         out.line("not running")?;
     }
+    if let Some(supervisor) = &status.supervisor {
+        let stage = format!("{:?}", supervisor.stage).to_lowercase();
+        out.line(format!("supervisor since {}, pid {}: {stage}", supervisor.started, supervisor.identity.pid))?;
+    } else if !status.processes.is_empty() {
+        out.line("NO SUPERVISOR: what runs is not started again; tapedeck up takes it over, tapedeck down ends it")?;
+    }
+    for entry in &status.processes {
+        out.line(process(entry))?;
+    }
     for line in screen::summary(status) {
         out.line(line)?;
     }
@@ -70,4 +85,27 @@ fn shown(out: &mut Out, status: &Status) -> anyhow::Result<()> {
         out.line(format!("memory {}", bytes(status.rss_bytes)))?;
     }
     Ok(())
+}
+
+/// A line of the process table.
+fn process(entry: &Entry) -> String {
+    let mut line = format!("{:<16} {:<13}", entry.name, entry.state.name());
+    if let Some(identity) = entry.identity.as_ref().filter(|_| lives(entry)) {
+        line.push_str(&format!("  pid {}", identity.pid));
+        if let Some((memory, busy)) = identity.used() {
+            line.push_str(&format!("  {}  cpu {:.1} s", bytes(memory), busy.as_secs_f64()));
+        }
+    }
+    if !entry.since.is_empty() {
+        line.push_str(&format!("  since {}", entry.since));
+    }
+    line.push_str(&format!("  {} restarts", entry.restarts));
+    if !entry.detail.is_empty() {
+        line.push_str(&format!("  {}", entry.detail));
+    }
+    line
+}
+
+fn lives(entry: &Entry) -> bool {
+    entry.identity.as_ref().is_some_and(crate::up::process::Identity::lives)
 }

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 use super::load::{Note, names};
 use super::problem::Problem;
 use super::secret::looks_secret;
+use super::server::{NamedServer, Server};
 use super::store::Store;
 use super::tree::Tree;
 use super::types::{Config, KindTable, Listen};
@@ -17,6 +18,8 @@ const SEGMENT_MIN: ByteSize = ByteSize(1 << 20);
 const SEGMENT_MAX: ByteSize = ByteSize(4 << 30);
 /// A name becomes a file name and a metrics label.
 const NAME_CHARS: usize = 64;
+/// Names of the deck, of phases and of the supervisor's own files.
+const NOT_SERVERS: [&str; 6] = ["deck", "servers", "sources", "sinks", "supervisor", "up"];
 
 /// The typed config; a section with a problem keeps its defaults.
 pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
@@ -29,8 +32,11 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
         synthetic: optional(tree, "synthetic", problems),
         bus: optional(tree, "bus", problems),
         store: optional(tree, "store", problems),
+        sync: raw(tree, "sync"),
+        heartbeat: raw(tree, "heartbeat"),
         sources: named(tree, "source", problems),
         sinks: named(tree, "sink", problems),
+        servers: servers(tree, problems),
     }
 }
 
@@ -54,6 +60,12 @@ fn optional<T: DeserializeOwned + Default>(tree: &Tree, name: &str, problems: &m
     tree.get(&[name]).map(|_| section(tree, name, problems))
 }
 
+/// A section as it stands: what it says is looked at by [`check`].
+fn raw(tree: &Tree, name: &str) -> Option<KindTable> {
+    let table = tree.get(&[name])?.as_table()?.clone();
+    Some(KindTable { name: name.into(), kind: name.into(), table })
+}
+
 fn named(tree: &Tree, stage: &str, problems: &mut Vec<Problem>) -> Vec<KindTable> {
     let mut found = Vec::new();
     for name in names(tree, stage) {
@@ -66,6 +78,40 @@ fn named(tree: &Tree, stage: &str, problems: &mut Vec<Problem>) -> Vec<KindTable
                 .push(tree.key_problem(&[stage, &name], message).help("letters, digits, `.`, `_` and `-`, at most 64"));
         }
         found.push(KindTable { name: SmolStr::new(name), kind: kind.into(), table });
+    }
+    found
+}
+
+/// The tables of `[server.NAME]`.
+fn servers(tree: &Tree, problems: &mut Vec<Problem>) -> Vec<NamedServer> {
+    let mut found = Vec::new();
+    for name in names(tree, "server") {
+        let path = ["server", name.as_str()];
+        if !is_name(&name) {
+            let message = format!("`{name}` is no name for a server");
+            problems.push(tree.key_problem(&path, message).help("letters, digits, `.`, `_` and `-`, at most 64"));
+        }
+        if NOT_SERVERS.contains(&name.as_str()) {
+            let message = format!("`{name}` is what `tapedeck up` calls something else: choose another name");
+            problems.push(tree.key_problem(&path, message));
+        }
+        let Some(Value::Table(table)) = tree.get(&path) else {
+            problems.push(tree.value_problem(&path, "is a value, not a table").help("write `[server.NAME]`"));
+            continue;
+        };
+        let told = |problem: &Problem| problem.path.iter().take(2).map(String::as_str).eq(path);
+        if problems.iter().any(told) {
+            continue;
+        }
+        match Value::Table(table.clone()).try_into::<Server>() {
+            Ok(server) => {
+                if let Some((key, words)) = server.problem() {
+                    problems.push(tree.value_problem(&[path[0], path[1], key], words));
+                }
+                found.push(NamedServer { name: SmolStr::new(&name), server });
+            }
+            Err(error) => problems.push(toml_problem(tree, &path, &error)),
+        }
     }
     found
 }
@@ -87,6 +133,9 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
     }
     if config.deck.grace.0.is_zero() {
         problems.push(tree.value_problem(&["deck", "grace"], "must be longer than nothing"));
+    }
+    if config.deck.limit.0.is_zero() {
+        problems.push(tree.value_problem(&["deck", "limit"], "must be longer than nothing"));
     }
     if let Err(error) = crate::logs::parse_level(&config.log.level) {
         let help = "write error, warn, info, debug or trace";
@@ -124,6 +173,11 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
     if let Some((key, problem)) = config.store.as_ref().and_then(Store::problem) {
         problems.push(tree.value_problem(&["store", key], problem));
     }
+    check_raw(config, tree, problems);
+    if config.heartbeat.as_ref().is_some_and(|section| !section.table.contains_key("broker")) {
+        let text = "[heartbeat] names no `broker`: nothing is sent".to_owned();
+        notes.push(Note { warn: false, text });
+    }
     if let Listen::At(addr) = config.http.listen
         && !addr.ip().is_loopback()
     {
@@ -142,6 +196,24 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
             let help = "listen on 127.0.0.1, or say `insecure = true` in [http] if you trust everybody on that network";
             problems.push(tree.value_problem(&["http", "listen"], message).help(help));
         }
+    }
+}
+
+/// Sections whose parts own them.
+fn check_raw(config: &Config, tree: &Tree, problems: &mut Vec<Problem>) {
+    // What is already known to be wrong with it would only be said again, in worse words.
+    let told = |problems: &[Problem], name: &str| {
+        problems.iter().any(|problem| problem.path.first().is_some_and(|first| first == name))
+    };
+    if let (Some(sync), false) = (&config.sync, told(problems, "sync"))
+        && let Err(error) = crate::sync::config::Config::from_table(sync.table.clone())
+    {
+        problems.push(tree.key_problem(&["sync"], format!("{error:#}")));
+    }
+    if let (Some(section), false) = (&config.heartbeat, told(problems, "heartbeat"))
+        && let Err(error) = crate::heartbeat::Config::from_table(section.table.clone())
+    {
+        problems.push(table_problem(tree, &["heartbeat"], &error));
     }
 }
 

@@ -204,8 +204,12 @@ fn override_from_env(tree: &mut Tree, inputs: &Inputs, problems: &mut Vec<Proble
     take(&mut inputs.env.iter(), &|name| Origin::Env(name.to_owned()));
     take(&mut inputs.credentials.iter(), &|name| Origin::Credential(name.to_owned()));
     // Other services' credentials lie there too: only names that begin with one of our tables are ours.
-    let ours =
-        |name: &str| name.split_once('.').is_some_and(|(section, _)| Node::at(&Tree::default(), &[section]).is_some());
+    let ours = |name: &str| {
+        let parts: Vec<&str> = name.split('.').collect();
+        // `server.key` is everybody's name for the key of a certificate; ours have the name of a server in between.
+        let enough = if parts[0] == "server" { 3 } else { 2 };
+        parts.len() >= enough && Node::at(&Tree::default(), &parts[..1]).is_some()
+    };
     for (name, raw) in inputs.credentials.iter().filter(|(name, _)| ours(name)) {
         found.push((name.split('.').map(str::to_owned).collect(), raw.clone(), Origin::Credential(name.clone())));
     }
@@ -311,7 +315,17 @@ fn tables(tree: &Tree) -> Vec<Vec<String>> {
             Some(named) if STAGES.contains(&section.as_str()) => {
                 found.extend(named.keys().map(|name| vec![section.clone(), name.clone()]));
             }
-            Some(_) => found.push(vec![section.clone()]),
+            Some(table) => {
+                found.push(vec![section.clone()]);
+                // One level more: [sync.source], [sync.target].
+                for (name, inner) in table {
+                    let Some(inner) = inner.as_table() else { continue };
+                    found.push(vec![section.clone(), name.clone()]);
+                    // And one more for [server.NAME.env], whose variables may be passwords.
+                    let deeper = inner.iter().filter(|(_, value)| value.is_table());
+                    found.extend(deeper.map(|(key, _)| vec![section.clone(), name.clone(), key.clone()]));
+                }
+            }
             None => {}
         }
     }
@@ -355,6 +369,16 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
             )));
             continue;
         };
+        if let Target::Part { section, .. } = row.table
+            && tree.get(&[section]).is_none()
+        {
+            let target = row.table.describe();
+            notes.push(Note::info(format!(
+                "{} ({origin}) is not used: there is no [{section}] ({target} {})",
+                row.name, row.key
+            )));
+            continue;
+        }
         let value = match row.form.read(&raw) {
             Ok(value) => value,
             Err(expected) => {
@@ -432,6 +456,10 @@ fn target_table(tree: &Tree, row: &OldName) -> Option<Vec<String>> {
         Target::Section(section) => {
             Node::at(tree, &[section])?.child(row.key)?;
             Some(vec![section.to_owned()])
+        }
+        Target::Part { section, part } => {
+            Node::at(tree, &[section, part])?.child(row.key)?;
+            Some(vec![section.to_owned(), part.to_owned()])
         }
         Target::Kind { stage, kind } => {
             Node::kind(stage, kind)?.child(row.key)?;

@@ -155,10 +155,10 @@ fn the_predecessors_host_is_where_the_bus_listens() {
 
 #[test]
 fn a_name_of_a_later_version_is_reported_and_not_ignored() {
-    let env = names(&[("POCKETBASE_URL", "db"), ("MQTT_BROKER", "broker"), ("MQTT_PASSWORD", "a-secret@word")]);
+    let env = names(&[("GRAFANA_URL", "web"), ("GRAFANA_USER", "user"), ("GRAFANA_PASSWORD", "a-secret@word")]);
     let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
     let notes: Vec<&str> = loaded.notes.iter().map(|note| note.text.as_str()).collect();
-    for name in ["POCKETBASE_URL", "MQTT_BROKER", "MQTT_PASSWORD"] {
+    for name in ["GRAFANA_URL", "GRAFANA_USER", "GRAFANA_PASSWORD"] {
         assert!(
             notes.iter().any(|note| note.contains(name) && note.contains("known, used by a later version")),
             "{name}: {notes:?}"
@@ -309,5 +309,40 @@ proptest! {
     #[test]
     fn any_set_is_taken_or_refused(set in ".{0,40}") {
         let _ = resolve(&Inputs { set: vec![set], ..Inputs::default() }).map_err(|problems| problems.to_string());
+    }
+}
+
+#[test]
+fn names_of_the_sync_fill_it_where_there_is_one_and_make_none() {
+    let env = names(&[
+        ("POCKETBASE_URL", "http://there:8090"),
+        ("ADMIN_EMAIL", "a@example.com"),
+        ("POCKETBASE_ADMIN_PASSWORD", "hush-hush"),
+        ("QUESTDB_PATH", "data/wig80.db"),
+    ]);
+    let none = resolve(&Inputs { env: env.clone(), ..Inputs::default() }).unwrap();
+    assert!(none.config.sync.is_none());
+    let inputs = Inputs { env, ..file("[sync]\n[sync.table.t]\n") };
+    let loaded = resolve(&inputs).unwrap();
+    let sync = loaded.config.sync.clone().unwrap();
+    let config = crate::sync::config::Config::from_table(sync.table).unwrap();
+    assert_eq!((config.target.url.as_str(), config.source.url.expose()), ("http://there:8090", "sqlite:data/wig80.db"));
+    assert_eq!(config.target.password.unwrap().expose(), "hush-hush");
+    let shown = format!("{:?} {:?}", crate::config::show(&loaded), loaded.config);
+    assert!(shown.contains("sync.target") && !shown.contains("hush-hush"), "{shown}");
+}
+
+#[test]
+fn a_wrong_key_of_the_sync_is_named_where_it_stands() {
+    for (text, words) in [
+        ("[sync]\nfrom = 1\n", "from"),
+        ("[sync]\n[sync.source]\nurl = 'x'\n[sync.table.t]\npolls = '1s'\n", "polls"),
+        ("[sync]\n[sync.source]\nurl = 'x'\n[sync.table.t.columns]\nname = { frm = 'x' }\n", "frm"),
+        ("[sync]\nverify_at = 'noon'\n[sync.source]\nurl = 'x'\n", "is no time of a day"),
+        ("[sync]\npoll = '1ms'\n[sync.source]\nurl = 'x'\n", "100ms or longer"),
+        ("[sync]\n", "source"),
+    ] {
+        let error = refusal(&file(text));
+        assert!(error.contains(words), "{text}: {error}");
     }
 }

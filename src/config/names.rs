@@ -22,6 +22,8 @@ pub struct OldName {
 pub enum Target {
     /// `[name]`
     Section(&'static str),
+    /// `[section.part]`, where there is a `[section]`: none is made for it.
+    Part { section: &'static str, part: &'static str },
     /// The first `[stage.*]` table of that kind.
     Kind { stage: &'static str, kind: &'static str },
 }
@@ -40,6 +42,10 @@ pub enum Form {
     MinutesList,
     /// An address of this machine: `localhost` and `*` are understood, other names are not.
     Address,
+    /// A file of SQLite, which the predecessor took for a QuestDB.
+    SqliteFile,
+    /// A host, to which the predecessor spoke with TLS unless told otherwise.
+    Broker,
     /// Python's level words: `WARNING`, `CRITICAL`, `SUCCESS` …
     Level,
 }
@@ -66,7 +72,8 @@ const fn sink(kind: &'static str) -> Target {
 
 const CANDLES: Target = Target::Section("candles");
 const HEARTBEAT: Target = Target::Section("heartbeat");
-const SYNC: Target = Target::Section("sync");
+const SYNC_SOURCE: Target = Target::Part { section: "sync", part: "source" };
+const SYNC_TARGET: Target = Target::Part { section: "sync", part: "target" };
 const GRAFANA: Target = Target::Section("grafana");
 const LOG: Target = Target::Section("log");
 const BUS: Target = Target::Section("bus");
@@ -111,21 +118,21 @@ pub const OLD_NAMES: &[OldName] = &[
     formed("QUESTDB_PORT", sink("questdb"), "port", Form::Number),
     text("QUESTDB_USER", sink("questdb"), "username"),
     secret("QUESTDB_PASSWORD", sink("questdb"), "password"),
-    text("QUESTDB_PATH", SYNC, "questdb_path"),
+    formed("QUESTDB_PATH", SYNC_SOURCE, "url", Form::SqliteFile),
     formed("CANDLE_INTERVALS", CANDLES, "intervals", Form::MinutesList),
     text("CANDLE_TABLE_NAME", sink("postgres"), "candle_table"),
     formed("HEARTBEAT_INTERVAL", HEARTBEAT, "every", Form::Seconds),
-    text("MQTT_BROKER", HEARTBEAT, "broker"),
+    formed("MQTT_BROKER", HEARTBEAT, "broker", Form::Broker),
     formed("MQTT_PORT", HEARTBEAT, "port", Form::Number),
     text("MQTT_USERNAME", HEARTBEAT, "username"),
     secret("MQTT_PASSWORD", HEARTBEAT, "password"),
     formed("MQTT_USE_TLS", HEARTBEAT, "tls", Form::Flag),
     formed("MQTT_KEEPALIVE", HEARTBEAT, "keepalive", Form::Seconds),
-    text("POCKETBASE_URL", SYNC, "pocketbase_url"),
-    text("ADMIN_EMAIL", SYNC, "admin_email"),
-    secret("ADMIN_PASSWORD", SYNC, "admin_password"),
-    text("POCKETBASE_ADMIN_EMAIL", SYNC, "admin_email"),
-    secret("POCKETBASE_ADMIN_PASSWORD", SYNC, "admin_password"),
+    text("POCKETBASE_URL", SYNC_TARGET, "url"),
+    text("ADMIN_EMAIL", SYNC_TARGET, "email"),
+    secret("ADMIN_PASSWORD", SYNC_TARGET, "password"),
+    text("POCKETBASE_ADMIN_EMAIL", SYNC_TARGET, "email"),
+    secret("POCKETBASE_ADMIN_PASSWORD", SYNC_TARGET, "password"),
     text("GRAFANA_URL", GRAFANA, "url"),
     text("GRAFANA_USER", GRAFANA, "username"),
     secret("GRAFANA_PASSWORD", GRAFANA, "password"),
@@ -138,6 +145,7 @@ impl Target {
     pub fn describe(self) -> String {
         match self {
             Target::Section(name) => format!("[{name}]"),
+            Target::Part { section, part } => format!("[{section}.{part}]"),
             Target::Kind { stage, kind } => format!("[{stage}.*] kind = \"{kind}\""),
         }
     }
@@ -173,6 +181,9 @@ impl Form {
                     "an address of this machine: write 127.0.0.1, or none (to read the bus of another machine is `connect` of a source of kind zmq)"
                 }),
             },
+            Form::SqliteFile => Ok(format!("sqlite:{raw}").into()),
+            Form::Broker if raw.contains("://") => Ok(raw.into()),
+            Form::Broker => Ok(format!("mqtts://{raw}").into()),
             Form::Level => match raw.to_ascii_lowercase().as_str() {
                 "notset" => Ok("trace".into()),
                 "success" => Ok("info".into()),
@@ -209,6 +220,9 @@ mod tests {
             (Form::Flag, "0", "false"),
             (Form::Number, "8086", "8086"),
             (Form::Level, "WARNING", r#""warn""#),
+            (Form::SqliteFile, "data/wig80.db", r#""sqlite:data/wig80.db""#),
+            (Form::Broker, "x.hivemq.cloud", r#""mqtts://x.hivemq.cloud""#),
+            (Form::Broker, "mqtt://lan", r#""mqtt://lan""#),
             (Form::Text, "host", r#""host""#),
             (Form::Address, "localhost", r#""127.0.0.1""#),
             (Form::Address, "*", r#""0.0.0.0""#),
@@ -229,7 +243,7 @@ mod tests {
     }
 
     /// Those that this version has.
-    const SECTIONS: [&str; 3] = ["log", "candles", "bus"];
+    const SECTIONS: [&str; 4] = ["log", "candles", "bus", "heartbeat"];
 
     #[test]
     fn every_name_leads_to_a_key_of_a_kind_that_exists() {
@@ -239,6 +253,7 @@ mod tests {
                     Node::kind(stage, kind)
                 }
                 Target::Section(section) if SECTIONS.contains(&section) => Node::at(&Tree::default(), &[section]),
+                Target::Part { section, part } => Node::at(&Tree::default(), &[section, part]),
                 _ => continue,
             };
             assert!(node.and_then(|node| node.child(row.key)).is_some(), "{} leads nowhere: {}", row.name, row.key);

@@ -27,6 +27,12 @@ pub fn whole() -> &'static Json {
 
 fn build() -> Json {
     let mut root = schemars::schema_for!(Sections).to_value();
+    // Those of sections; kinds see to theirs.
+    for def in root["$defs"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        if let Some(properties) = def.get_mut("properties").and_then(Json::as_object_mut) {
+            add_secret_files(properties);
+        }
+    }
     for (stage, about) in STAGES.into_iter().zip([
         "Where events come from: one table a connection, `[source.<name>]`, with a `kind`.",
         "Where events go: one table a store, `[sink.<name>]`, with a `kind`.",
@@ -161,7 +167,13 @@ impl Node {
 
     #[must_use]
     pub fn child(self, key: &str) -> Option<Node> {
-        self.branches().find_map(|branch| branch.0.get("properties")?.get(key).map(Node))
+        let named = self.branches().find_map(|branch| branch.0.get("properties")?.get(key).map(Node));
+        // A table whose keys are names of the user's own.
+        let any = || {
+            self.branches()
+                .find_map(|branch| branch.0.get("additionalProperties").filter(|any| any.is_object()).map(Node))
+        };
+        named.or_else(any)
     }
 
     /// Names of all keys that a table may have.

@@ -53,6 +53,17 @@ pub fn show(loaded: &Loaded) -> Vec<Shown> {
     if let Some(store) = &config.store {
         section("store", Value::try_from(store));
     }
+    if let Some(sync) = &config.sync {
+        add_nested(loaded, &mut vec!["sync"], &sync.table, &mut shown);
+    }
+    if let Some(heartbeat) = &config.heartbeat {
+        add_nested(loaded, &mut vec!["heartbeat"], &heartbeat.table, &mut shown);
+    }
+    for one in &config.servers {
+        if let Ok(Value::Table(values)) = Value::try_from(&one.server) {
+            add_nested(loaded, &mut vec!["server", &one.name], &values, &mut shown);
+        }
+    }
     for (stage, named) in [("source", &config.sources), ("sink", &config.sinks)] {
         for one in named {
             let mut values = one.table.clone();
@@ -71,6 +82,19 @@ fn add_defaults(stage: &str, kind: &str, values: &mut Table) {
         let default = node.child(key).and_then(Node::default).filter(|default| !default.is_null());
         if let Some(default) = default.and_then(|default| Value::try_from(default).ok()) {
             values.entry(key).or_insert(default);
+        }
+    }
+}
+
+/// A table and the tables in it, each under its own name.
+fn add_nested<'a>(loaded: &Loaded, path: &mut Vec<&'a str>, values: &'a Table, shown: &mut Vec<Shown>) {
+    let plain = values.iter().filter(|(_, value)| !value.is_table());
+    add(loaded, path, &plain.map(|(key, value)| (key.clone(), value.clone())).collect(), shown);
+    for (key, value) in values {
+        if let Some(inner) = value.as_table() {
+            path.push(key);
+            add_nested(loaded, path, inner, shown);
+            path.pop();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The sections of the config file, as types with their defaults.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tapedeck_market::SmolStr;
 
 use super::bus::Bus;
 use super::candles::Candles;
+use super::server::{NamedServer, Server};
 use super::store::Store;
 use super::synthetic::Synthetic;
 use super::units::{ByteSize, Interval, parse_bytes, parse_duration};
@@ -28,10 +30,16 @@ pub struct Config {
     pub synthetic: Option<Synthetic>,
     pub bus: Option<Bus>,
     pub store: Option<Store>,
+    /// `[sync]`, raw, because the sync owns it; secrets given by file are in it.
+    pub sync: Option<KindTable>,
+    /// `[heartbeat]`, raw likewise.
+    pub heartbeat: Option<KindTable>,
     /// In the order of the file.
     pub sources: Vec<KindTable>,
     /// In the order of the file.
     pub sinks: Vec<KindTable>,
+    /// In the order of the file, which is that of their start.
+    pub servers: Vec<NamedServer>,
 }
 
 /// `[source.NAME]` or `[sink.NAME]`: raw, because its kind owns it.
@@ -73,6 +81,12 @@ pub struct Sections {
     bus: Option<Bus>,
     /// The tape as Parquet files and as SQL tables.
     store: Option<Store>,
+    /// Tables of a QuestDB or SQLite kept the same in a PocketBase.
+    sync: Option<crate::sync::config::Config>,
+    /// Signs of life over MQTT.
+    heartbeat: Option<crate::heartbeat::Config>,
+    /// Processes beside the deck, for `tapedeck up`: one table each, `[server.<name>]`.
+    server: Option<BTreeMap<String, Server>>,
 }
 
 /// `[tape]`: where and how events are written.
@@ -338,11 +352,13 @@ impl JsonSchema for Listen {
 pub struct Deck {
     /// How long each stage may take to stop (sources, recorder, readers) before it is ended. Default: "30s".
     pub grace: Interval,
+    /// How long each phase of `tapedeck up` may take until all in it is ready; servers have a limit of their own. Default: "60s".
+    pub limit: Interval,
 }
 
 impl Default for Deck {
     fn default() -> Self {
-        Deck { grace: Interval(Duration::from_secs(30)) }
+        Deck { grace: Interval(Duration::from_secs(30)), limit: Interval(Duration::from_secs(60)) }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::intake::{Counters, Intake, Outlet};
 use crate::service::{Asked, Desk, ServiceKind, Setup, Shown, Stage};
 use crate::sinks::{Done, Order};
-use crate::status;
+use crate::status::{self, Overview};
 use crate::supervise::{self, Restarts};
 
 /// A service of the config.
@@ -38,6 +38,7 @@ pub(super) struct ServiceSet {
     to_recorder: mpsc::WeakSender<Intake>,
     services: Vec<Running>,
     list: List,
+    status: Overview,
 }
 
 struct Running {
@@ -52,6 +53,8 @@ pub(super) struct List(Arc<Mutex<Vec<Listed>>>);
 
 struct Listed {
     name: SmolStr,
+    /// As status says it.
+    kind: &'static str,
     shown: Arc<Shown>,
     restarts: Arc<Restarts>,
     ask: Option<mpsc::Sender<Asked>>,
@@ -59,7 +62,12 @@ struct Listed {
 
 impl ServiceSet {
     pub(super) fn new(dir: PathBuf, tape: Arc<Tail>, to_recorder: mpsc::WeakSender<Intake>) -> Self {
-        ServiceSet { dir, tape, to_recorder, services: Vec::new(), list: List::default() }
+        ServiceSet { dir, tape, to_recorder, services: Vec::new(), list: List::default(), status: Overview::default() }
+    }
+
+    /// What those that are started from now on may ask.
+    pub(super) fn set_status(&mut self, status: Overview) {
+        self.status = status;
     }
 
     pub(super) fn list(&self) -> List {
@@ -83,10 +91,13 @@ impl ServiceSet {
             tape: self.tape.clone(),
             out: writes.map(outlet),
             shown: shown.clone(),
+            status: self.status.clone(),
         };
         // Others have no dead letters.
         let ask = Some(ask).filter(|_| kind.name == crate::sinks::SERVICE.name);
-        let listed = Listed { name: plan.name.clone(), shown: shown.clone(), restarts: restarts.clone(), ask };
+        let word = if ask.is_some() { "sink" } else { "service" };
+        let listed =
+            Listed { name: plan.name.clone(), kind: word, shown: shown.clone(), restarts: restarts.clone(), ask };
         self.list.lock().push(listed);
         let stop = CancellationToken::new();
         let (name, setup, stopped) = (plan.name.clone(), plan.setup.clone(), stop.clone());
@@ -187,6 +198,7 @@ impl List {
     pub(super) fn describe(&self) -> Vec<status::Service> {
         let describe = |listed: &Listed| status::Service {
             name: listed.name.to_string(),
+            kind: listed.kind.to_owned(),
             state: listed.shown.state(),
             panics: listed.restarts.panics.load(Ordering::Relaxed),
             restarts: listed.restarts.restarts.load(Ordering::Relaxed),

@@ -120,8 +120,8 @@ fn check_tells_of_names_that_belong_to_a_later_version() {
     let check = tapedeck()
         .args(["check", "--offline", "--set", "http.listen=off"])
         .current_dir(home.path())
-        .env("MQTT_BROKER", "10.0.0.7")
-        .env("MQTT_PASSWORD", "hunter2-mqtt")
+        .env("GRAFANA_URL", "http://10.0.0.7")
+        .env("GRAFANA_PASSWORD", "hunter2-grafana")
         .env("PG_CONN_STR", "postgresql://u:hunter2@db/x")
         .output()
         .unwrap();

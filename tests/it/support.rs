@@ -44,16 +44,15 @@ impl Deck {
     }
 
     pub(crate) fn run(config: &Path, dir: &Path, args: &[&str]) -> Deck {
+        let mut command = tapedeck();
+        command.args(["run", "--plain", "-c"]).arg(config).args(args);
+        Deck::of(command, config, dir)
+    }
+
+    /// Starts a command that runs a deck.
+    pub(crate) fn of(mut command: Command, config: &Path, dir: &Path) -> Deck {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.with_extension("log")).unwrap();
-        let child = tapedeck()
-            .args(["run", "--plain", "-c"])
-            .arg(config)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         Deck { child, dir: dir.to_owned(), config: config.to_owned() }
     }
 
