@@ -15,6 +15,7 @@ pub mod describe;
 pub mod feed;
 pub mod heartbeat;
 pub mod http;
+pub mod import;
 pub mod inlet;
 pub mod intake;
 pub mod json;

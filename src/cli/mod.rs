@@ -18,6 +18,7 @@ pub mod exit;
 mod export;
 mod feed;
 mod gaps;
+mod import;
 mod init;
 mod instruments;
 mod keys;
@@ -124,6 +125,7 @@ enum Verb {
     Top(top::Args),
     Status(status::Args),
     Init(init::Args),
+    Import(import::Args),
     Check(check::Args),
     Login(login::Args),
     Tail(tail::Args),
@@ -198,6 +200,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Top(args) => args.run(global),
         Verb::Status(args) => args.run(global, &mut out),
         Verb::Init(args) => args.run(&mut out),
+        Verb::Import(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
         Verb::Login(args) => args.run(global, &mut out),
         Verb::Tail(args) => args.run(global, &mut out),

@@ -20,6 +20,7 @@ mod heartbeat;
 mod history;
 mod hostile;
 mod http;
+mod import;
 mod influx;
 mod kill;
 mod kite;
