@@ -19,6 +19,7 @@ mod engine;
 mod form;
 mod holder;
 mod keys;
+pub mod listen;
 mod publisher;
 pub mod registry;
 mod requests;

@@ -47,6 +47,7 @@ mod tape;
 mod top;
 mod up;
 mod validate;
+mod verdict;
 mod work;
 
 use std::io::Write as _;

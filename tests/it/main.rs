@@ -44,5 +44,6 @@ mod synthetic;
 mod tls;
 mod units;
 mod up;
+mod validate;
 mod x;
 mod zmq_source;

@@ -81,6 +81,20 @@ fn reread(setup: Setup) -> anyhow::Result<Box<dyn Reread>> {
     Ok(Box::new(Recorded(frame::Reader { ctx, divisors: checked.divisors, wanted, symbols: HashMap::default() })))
 }
 
+/// Whether no exchange of a table's instruments trades at that moment, as far as the table says whose they are.
+#[must_use]
+pub fn is_closed(table: &toml::Table, at: UnixNanos) -> bool {
+    let Ok(mut checked) = Config::from_table(table.clone()) else { return false };
+    if checked.config.symbols_from_db.is_some() {
+        return false;
+    }
+    let Checked { hours, instruments, .. } = &mut checked;
+    instruments.iter().all(|instrument| match instrument {
+        symbols::Instrument::Name { exchange, .. } => hours.session(exchange).is_some() && !hours.is_open(exchange, at),
+        symbols::Instrument::Token(_) => false,
+    })
+}
+
 /// Recorded frames of the ticker.
 struct Recorded(frame::Reader);
 
