@@ -180,7 +180,7 @@ pub(super) async fn http(loaded: &Loaded) -> Finding {
 }
 
 /// The bus and the SQL store, where the config has them: whether they could start, or are the running deck's.
-async fn served(loaded: &Loaded) -> Vec<Finding> {
+pub(super) async fn served(loaded: &Loaded) -> Vec<Finding> {
     let config = &loaded.config;
     let (dir, mut findings) = (&config.tape.dir, Vec::new());
     let runs = async |name: &str| match control::ask(dir, &Request::Status).await {

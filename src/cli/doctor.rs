@@ -1,4 +1,5 @@
-//! `tapedeck doctor`: is this machine fit to record? Disk, clock, limits, room.
+//! `tapedeck doctor`: is this machine fit to record? Disk, clock, limits, room; the config's ports, and Docker where the
+//! config has compose files.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,13 +11,15 @@ use rustix::process::{Resource, getrlimit};
 use tapedeck_market::UnixNanos;
 use tapedeck_tape::{Item, Start};
 
+use crate::bus::check_port;
 use crate::cli::Global;
-use crate::cli::check::{Finding, http, print, worst};
+use crate::cli::check::{Finding, http, print, served, worst};
 use crate::cli::exit::End;
 use crate::cli::out::{Mark, Out};
 use crate::cli::reading;
 use crate::config::Loaded;
 use crate::config::units::about_bytes;
+use crate::up::{State, Table};
 
 /// One group of the recorder at its largest.
 const GROUP_BYTES: usize = 64 * 1024;
@@ -41,7 +44,7 @@ Examples:
   tapedeck doctor --set tape.dir=/data   on another one
   tapedeck doctor --json";
 
-/// Look at this machine: disk, clock, limits, room
+/// Look at this machine: disk, clock, limits, room, ports, Docker
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -56,7 +59,13 @@ impl Args {
         let dir = existing(&loaded.config.tape.dir);
         let mut findings = vec![disk(&dir), sync(&dir), room(&loaded, &dir)];
         findings.extend([clock(), ntp(), files(), priority()]);
-        findings.push(super::block_on(async { Ok(http(&loaded).await) })?);
+        findings.extend(super::block_on(async {
+            let mut here = vec![http(&loaded).await];
+            here.extend(served(&loaded).await);
+            here.extend(docker(&loaded).await);
+            Ok(here)
+        })?);
+        findings.extend(servers(&loaded));
         if self.json {
             out.json(&serde_json::json!({ "ok": worst(&findings) != Mark::Bad, "findings": findings }))?;
         } else {
@@ -222,4 +231,84 @@ fn priority() -> Finding {
         format!("{cores} cores; on a busy machine give the deck `Nice=-10` in its unit")
     };
     Finding::new("cpu", Mark::Good, text)
+}
+
+/// What runs compose files, where the config has some: nobody else needs Docker.
+async fn docker(loaded: &Loaded) -> Vec<Finding> {
+    /// The daemon answers at once, or it is not there.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let composed = loaded.config.servers.iter().filter(|named| named.server.compose.is_some());
+    let names: Vec<String> = composed.clone().map(|named| format!("[server.{}]", named.name)).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let wanted = names.join(", ");
+    let mut findings = Vec::new();
+    for (what, args) in
+        [("docker", ["version", "--format", "{{.Server.Version}}"]), ("compose", ["compose", "version", "--short"])]
+    {
+        let mut command = tokio::process::Command::new("docker");
+        command.args(args).stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let bad = |text: String| {
+            Finding::new(
+                what,
+                Mark::Bad,
+                format!("{text}; {wanted} need it: install Docker with its compose plugin, or give them a `command`"),
+            )
+        };
+        findings.push(match tokio::time::timeout(PATIENCE, command.output()).await {
+            Err(_) => bad(format!("`docker {}` does not answer", args[0])),
+            Ok(Err(error)) => bad(format!("`docker` cannot be started ({error})")),
+            Ok(Ok(out)) if out.status.success() => {
+                Finding::new(what, Mark::Good, String::from_utf8_lossy(&out.stdout).trim().to_owned())
+            }
+            Ok(Ok(out)) => {
+                let said = String::from_utf8_lossy(&out.stderr);
+                bad(said
+                    .lines()
+                    .find(|line| !line.trim().is_empty())
+                    .unwrap_or("it fails and says nothing")
+                    .trim()
+                    .to_owned())
+            }
+        });
+    }
+    for named in composed {
+        let file = named.server.compose.clone().unwrap_or_default();
+        let place = named.server.dir.as_ref().map_or_else(|| file.clone(), |dir| dir.join(&file));
+        if !place.is_file() {
+            let text = format!("there is no compose file {}", place.display());
+            findings.push(Finding::new(format!("server.{}", named.name), Mark::Bad, text));
+        }
+    }
+    findings
+}
+
+/// The ports of servers that `tapedeck up` would start: free, or theirs.
+fn servers(loaded: &Loaded) -> Vec<Finding> {
+    let table = Table::of(&loaded.config.tape.dir);
+    let of = |named: &crate::config::NamedServer| {
+        if named.server.command.is_empty() {
+            return None;
+        }
+        let address = named.server.ready.as_ref()?.address()?;
+        let what = format!("server.{}", named.name);
+        let runs = table.find(&named.name).filter(|entry| {
+            matches!(entry.state, State::Running | State::Starting)
+                && entry.identity.as_ref().is_some_and(crate::up::process::Identity::lives)
+        });
+        Some(match (check_port(address.ip(), address.port()), runs) {
+            (Ok(()), _) => Finding::new(what, Mark::Good, format!("{address} is free")),
+            (Err(_), Some(entry)) => {
+                let pid = entry.identity.map(|identity| format!(", pid {}", identity.pid)).unwrap_or_default();
+                Finding::new(what, Mark::Good, format!("{address}, its own{pid}"))
+            }
+            (Err((error, holder)), None) => {
+                let who = holder.map_or_else(|| error.to_string(), |holder| format!("taken by {holder}"));
+                let text = format!("{address} is {who}: end it, or leave `command` out if it is the one that is meant");
+                Finding::new(what, Mark::Bad, text)
+            }
+        })
+    };
+    loaded.config.servers.iter().filter_map(of).collect()
 }

@@ -1,6 +1,6 @@
 //! `tapedeck gaps`: the ledger of what is known to be missing.
 
-mod ledger;
+pub(super) mod ledger;
 
 use std::time::Duration;
 

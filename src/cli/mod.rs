@@ -18,6 +18,7 @@ pub mod exit;
 mod export;
 mod feed;
 mod gaps;
+mod health;
 mod import;
 mod init;
 mod instruments;
@@ -128,6 +129,7 @@ enum Verb {
     Init(init::Args),
     Import(import::Args),
     Check(check::Args),
+    Health(health::Args),
     Login(login::Args),
     Tail(tail::Args),
     Replay(replay::Args),
@@ -203,6 +205,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Init(args) => args.run(&mut out),
         Verb::Import(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),
+        Verb::Health(args) => args.run(global, &mut out),
         Verb::Login(args) => args.run(global, &mut out),
         Verb::Tail(args) => args.run(global, &mut out),
         Verb::Replay(args) => args.run(global, &mut out),

@@ -26,5 +26,6 @@ mod supervisor;
 pub mod table;
 
 pub use phases::{Access, Phase, PhaseState, Stage, Supervisor, Trouble};
+pub(crate) use ready::ask as ask_ready;
 pub use supervisor::{Ask, Job, clean, run};
 pub use table::{DECK, Entry, Kind, Lock, SERVERS, State, Table};

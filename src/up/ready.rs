@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// # Errors
 /// Why it is not ready.
-pub(super) async fn ask(ready: &Ready, dir: Option<&Path>) -> Result<(), String> {
+pub(crate) async fn ask(ready: &Ready, dir: Option<&Path>) -> Result<(), String> {
     let asked = async {
         match ready {
             Ready::Tcp(address) => tcp(address).await,

@@ -16,6 +16,7 @@ mod ending;
 mod events;
 mod examples;
 mod five;
+mod health;
 mod heartbeat;
 mod history;
 mod hostile;

@@ -16,32 +16,32 @@ use crate::cli::reading::{self, Filter};
 
 /// A gap as the ledger has it last.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Line {
-    pub(super) id: u64,
+pub(in crate::cli) struct Line {
+    pub(in crate::cli) id: u64,
     /// Record that says so; 0 when only a checkpoint knows of it.
-    pub(super) seq: u64,
-    pub(super) source: SmolStr,
-    pub(super) venue: SmolStr,
-    pub(super) symbol: SmolStr,
-    pub(super) channel: SmolStr,
-    pub(super) cause: &'static str,
-    pub(super) state: &'static str,
+    pub(in crate::cli) seq: u64,
+    pub(in crate::cli) source: SmolStr,
+    pub(in crate::cli) venue: SmolStr,
+    pub(in crate::cli) symbol: SmolStr,
+    pub(in crate::cli) channel: SmolStr,
+    pub(in crate::cli) cause: &'static str,
+    pub(in crate::cli) state: &'static str,
     /// Nanoseconds since 1970.
-    pub(super) from: i64,
-    pub(super) to: Option<i64>,
-    pub(super) missing: Option<u64>,
-    pub(super) detail: SmolStr,
+    pub(in crate::cli) from: i64,
+    pub(in crate::cli) to: Option<i64>,
+    pub(in crate::cli) missing: Option<u64>,
+    pub(in crate::cli) detail: SmolStr,
 }
 
 /// Which gaps are wanted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
-    pub(super) filter: Filter,
-    pub(super) causes: Vec<GapCause>,
+pub(in crate::cli) struct Wanted {
+    pub(in crate::cli) filter: Filter,
+    pub(in crate::cli) causes: Vec<GapCause>,
     /// Only open, or only others.
-    pub(super) open: Option<bool>,
-    pub(super) since: Option<UnixNanos>,
-    pub(super) until: Option<UnixNanos>,
+    pub(in crate::cli) open: Option<bool>,
+    pub(in crate::cli) since: Option<UnixNanos>,
+    pub(in crate::cli) until: Option<UnixNanos>,
 }
 
 impl Wanted {
@@ -51,7 +51,7 @@ impl Wanted {
         cause && self.filter.wants(&event.source, &event.symbol)
     }
 
-    pub(super) fn wants(&self, line: &Line) -> bool {
+    pub(in crate::cli) fn wants(&self, line: &Line) -> bool {
         let open = self.open.is_none_or(|open| open == line.is_open());
         let since = self.since.is_none_or(|since| line.to.is_none_or(|to| to >= since.0));
         open && since && self.until.is_none_or(|until| line.from <= until.0)
@@ -76,22 +76,22 @@ impl Line {
         }
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::cli) fn is_open(&self) -> bool {
         self.state == GapState::Open.name()
     }
 }
 
 /// The last word on each gap.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(in crate::cli) struct Ledger {
     lines: BTreeMap<u64, Line>,
     /// Records of the tape itself that cannot be read.
-    pub(super) holes: Vec<Hole>,
+    pub(in crate::cli) holes: Vec<Hole>,
 }
 
 impl Ledger {
     /// Reads up to the durable end; the reader then stands behind it.
-    pub(super) fn read(dir: &Path, wanted: &Wanted) -> anyhow::Result<(Ledger, Reader)> {
+    pub(in crate::cli) fn read(dir: &Path, wanted: &Wanted) -> anyhow::Result<(Ledger, Reader)> {
         let mut reader = match (wanted.open, wanted.since) {
             (Some(true), _) => reading::reader(dir, Start::Checkpoint)?,
             (_, Some(since)) => {
@@ -122,7 +122,7 @@ impl Ledger {
     }
 
     /// Takes a record, if it is of a gap that may be wanted.
-    pub(super) fn take(&mut self, record: &RawRecord<'_>, wanted: &Wanted) -> Option<&Line> {
+    pub(in crate::cli) fn take(&mut self, record: &RawRecord<'_>, wanted: &Wanted) -> Option<&Line> {
         let line = line(record.seq, record.payload, wanted)?;
         let id = line.id;
         self.lines.insert(id, line);
@@ -136,7 +136,7 @@ impl Ledger {
     }
 
     /// The gaps that are wanted, in the order they began.
-    pub(super) fn gaps(&self, wanted: &Wanted) -> Vec<Line> {
+    pub(in crate::cli) fn gaps(&self, wanted: &Wanted) -> Vec<Line> {
         let mut gaps: Vec<Line> = self.lines.values().filter(|line| wanted.wants(line)).cloned().collect();
         gaps.sort_by_key(|gap| (gap.from, gap.id));
         gaps
@@ -156,21 +156,21 @@ fn line(seq: u64, payload: &[u8], wanted: &Wanted) -> Option<Line> {
 
 /// What the gaps of a symbol, or of a source as a whole, cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Total {
-    pub(super) source: SmolStr,
+pub(in crate::cli) struct Total {
+    pub(in crate::cli) source: SmolStr,
     /// Empty: what concerns all of the source.
-    pub(super) symbol: SmolStr,
-    pub(super) gaps: u64,
-    pub(super) open: u64,
+    pub(in crate::cli) symbol: SmolStr,
+    pub(in crate::cli) gaps: u64,
+    pub(in crate::cli) open: u64,
     /// Time in which something of it was missing, in nanoseconds: what overlaps counts once.
-    pub(super) lost_ns: u64,
+    pub(in crate::cli) lost_ns: u64,
     /// Events known to be missing, where the venue numbers them: what a gap without numbers lost is not in it.
-    pub(super) missing: u64,
-    pub(super) causes: BTreeMap<&'static str, u64>,
+    pub(in crate::cli) missing: u64,
+    pub(in crate::cli) causes: BTreeMap<&'static str, u64>,
 }
 
 /// Totals by source and symbol, of the time that is wanted; open gaps last until `now`.
-pub(super) fn totals(gaps: &[Line], wanted: &Wanted, now: UnixNanos) -> Vec<Total> {
+pub(in crate::cli) fn totals(gaps: &[Line], wanted: &Wanted, now: UnixNanos) -> Vec<Total> {
     let mut by_symbol: BTreeMap<(&SmolStr, &SmolStr), Vec<&Line>> = BTreeMap::new();
     for gap in gaps {
         by_symbol.entry((&gap.source, &gap.symbol)).or_default().push(gap);
@@ -196,7 +196,7 @@ pub(super) fn totals(gaps: &[Line], wanted: &Wanted, now: UnixNanos) -> Vec<Tota
 }
 
 impl Total {
-    pub(super) fn lost(&self) -> Duration {
+    pub(in crate::cli) fn lost(&self) -> Duration {
         Duration::from_nanos(self.lost_ns)
     }
 }
