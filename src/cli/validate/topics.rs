@@ -149,9 +149,7 @@ fn of_silence(name: &str, seq: Option<u64>, config: &Config, status: Option<&Sta
     let sources: Vec<&Source> = status
         .iter()
         .flat_map(|status| &status.sources)
-        .filter(|source| {
-            source.venue == venue && source.events > 0 || source.venue == venue && !source.name.contains('/')
-        })
+        .filter(|source| source.venue == venue && (source.events > 0 || !source.name.contains('/')))
         .collect();
     let silent = age.is_none_or(|age| age >= manner.quiet);
     let verdict = if let Some(source) = sources.iter().find(|source| source.state.starts_with("waiting")) {
