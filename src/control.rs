@@ -21,6 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::logs::redact_text;
 use crate::sinks::Order;
 
 const SOCKET: &str = "control.sock";
@@ -123,6 +124,10 @@ async fn answer<R: DeserializeOwned + Send>(stream: UnixStream, handler: Handler
     let response = match serde_json::from_str(&line) {
         Ok(request) => handler(request).await,
         Err(error) => Response::Error(format!("not a request: {error}")),
+    };
+    let response = match response {
+        Response::Error(text) => Response::Error(redact_text(&text)),
+        ok => ok,
     };
     let mut text = serde_json::to_vec(&response).context("writing the answer")?;
     text.push(b'\n');

@@ -475,6 +475,7 @@ fn status_of(
         status.rss_bytes = status::rss_bytes();
         status.queue_limit = QUEUE_FRAMES;
         status.queue_frames = to_recorder.upgrade().map_or(0, |sender| QUEUE_FRAMES - sender.capacity());
+        status.redact();
         status
     })
 }

@@ -10,6 +10,7 @@ use tapedeck_market::{SmolStr, UnixNanos};
 use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Reader as TapeReader, Start};
 
+use crate::logs::{redact_state, redact_text, redact_value};
 use crate::recorder::{Restored, View};
 
 /// Makes a fresh status when it is asked. One without a deck says nothing of any.
@@ -92,6 +93,24 @@ pub struct Status {
 const HUNG: Duration = Duration::from_secs(30);
 
 impl Status {
+    /// Takes secrets out of all that others may have written: errors of venues and stores, with the addresses in them.
+    pub fn redact(&mut self) {
+        let reasons = |reasons: &mut BTreeMap<String, u64>| {
+            for (reason, count) in std::mem::take(reasons) {
+                *reasons.entry(redact_text(&reason)).or_default() += count;
+            }
+        };
+        for source in &mut self.sources {
+            redact_state(&mut source.state);
+            reasons(&mut source.reject_reasons);
+            reasons(&mut source.notes);
+        }
+        for service in &mut self.services {
+            redact_state(&mut service.state);
+            service.detail.values_mut().for_each(redact_value);
+        }
+    }
+
     /// For how long the recorder has not turned, when it will not any more.
     #[must_use]
     pub fn hung(&self) -> Option<Duration> {

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Outlet;
+use crate::logs::redact_text;
 use crate::sources::{Again, Finished, Session, Waiting};
 
 /// The first wait before a session is started again.
@@ -124,6 +125,8 @@ impl Keeper {
                     (wait, SmolStr::new(error))
                 }
             };
+            // What the tape keeps is read by everybody who reads it.
+            let detail = SmolStr::new(redact_text(&detail));
             // The feed was whole until its last bytes; before the first, until the session began.
             let since = self.out.last_heard().map_or(begun, |heard| heard.max(begun));
             let lost = self.out.session_lost(GapCause::Session, since, detail);

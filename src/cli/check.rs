@@ -13,6 +13,7 @@ use crate::cli::symbols::Symbols;
 use crate::config::{KindTable, Loaded, show};
 use crate::control::{self, Request};
 use crate::heartbeat;
+use crate::logs::redact_text;
 use crate::sinks;
 use crate::sources::Session;
 use crate::store;
@@ -56,7 +57,7 @@ pub(super) struct Finding {
 
 impl Finding {
     pub(super) fn new(what: impl Into<String>, result: Mark, text: impl Into<String>) -> Self {
-        Finding { what: what.into(), result, text: text.into() }
+        Finding { what: what.into(), result, text: redact_text(&text.into()) }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cli::exit::End;
 use crate::cli::out::Out;
 use crate::cli::reading::Where;
 use crate::control::{self, Request};
+use crate::logs::redact_text;
 use crate::screen::{self, bytes};
 use crate::status::{self, Status};
 use crate::up::{Entry, Table};
@@ -45,6 +46,7 @@ impl Args {
         // What a killed supervisor left running is shown too; what it left in the table and is gone is not.
         status.processes = table.list();
         status.processes.retain(|entry| status.supervisor.is_some() || lives(entry));
+        status.processes.iter_mut().for_each(|entry| entry.stop = redact_text(&entry.stop));
         if !status.running && status.tape.segments == 0 && status.processes.is_empty() {
             return Err(
                 End::Absent(format!("no tape in {} and no deck runs there: tapedeck run", dir.display())).into()

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::load::{Note, names};
 use super::problem::Problem;
-use super::secret::looks_secret;
+use super::schema::is_plain;
 use super::server::{NamedServer, Server};
 use super::store::Store;
 use super::tree::Tree;
@@ -287,10 +287,19 @@ fn toml_problem(tree: &Tree, table: &[&str], error: &toml::de::Error) -> Problem
     // The error knows the key but says it only in its text, as a last line: in `a.b`
     let inner = printed.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`')).unwrap_or("");
     let path: Vec<&str> = table.iter().copied().chain(inner.split('.').filter(|key| !key.is_empty())).collect();
-    // "invalid type: string "hunter2", expected …" would print the secret.
-    let message = match path.last() {
-        Some(key) if looks_secret(key) => "is not what is expected here (a text)".to_owned(),
-        _ => error.message().to_owned(),
-    };
+    let known = tree.own_origin(&path).is_some() && !inner.is_empty();
+    let message =
+        if known && is_plain(tree, &path) { error.message().to_owned() } else { without_value(error.message()) };
     tree.value_problem(&path, message)
+}
+
+/// `invalid type: string "hunter2", expected a list` without what may be a secret.
+fn without_value(message: &str) -> String {
+    let tells_value =
+        ["invalid type", "invalid value", "unknown variant"].iter().any(|begin| message.starts_with(begin));
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if tells_value => format!("is not what is expected here: {expected}"),
+        _ if tells_value => "is not what is expected here".to_owned(),
+        _ => message.to_owned(),
+    }
 }

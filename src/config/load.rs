@@ -10,6 +10,7 @@ use toml::Value;
 use super::names::{OLD_NAMES, OldName, Target};
 use super::problem::{Problem, Problems};
 use super::schema::{FILE_SUFFIX, Node, STAGES, check_keys, coerce};
+use super::secret::{HIDDEN, looks_secret, may_be_secret, secrets_of_urls, secrets_within};
 use super::suggest::nearest;
 use super::tree::{Origin, Tree};
 use super::types::{Config, KindTable};
@@ -180,8 +181,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Loaded, Problems> {
     let config = super::check::read(&tree, &mut list);
     super::check::check(&config, &tree, &mut notes, &mut list);
     let text = inputs.file.clone();
-    let problems = Problems { list, file: text.clone() };
     secrets.extend(secret_values(&tree));
+    let problems = Problems { list, file: text.clone(), secrets: secrets.clone() };
     problems.into_result(Loaded { config, file: None, tree, notes, secrets, text })
 }
 
@@ -249,7 +250,8 @@ fn override_from_sets(tree: &mut Tree, sets: &[String], problems: &mut Vec<Probl
 
 /// The value behind the `=` may be a secret: only the key is shown.
 fn wrong_set(set: &str, what: &str) -> Problem {
-    let key = set.split('=').next().unwrap_or_default();
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || "._- \"".contains(c));
+    let key = set.split(ends).next().unwrap_or_default();
     Problem::new(&[], format!("--set {key} {what}"))
         .help("write it as in --set tape.dir=/data/tape or --set 'source.kraken.pairs=[\"BTC/USD\"]'")
 }
@@ -332,25 +334,38 @@ fn tables(tree: &Tree) -> Vec<Vec<String>> {
     found
 }
 
+/// Every value of a key that holds a secret, and what URLs hold of them, wherever it stands.
 fn secret_values(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
-    for table in tables(tree) {
-        let path: Vec<&str> = table.iter().map(String::as_str).collect();
-        let known = Node::at(tree, &path).map(Node::secrets).unwrap_or_default();
-        let Some(values) = tree.get(&path).and_then(Value::as_table) else { continue };
-        for (key, value) in values {
-            let whole = known.contains(&key.as_str()) || super::secret::looks_secret(key);
-            match value {
-                Value::String(text) if whole => found.push(text.clone()),
-                Value::String(text) => found.extend(super::secret::secrets_of_urls(text)),
-                Value::Array(values) => {
-                    found.extend(values.iter().filter_map(Value::as_str).flat_map(super::secret::secrets_of_urls));
-                }
-                _ => {}
-            }
-        }
-    }
+    add_secrets(tree, &mut Vec::new(), tree.root(), &mut found);
     found
+}
+
+fn add_secrets<'a>(tree: &Tree, path: &mut Vec<&'a str>, table: &'a toml::Table, found: &mut Vec<String>) {
+    let node = Node::at(tree, path);
+    for (key, value) in table {
+        path.push(key);
+        // A variable of a server is hidden everywhere by its name only: `8086` and `true` are values, too.
+        let named = node.is_some_and(|node| node.keys().contains(&key.as_str()));
+        let secret = Node::at(tree, path).is_some_and(|node| node.is_secret(key)) && (named || may_be_secret(key));
+        add_secret(tree, path, value, secret || looks_secret(key), found);
+        path.pop();
+    }
+}
+
+fn add_secret<'a>(tree: &Tree, path: &mut Vec<&'a str>, value: &'a Value, whole: bool, found: &mut Vec<String>) {
+    match value {
+        Value::Table(inner) => add_secrets(tree, path, inner, found),
+        Value::Array(values) => values.iter().for_each(|value| add_secret(tree, path, value, whole, found)),
+        Value::String(text) if whole => {
+            found.push(text.clone());
+            found.extend(secrets_within(text));
+        }
+        Value::String(text) => found.extend(secrets_of_urls(text)),
+        // Digits without quotes are refused where a text is expected, and told.
+        Value::Integer(_) | Value::Float(_) if whole => found.push(value.to_string()),
+        _ => {}
+    }
 }
 
 /// Lets the predecessors' names fill what is missing. Returns the secrets among their values.
@@ -360,6 +375,7 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
         let Some((raw, origin)) = old_value(row, inputs) else { continue };
         if row.secret {
             secrets.push(raw.clone());
+            secrets.extend(secrets_within(&raw));
         }
         let Some(table) = target_table(tree, row) else {
             let target = row.table.describe();
@@ -382,7 +398,7 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
         let value = match row.form.read(&raw) {
             Ok(value) => value,
             Err(expected) => {
-                let shown = if row.secret { super::secret::HIDDEN } else { &raw };
+                let shown = if row.secret { HIDDEN } else { &raw };
                 problems
                     .push(Problem::new(&[], format!("{}: `{shown}` is not {expected}", row.name)).from(Some(origin)));
                 continue;
@@ -507,7 +523,7 @@ impl Loaded {
     /// # Errors
     /// Every problem of every table, a name that no table has, or that there is no source at all.
     pub fn build(&self, only: &[String]) -> Result<Vec<Session>, Problems> {
-        let mut problems = Problems { list: Vec::new(), file: self.text.clone() };
+        let mut problems = Problems { list: Vec::new(), file: self.text.clone(), secrets: self.secrets.clone() };
         let known: Vec<&str> = self.config.sources.iter().map(|source| source.name.as_str()).collect();
         let services = SERVICES.iter().filter(|kind| (kind.section)(&self.config).is_some()).map(|kind| kind.name);
         let sinks = self.config.sinks.iter().map(|sink| sink.name.as_str());

@@ -1,6 +1,7 @@
 //! The JSON schema of the whole config file, and what the config itself asks of it: which keys a
 //! table has, which of them are secret, and what a bare word from the command line must become.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value as Json, json};
@@ -8,7 +9,7 @@ use toml::{Table, Value};
 
 use super::Sections;
 use super::problem::Problem;
-use super::secret::looks_secret;
+use super::secret::{looks_secret, may_be_secret};
 use super::suggest::nearest;
 use super::tree::Tree;
 use crate::{sinks, sources};
@@ -197,6 +198,12 @@ impl Node {
         self.keys().into_iter().filter(|key| secret(key)).collect()
     }
 
+    /// Whether the value there, under a key of this name, is a secret.
+    #[must_use]
+    pub fn is_secret(self, key: &str) -> bool {
+        is_secret(key, self.0)
+    }
+
     /// What stands there when nobody says anything, where the schema tells.
     #[must_use]
     pub fn default(self) -> Option<&'static Json> {
@@ -250,6 +257,58 @@ impl Node {
         }
         found.into_iter()
     }
+}
+
+/// Whether the value at a path of the config can be no secret: its key is known and holds none, or it is unknown in a
+/// table that takes none.
+#[must_use]
+pub fn is_plain(tree: &Tree, path: &[&str]) -> bool {
+    let Some((key, table)) = path.split_last() else { return false };
+    match (Node::at(tree, path), Node::at(tree, table)) {
+        (Some(node), _) => !node.is_secret(key),
+        (None, Some(table)) if path.len() > 1 => {
+            !table.keys().is_empty() && table.secrets().is_empty() && !may_be_secret(key)
+        }
+        _ => false,
+    }
+}
+
+/// Names of keys, over all tables of the schema: those that some table takes for a secret, and those that none does.
+fn names() -> &'static (BTreeSet<String>, BTreeSet<String>) {
+    static NAMES: OnceLock<(BTreeSet<String>, BTreeSet<String>)> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let (mut secret, mut all) = (BTreeSet::new(), BTreeSet::new());
+        let mut open = vec![whole()];
+        while let Some(node) = open.pop() {
+            if let Some(properties) = node.get("properties").and_then(Json::as_object) {
+                for (key, node) in properties {
+                    all.insert(key.clone());
+                    if is_secret(key, node) {
+                        secret.insert(key.clone());
+                    }
+                }
+            }
+            match node {
+                Json::Object(map) => open.extend(map.values()),
+                Json::Array(list) => open.extend(list),
+                _ => {}
+            }
+        }
+        let plain = all.difference(&secret).cloned().collect();
+        (secret, plain)
+    })
+}
+
+/// Whether some table takes a key of this name for a secret.
+#[must_use]
+pub fn is_secret_anywhere(name: &str) -> bool {
+    names().0.contains(name)
+}
+
+/// Whether a key of this name exists, and is a secret nowhere: for a text that is no config yet, whose tables are not known.
+#[must_use]
+pub fn is_plain_everywhere(name: &str) -> bool {
+    names().1.contains(name) && !may_be_secret(name)
 }
 
 /// Reads the text of `--set`, an environment variable or a secret file as what the key there takes:

@@ -70,8 +70,26 @@ pub fn looks_secret(key: &str) -> bool {
     ENDINGS.iter().any(|ending| key.ends_with(ending))
 }
 
+/// Whether a value of this name could be a secret: wider than [`looks_secret`], for what is only shown to people.
+#[must_use]
+pub fn may_be_secret(name: &str) -> bool {
+    const WORDS: [&str; 9] = ["pass", "pwd", "secret", "token", "key", "auth", "cred", "signature", "session"];
+    let name = name.to_ascii_lowercase();
+    // `p` is how InfluxDB 1 takes a password in a query.
+    looks_secret(&name)
+        || matches!(name.as_str(), "p" | "pw" | "sig" | "jwt")
+        || WORDS.iter().any(|word| name.contains(word))
+}
+
+/// What a URL holds that may be secret.
+struct Hidden<'a> {
+    range: Range<usize>,
+    /// Of a value of the query; `None`: user and password, or a query without names.
+    name: Option<&'a str>,
+}
+
 /// Where the URLs of a text hold what may be secret: user and password, and each value of the query.
-fn url_secrets(text: &str) -> Vec<Range<usize>> {
+fn url_secrets(text: &str) -> Vec<Hidden<'_>> {
     let mut found = Vec::new();
     for (scheme_end, _) in text.match_indices("://") {
         let start = scheme_end + 3;
@@ -80,33 +98,46 @@ fn url_secrets(text: &str) -> Vec<Range<usize>> {
         let url = &url[..url.find(ends).unwrap_or(url.len())];
         let host_end = url.find(['/', '?', '#']).unwrap_or(url.len());
         if let Some(at) = url[..host_end].rfind('@') {
-            found.push(start..start + at);
+            found.push(Hidden { range: start..start + at, name: None });
         }
         let Some(query) = url.find('?') else { continue };
         let mut at = query + 1;
         let end = url[at..].find('#').map_or(url.len(), |fragment| at + fragment);
         for pair in url[at..end].split('&') {
-            let value_at = at + pair.find('=').map_or(0, |equals| equals + 1);
-            found.push(start + value_at..start + at + pair.len());
+            let equals = pair.find('=');
+            let value_at = at + equals.map_or(0, |equals| equals + 1);
+            let range = start + value_at..start + at + pair.len();
+            found.push(Hidden { range, name: equals.map(|equals| &pair[..equals]) });
             at += pair.len() + 1;
         }
     }
     // A URL within the query of another is hidden with it.
     let mut end = 0;
-    found.retain(|range: &Range<usize>| {
-        let outside = range.start >= end && !range.is_empty();
-        end = end.max(range.end);
+    found.retain(|hidden: &Hidden<'_>| {
+        let outside = hidden.range.start >= end && !hidden.range.is_empty();
+        end = end.max(hidden.range.end);
         outside
     });
     found
 }
 
-/// The text with `***` for what its URLs may hold of secrets.
+/// The text with `***` for all that its URLs may hold of secrets: for what a person configured.
 #[must_use]
 pub fn mask_urls(text: &str) -> String {
+    masked(text, |_| true)
+}
+
+/// The text with `***` for user and password of its URLs, and for values of the query whose names are those of secrets:
+/// for errors and logs, where the rest of a query says what was asked.
+#[must_use]
+pub fn mask_passwords(text: &str) -> String {
+    masked(text, |hidden| hidden.name.is_none_or(may_be_secret))
+}
+
+fn masked(text: &str, hide: impl Fn(&Hidden<'_>) -> bool) -> String {
     let mut masked = text.to_owned();
-    for range in url_secrets(text).into_iter().rev() {
-        masked.replace_range(range, HIDDEN);
+    for hidden in url_secrets(text).into_iter().rev().filter(hide) {
+        masked.replace_range(hidden.range, HIDDEN);
     }
     masked
 }
@@ -117,7 +148,7 @@ pub fn secrets_of_urls(text: &str) -> Vec<String> {
     /// A shorter value of a query may be an ordinary word, such as `true`: it is hidden together with its name.
     const ORDINARY_BYTES: usize = 8;
     let mut found = Vec::new();
-    for range in url_secrets(text) {
+    for Hidden { range, .. } in url_secrets(text) {
         let secret = &text[range.clone()];
         let before = &text[..range.start];
         if before.ends_with('=') && secret.len() < ORDINARY_BYTES {
@@ -128,9 +159,42 @@ pub fn secrets_of_urls(text: &str) -> Vec<String> {
         found.push(secret.to_owned());
         if let Some((_, password)) = secret.split_once(':').filter(|_| before.ends_with("://")) {
             found.push(password.to_owned());
+            // As whoever connects with it spells it.
+            found.extend(percent_decoded(password).filter(|plain| plain != password));
         }
     }
     found
+}
+
+/// What a secret holds that is one by itself: the password of an address, written as a URL or as `key=value` pairs.
+#[must_use]
+pub fn secrets_within(secret: &str) -> Vec<String> {
+    let mut found = secrets_of_urls(secret);
+    if !secret.contains("://")
+        && let Some((_, rest)) = secret.split_once("password=")
+    {
+        let plain = rest.strip_prefix('\'').and_then(|quoted| quoted.split('\'').next());
+        found.extend(plain.or_else(|| rest.split_whitespace().next()).map(str::to_owned));
+    }
+    found
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]
@@ -156,8 +220,41 @@ mod tests {
     }
 
     #[test]
+    fn an_error_keeps_what_was_asked_and_loses_who_asked() {
+        for (text, masked) in [
+            (
+                "POST http://u:p@h:1/write?db=md&u=me&p=pw&precision=ns: refused",
+                "POST http://***@h:1/write?db=md&u=me&p=***&precision=ns: refused",
+            ),
+            ("wss://h/v2?api_key=1&symbols=A", "wss://h/v2?api_key=***&symbols=A"),
+            ("wss://h?0123", "wss://h?***"),
+            ("no url: a@b?token=d", "no url: a@b?token=d"),
+        ] {
+            assert_eq!(mask_passwords(text), masked);
+        }
+    }
+
+    #[test]
+    fn the_password_of_an_address_is_a_secret_of_its_own() {
+        assert_eq!(secrets_within("postgres://u:p%40ss%w@h/db"), ["u:p%40ss%w", "p%40ss%w", "p@ss%w"]);
+        assert_eq!(secrets_within("host=h password=hunter2 user=u"), ["hunter2"]);
+        assert_eq!(secrets_within("password='two words' host=h"), ["two words"]);
+        assert!(secrets_within("hunter2").is_empty());
+    }
+
+    #[test]
     fn a_secret_does_not_show_itself() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
+    }
+
+    #[test]
+    fn what_could_be_a_secret_is_more_than_what_is_one() {
+        for name in ["p", "apikey", "app_key", "Authorization", "X-Signature", "sessionToken", "DB_PASS", "user_pwd"] {
+            assert!(may_be_secret(name), "{name}");
+        }
+        for name in ["db", "precision", "symbols", "u", "org"] {
+            assert!(!may_be_secret(name), "{name}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tapedeck_market::SmolStr;
 
+use super::secret::Secret;
 use super::units::Interval;
 
 /// `[server.NAME]` of the config.
@@ -41,8 +42,9 @@ pub struct Server {
     pub ready: Option<Ready>,
     /// What asks it to end: a signal for its process group ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"), or a command. Default: "SIGTERM".
     pub stop: Stop,
-    /// Variables beside those of `tapedeck up`. Default: none.
+    /// Variables beside those of `tapedeck up`; their values are shown nowhere. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Secret>")]
     pub env: BTreeMap<String, String>,
     /// Where it is started. Default: where `tapedeck up` is.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -100,11 +100,10 @@ fn add_nested<'a>(loaded: &Loaded, path: &mut Vec<&'a str>, values: &'a Table, s
 }
 
 fn add(loaded: &Loaded, table: &[&str], values: &Table, shown: &mut Vec<Shown>) {
-    let secrets = Node::at(&loaded.tree, table).map(Node::secrets).unwrap_or_default();
     for (key, value) in values {
         let path: Vec<&str> = table.iter().copied().chain([key.as_str()]).collect();
         let origin = loaded.tree.own_origin(&path).unwrap_or(&Origin::Default);
-        let hide = secrets.contains(&key.as_str()) || looks_secret(key);
+        let hide = looks_secret(key) || Node::at(&loaded.tree, &path).is_some_and(|node| node.is_secret(key));
         let value = if hide { HIDDEN.into() } else { masked(serde_json::to_value(value).unwrap_or_default()) };
         shown.push(Shown { table: header(table), key: key.clone(), value, from: origin.to_string() });
     }
@@ -115,6 +114,11 @@ fn masked(value: serde_json::Value) -> serde_json::Value {
     match value {
         serde_json::Value::String(text) => mask_urls(&text).into(),
         serde_json::Value::Array(values) => values.into_iter().map(masked).collect(),
+        // A table within a list or on one line: its keys have no line of their own here.
+        serde_json::Value::Object(fields) => {
+            let hide = |key: &str, value| if looks_secret(key) { HIDDEN.into() } else { masked(value) };
+            fields.into_iter().map(|(key, value)| (key.clone(), hide(&key, value))).collect()
+        }
         other => other,
     }
 }

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::problem::{Problem, Problems};
+use super::schema::is_plain;
 
 /// A place in the config file, for people: lines and columns from 1, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,7 @@ impl Tree {
                 })
                 .collect(),
             file: Some((file.to_owned(), text.to_owned())),
+            secrets: Vec::new(),
         };
         // Twice: once for the values, once for their places.
         let (spanned, errors) = DeTable::parse_recoverable(text);
@@ -164,7 +166,7 @@ impl Tree {
     /// Where the value at `path`, or the nearest table around it, came from.
     #[must_use]
     pub fn origin(&self, path: &[&str]) -> Option<&Origin> {
-        self.nearest(path).map(|found| &found.origin)
+        self.nearest(path).map(|(found, _)| &found.origin)
     }
 
     /// Where the value at exactly this path came from.
@@ -186,22 +188,24 @@ impl Tree {
     /// A problem with the key at `path`: points at its name.
     #[must_use]
     pub fn key_problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
-        let found = self.nearest(path);
-        Problem::new(path, message).from(found.map(|f| f.origin.clone())).at(found.and_then(|f| f.key))
+        let Some((found, len)) = self.nearest(path) else { return Problem::new(path, message) };
+        let plain = is_plain(self, &path[..len]);
+        Problem::new(path, message).from(Some(found.origin.clone())).at(found.key).plain(plain)
     }
 
     /// A problem with the value at `path`: points at it, or at the name of the table that lacks it.
     #[must_use]
     pub fn value_problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
-        let Some(found) = self.nearest(path) else { return Problem::new(path, message) };
-        let whole = self.own_origin(path).is_some();
-        let spot = if whole { found.value } else { found.key };
-        Problem::new(path, message).from(Some(found.origin.clone())).at(spot)
+        let Some((found, len)) = self.nearest(path) else { return Problem::new(path, message) };
+        let spot = if len == path.len() { found.value } else { found.key };
+        let plain = is_plain(self, &path[..len]);
+        Problem::new(path, message).from(Some(found.origin.clone())).at(spot).plain(plain)
     }
 
-    fn nearest(&self, path: &[&str]) -> Option<&Found> {
+    /// The value, or the nearest table around it, and how much of the path leads there.
+    fn nearest(&self, path: &[&str]) -> Option<(&Found, usize)> {
         let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        (1..=path.len()).rev().find_map(|len| self.found.get(&path[..len]))
+        (1..=path.len()).rev().find_map(|len| Some((self.found.get(&path[..len])?, len)))
     }
 }
 

@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
-pub use redact::{hide, redact};
+pub use redact::{MIN_SECRET_BYTES, hide, redact, redact_state, redact_text, redact_value};
 
 /// How to log.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::phases::Supervisor;
 use super::process::Identity;
+use crate::logs::redact_text;
 
 const SUPERVISOR: &str = "supervisor";
 /// Of the deck itself.
@@ -161,7 +162,11 @@ impl Table {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, entry: &Entry) -> anyhow::Result<()> {
-        self.put(&file_of(&entry.name), entry)
+        let mut entry = entry.clone();
+        for text in [&mut entry.detail, &mut entry.command] {
+            *text = redact_text(text);
+        }
+        self.put(&file_of(&entry.name), &entry)
     }
 
     pub fn remove(&self, name: &str) {
@@ -189,7 +194,14 @@ impl Table {
     /// # Errors
     /// The file cannot be written.
     pub fn write_supervisor(&self, supervisor: &Supervisor) -> anyhow::Result<()> {
-        self.put(SUPERVISOR, supervisor)
+        let mut supervisor = supervisor.clone();
+        let phases = supervisor.phases.iter_mut().flat_map(|phase| phase.lines.iter_mut().chain(&mut phase.warnings));
+        let trouble =
+            supervisor.trouble.iter_mut().flat_map(|trouble| trouble.log.iter_mut().chain([&mut trouble.why]));
+        for text in phases.chain(trouble).chain(&mut supervisor.ended) {
+            *text = redact_text(text);
+        }
+        self.put(SUPERVISOR, &supervisor)
     }
 
     /// What the supervisor said last, whether it still lives or not.

@@ -16,12 +16,12 @@ use crate::tls::Authority;
 
 /// A message as the broker handed it over.
 #[derive(Clone, Debug)]
-struct Heard {
+pub(crate) struct Heard {
     /// It was kept for whoever comes later.
     retained: bool,
     qos: String,
-    topic: String,
-    payload: String,
+    pub(crate) topic: String,
+    pub(crate) payload: String,
 }
 
 impl Heard {
@@ -31,13 +31,13 @@ impl Heard {
 }
 
 /// A subscriber to everything below a topic; it ends when it is dropped.
-struct Ear {
+pub(crate) struct Ear {
     child: Child,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Ear {
-    fn at(port: u16, topic: &str, more: &[&str]) -> Ear {
+    pub(crate) fn at(port: u16, topic: &str, more: &[&str]) -> Ear {
         let mut child = Command::new("mosquitto_sub")
             .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-F", "%r %q %t %p"])
             .args(more)
@@ -58,11 +58,11 @@ impl Ear {
         Ear { child, heard }
     }
 
-    fn all(&self) -> Vec<Heard> {
+    pub(crate) fn all(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 
-    fn until(&self, what: &str, wanted: impl Fn(&Heard) -> bool) -> Heard {
+    pub(crate) fn until(&self, what: &str, wanted: impl Fn(&Heard) -> bool) -> Heard {
         until(what, || self.all().into_iter().find(|one| wanted(one)))
     }
 

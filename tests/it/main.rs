@@ -35,6 +35,7 @@ mod questdb;
 mod reconcile;
 mod repair;
 mod replay;
+mod secrets;
 mod servers;
 mod skipped;
 mod store;
