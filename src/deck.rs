@@ -442,7 +442,7 @@ fn status_of(
     to_recorder: mpsc::WeakSender<Intake>,
 ) -> http::StatusOf {
     let started = Instant::now();
-    let started_at = UnixNanos::now().to_string();
+    let began = UnixNanos::now();
     let dir = plan.dir.clone();
     let (mode, tape_id) = (plan.options.mode.name(), opening.tape_id);
     let watches = watches.clone();
@@ -454,7 +454,8 @@ fn status_of(
         status.running = true;
         status.version = env!("CARGO_PKG_VERSION").into();
         status.pid = std::process::id();
-        status.started = started_at.clone();
+        status.started = began.to_string();
+        status.started_s = began.0 as f64 / 1e9;
         let uptime = started.elapsed();
         status.uptime_s = uptime.as_secs();
         status.tape.id = tape_id.to_string();
@@ -473,6 +474,8 @@ fn status_of(
         status.services = services.describe();
         status.clock = status::Clock { offset_ns: view.clock_offset_ns, steps: view.clock_steps };
         status.rss_bytes = status::rss_bytes();
+        status.process = status::Process::now();
+        status.times = view.times.clone();
         status.queue_limit = QUEUE_FRAMES;
         status.queue_frames = to_recorder.upgrade().map_or(0, |sender| QUEUE_FRAMES - sender.capacity());
         status.redact();

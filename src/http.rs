@@ -5,6 +5,7 @@
 //! the only thing left to try. Ready: the disk takes records, and every source that could be connected is.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inlet::Inlet;
 use crate::status::Status;
+use crate::up::Table;
 
-mod metrics;
+pub mod metrics;
 mod points;
 
 /// Makes a fresh status.
@@ -60,8 +62,13 @@ pub async fn serve(
 }
 
 async fn metrics_text(State(status): State<StatusOf>) -> Response {
+    let mut status = status();
+    let table = Table::of(Path::new(&status.tape.dir));
+    if table.is_held() {
+        status.processes = table.list();
+    }
     let mut text = String::new();
-    match encode(&mut text, &metrics::registry(&status())) {
+    match encode(&mut text, &metrics::registry(&status)) {
         Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

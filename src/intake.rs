@@ -7,11 +7,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tapedeck_market::{Body, Event, Flags, Gap, GapCause, Raw, SmolStr, UnixNanos};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::inlet::Inlet;
+use crate::meter::Times;
 
 /// Messages on their way to the recorder. A message is one frame of a venue, so this is the
 /// largest number of frames that a crash of the process can take with it unrecorded.
@@ -134,6 +136,8 @@ pub struct Counters {
     pub state: Mutex<String>,
     /// The state that was logged last.
     told: Mutex<String>,
+    /// Round trips to the venue.
+    pings: Mutex<Times>,
 }
 
 impl Counters {
@@ -153,6 +157,11 @@ impl Counters {
     fn count_reject(&self, reason: &'static str) {
         let mut reasons = self.reject_reasons.lock().unwrap_or_else(PoisonError::into_inner);
         *reasons.entry(reason).or_default() += 1;
+    }
+
+    #[must_use]
+    pub fn pings(&self) -> Times {
+        self.pings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[must_use]
@@ -232,6 +241,11 @@ impl Outlet {
         self.counters.frames.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
         self.counters.last_heard.store(ts_recv.0, Ordering::Relaxed);
+    }
+
+    /// The venue answered a ping after so long.
+    pub(crate) fn pinged(&self, took: Duration) {
+        self.counters.pings.lock().unwrap_or_else(PoisonError::into_inner).add(took);
     }
 
     /// Receive time of the last bytes of this source, if any came.

@@ -3,6 +3,7 @@
 //! The library behind the program of the same name, so that tests, benches and fuzz targets reach
 //! its parts. `ARCHITECTURE.md` has the picture and the code map.
 
+pub mod alerts;
 pub mod bus;
 pub mod candles;
 pub mod child;
@@ -21,6 +22,7 @@ pub mod intake;
 pub mod json;
 pub mod lineproto;
 pub mod logs;
+pub mod meter;
 mod notify;
 pub mod recorder;
 pub mod registry;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::intake::Outlet;
 use crate::sinks::{Done, Order};
-use crate::status::Overview;
+use crate::status::{Overview, SinkTimes};
 
 /// Every kind of service there is.
 pub const SERVICES: &[ServiceKind] = &[
@@ -32,6 +32,7 @@ pub const SERVICES: &[ServiceKind] = &[
     crate::store::KIND,
     crate::sync::service::KIND,
     crate::heartbeat::KIND,
+    crate::alerts::KIND,
 ];
 
 /// A reader of the tape that runs while the deck does.
@@ -76,6 +77,7 @@ pub struct Desk {
 pub struct Shown {
     state: Mutex<String>,
     detail: Mutex<Map<String, Value>>,
+    times: Mutex<SinkTimes>,
 }
 
 impl Shown {
@@ -97,6 +99,16 @@ impl Shown {
     /// One figure less.
     pub fn unset(&self, key: &str) {
         lock(&self.detail).remove(key);
+    }
+
+    /// How long its work takes.
+    pub fn set_times(&self, times: SinkTimes) {
+        *lock(&self.times) = times;
+    }
+
+    #[must_use]
+    pub fn times(&self) -> SinkTimes {
+        lock(&self.times).clone()
     }
 
     #[must_use]

@@ -11,6 +11,7 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Reader as TapeReader, Start};
 
 use crate::logs::{redact_state, redact_text, redact_value};
+use crate::meter::Times;
 use crate::recorder::{Restored, View};
 
 /// Makes a fresh status when it is asked. One without a deck says nothing of any.
@@ -78,6 +79,15 @@ pub struct Status {
     pub clock: Clock,
     /// Memory of this process, in bytes.
     pub rss_bytes: u64,
+    /// What else this process takes of the machine.
+    #[serde(default)]
+    pub process: Process,
+    /// `started`, in seconds since 1970.
+    #[serde(default)]
+    pub started_s: f64,
+    /// Distributions since the start, for metrics.
+    #[serde(skip)]
+    pub times: RecorderTimes,
     /// Frames between sources and recorder, and how many there may be.
     pub queue_frames: usize,
     pub queue_limit: usize,
@@ -118,6 +128,54 @@ impl Status {
     }
 }
 
+/// How long the recorder's work takes.
+#[derive(Clone, Debug, Default)]
+pub struct RecorderTimes {
+    /// Receipt of a frame to durable.
+    pub durable: Times,
+    /// One sync.
+    pub sync: Times,
+}
+
+/// How long a sink's work takes.
+#[derive(Clone, Debug, Default)]
+pub struct SinkTimes {
+    /// A request that the store confirmed.
+    pub request: Times,
+    /// Receipt of a record to its confirmation.
+    pub delivered: Times,
+}
+
+/// What this process takes of the machine; 0 where the system does not tell.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// Of processors, since its start.
+    pub cpu_s: f64,
+    pub open_fds: u64,
+    pub max_fds: u64,
+    pub threads: u64,
+}
+
+impl Process {
+    #[must_use]
+    pub fn now() -> Process {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name stands in brackets and may hold anything.
+        let fields: Vec<&str> =
+            stat.rsplit_once(") ").map(|(_, rest)| rest.split_ascii_whitespace().collect()).unwrap_or_default();
+        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        // The descriptor that counts them is one of them.
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1));
+        Process {
+            cpu_s: (number(11) + number(12)) as f64 / ticks as f64,
+            threads: number(17),
+            open_fds: open as u64,
+            max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(0),
+        }
+    }
+}
+
 /// The tape on disk.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tape {
@@ -138,6 +196,9 @@ pub struct Tape {
     pub days_left: Option<f64>,
     pub full: bool,
     pub shedding: bool,
+    /// Parts of it that could not be read when this process opened it, and disks that failed under it.
+    #[serde(default)]
+    pub damaged: u64,
     /// The reader that alone keeps `keep` from being kept, because it has not read what should go.
     #[serde(default)]
     pub held_by: Option<String>,
@@ -168,6 +229,9 @@ pub struct Source {
     pub subscriptions: usize,
     pub live: usize,
     pub gaps_open: usize,
+    /// Round trips of pings, since the start.
+    #[serde(skip)]
+    pub pings: Times,
 }
 
 /// A reader of the tape that runs beside the recorder.
@@ -183,6 +247,9 @@ pub struct Service {
     pub restarts: u64,
     /// Its own figures.
     pub detail: serde_json::Map<String, serde_json::Value>,
+    /// Of a sink.
+    #[serde(skip)]
+    pub times: SinkTimes,
 }
 
 /// Gaps of one source and cause.
@@ -283,6 +350,7 @@ pub fn of_view(dir: &Path, view: &View, durable_seq: u64) -> Status {
         disk_free_bytes: view.disk_free_bytes,
         full: view.full,
         shedding: view.shedding,
+        damaged: view.damaged,
         held_by: view.held.as_ref().map(|(reader, _)| reader.to_string()),
         held_bytes: view.held.as_ref().map_or(0, |(_, bytes)| *bytes),
         ..Tape::default()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::alerts;
 use crate::bus;
 use crate::cli::Global;
 use crate::cli::exit::End;
@@ -84,6 +85,7 @@ impl Args {
             let (venues, stores, broker) = tokio::join!(ask(venues), stores, ask_broker(&loaded, asks_broker));
             Ok((here, venues, stores, broker))
         })?;
+        findings.extend(alerts_of(&loaded));
         findings.extend(here);
         findings.extend(venues);
         findings.extend(stores);
@@ -238,6 +240,31 @@ async fn ask(sessions: Vec<Session>) -> Vec<Finding> {
         }
     });
     futures_util::future::join_all(asked).await
+}
+
+/// Whom each alert tells, and whether its command is there; nobody is called for it.
+fn alerts_of(loaded: &Loaded) -> Vec<Finding> {
+    let rules = alerts::rules(&loaded.config).unwrap_or_default();
+    let finding = |(name, rule): (String, alerts::Rule)| {
+        let what = format!("alert.{name}");
+        match rule.command.first().filter(|program| !can_run(program)) {
+            Some(program) => {
+                Finding::new(what, Mark::Bad, format!("the command {program} is not there, or cannot be run"))
+            }
+            None => Finding::new(what, Mark::Good, format!("{} tells {}", rule.when.name(), rule.targets().join(", "))),
+        }
+    };
+    rules.into_iter().map(finding).collect()
+}
+
+/// Whether a program is there: by its path, or in one of the folders of `PATH`.
+fn can_run(program: &str) -> bool {
+    let runs = |path: &Path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    if program.contains('/') {
+        return runs(Path::new(program));
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| runs(&folder.join(program)))
 }
 
 /// Whether the broker of `[heartbeat]` takes its messages.

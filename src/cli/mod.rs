@@ -4,6 +4,7 @@
 //! and hands over to the library. Results go to standard output, and only they; logs and errors go
 //! to standard error. Every verb that lists something has `--json`.
 
+mod alerts;
 mod backfill;
 mod book;
 mod bus;
@@ -126,6 +127,7 @@ enum Verb {
     Logs(up::logs::Args),
     Top(top::Args),
     Status(status::Args),
+    Alerts(alerts::Args),
     Init(init::Args),
     Import(import::Args),
     Check(check::Args),
@@ -202,6 +204,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Logs(args) => args.run(global, &mut out),
         Verb::Top(args) => args.run(global),
         Verb::Status(args) => args.run(global, &mut out),
+        Verb::Alerts(args) => args.run(global, &mut out),
         Verb::Init(args) => args.run(&mut out),
         Verb::Import(args) => args.run(&mut out),
         Verb::Check(args) => args.run(global, &mut out),

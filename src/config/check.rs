@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::schema::is_plain;
 use super::server::{NamedServer, Server};
 use super::store::Store;
+use super::suggest::nearest;
 use super::tree::Tree;
 use super::types::{Config, KindTable, Listen};
 use super::units::ByteSize;
@@ -34,6 +35,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
         store: optional(tree, "store", problems),
         sync: raw(tree, "sync"),
         heartbeat: raw(tree, "heartbeat"),
+        alerts: raw(tree, "alert"),
         sources: named(tree, "source", problems),
         sinks: named(tree, "sink", problems),
         servers: servers(tree, problems),
@@ -174,6 +176,7 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
         problems.push(tree.value_problem(&["store", key], problem));
     }
     check_raw(config, tree, problems);
+    check_alerts(config, tree, problems);
     if config.heartbeat.as_ref().is_some_and(|section| !section.table.contains_key("broker")) {
         let text = "[heartbeat] names no `broker`: nothing is sent".to_owned();
         notes.push(Note { warn: false, text });
@@ -214,6 +217,52 @@ fn check_raw(config: &Config, tree: &Tree, problems: &mut Vec<Problem>) {
         && let Err(error) = crate::heartbeat::Config::from_table(section.table.clone())
     {
         problems.push(table_problem(tree, &["heartbeat"], &error));
+    }
+}
+
+/// Rules that are wrong by themselves, and those that mean somebody whom the config does not have.
+fn check_alerts(config: &Config, tree: &Tree, problems: &mut Vec<Problem>) {
+    let Some(section) = &config.alerts else { return };
+    if section.table.len() > crate::alerts::RULES {
+        let message = format!("more than {} rules: one may be for all sources or sinks at once", crate::alerts::RULES);
+        problems.push(tree.key_problem(&["alert"], message));
+    }
+    let sources: Vec<&str> = config.sources.iter().map(|one| one.name.as_str()).collect();
+    let sinks: Vec<&str> = config.sinks.iter().map(|one| one.name.as_str()).chain(["sync"]).collect();
+    let services = crate::service::SERVICES.iter().map(|kind| kind.name);
+    let servers = config.servers.iter().map(|one| one.name.as_str());
+    let services: Vec<&str> = services.chain(sinks.iter().copied()).chain(servers).chain([crate::up::DECK]).collect();
+    for (name, table) in &section.table {
+        let path = ["alert", name.as_str()];
+        if !is_name(name) {
+            let message = format!("`{name}` is no name for an alert");
+            problems.push(tree.key_problem(&path, message).help("letters, digits, `.`, `_` and `-`, at most 64"));
+        }
+        let Some(table) = table.as_table() else {
+            problems.push(tree.value_problem(&path, "is a value, not a table").help("write `[alert.NAME]`"));
+            continue;
+        };
+        let told = |problem: &Problem| problem.path.iter().take(2).map(String::as_str).eq(path);
+        if problems.iter().any(told) {
+            continue;
+        }
+        let rule = match crate::alerts::Rule::from_table(table.clone()) {
+            Ok(rule) => rule,
+            Err(error) => {
+                problems.push(table_problem(tree, &path, &error));
+                continue;
+            }
+        };
+        for (key, meant, known) in
+            [("source", &rule.source, &sources), ("sink", &rule.sink, &sinks), ("service", &rule.service, &services)]
+        {
+            let Some(meant) = meant.as_deref().filter(|meant| !known.contains(meant)) else { continue };
+            let help = match nearest(meant, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("there are: {}", known.join(", ")),
+            };
+            problems.push(tree.value_problem(&["alert", name, key], format!("there is no {key} `{meant}`")).help(help));
+        }
     }
 }
 

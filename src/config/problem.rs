@@ -74,12 +74,13 @@ impl Problem {
 
     /// The table and its key, `[source.kraken] pairs`, as far as there are any.
     fn subject(&self) -> String {
+        let named = |table: &String| STAGES.contains(&table.as_str()) || table == "alert";
         match self.path.as_slice() {
             [] => String::new(),
             [table] => format!("[{table}] "),
-            [table, key] if !STAGES.contains(&table.as_str()) => format!("[{table}] {key}: "),
+            [table, key] if !named(table) => format!("[{table}] {key}: "),
             [stage, name] => format!("[{stage}.{name}] "),
-            [stage, name, key @ ..] if STAGES.contains(&stage.as_str()) => {
+            [stage, name, key @ ..] if named(stage) => {
                 format!("[{stage}.{name}] {}: ", key.join("."))
             }
             [table, key @ ..] => format!("[{table}] {}: ", key.join(".")),

@@ -59,6 +59,9 @@ pub fn show(loaded: &Loaded) -> Vec<Shown> {
     if let Some(heartbeat) = &config.heartbeat {
         add_nested(loaded, &mut vec!["heartbeat"], &heartbeat.table, &mut shown);
     }
+    if let Some(alerts) = &config.alerts {
+        add_nested(loaded, &mut vec!["alert"], &alerts.table, &mut shown);
+    }
     for one in &config.servers {
         if let Ok(Value::Table(values)) = Value::try_from(&one.server) {
             add_nested(loaded, &mut vec!["server", &one.name], &values, &mut shown);

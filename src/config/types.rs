@@ -34,6 +34,8 @@ pub struct Config {
     pub sync: Option<KindTable>,
     /// `[heartbeat]`, raw likewise.
     pub heartbeat: Option<KindTable>,
+    /// The tables of `[alert.NAME]`, raw likewise.
+    pub alerts: Option<KindTable>,
     /// In the order of the file.
     pub sources: Vec<KindTable>,
     /// In the order of the file.
@@ -85,6 +87,8 @@ pub struct Sections {
     sync: Option<crate::sync::config::Config>,
     /// Signs of life over MQTT.
     heartbeat: Option<crate::heartbeat::Config>,
+    /// When somebody is told, and how: one table each, `[alert.<name>]`.
+    alert: Option<BTreeMap<String, crate::alerts::Rule>>,
     /// Processes beside the deck, for `tapedeck up`: one table each, `[server.<name>]`.
     server: Option<BTreeMap<String, Server>>,
 }

@@ -203,6 +203,7 @@ impl List {
             panics: listed.restarts.panics.load(Ordering::Relaxed),
             restarts: listed.restarts.restarts.load(Ordering::Relaxed),
             detail: listed.shown.detail(),
+            times: listed.shown.times(),
         };
         self.lock().iter().map(describe).collect()
     }

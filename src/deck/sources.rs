@@ -251,6 +251,7 @@ impl Shown {
                 subscriptions: counts.subscriptions,
                 live: counts.live,
                 gaps_open: counts.gaps_open,
+                pings: counters.pings(),
             }
         };
         self.lock().iter().map(describe).collect()

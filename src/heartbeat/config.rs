@@ -205,7 +205,7 @@ fn is_topic(key: &str, topic: &str) -> anyhow::Result<()> {
 }
 
 /// This machine's name as a level of a topic.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let system = rustix::system::uname();
     let name = system.nodename().to_string_lossy();
     let fits = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };

@@ -31,6 +31,7 @@ use crate::status::Status;
 use crate::supervise::waits_between;
 use beat::Beats;
 use config::Target;
+pub(crate) use config::host_name;
 pub use config::{Config, Protocol};
 use link::Link;
 use outbox::{Message, Outbox};

@@ -223,6 +223,7 @@ impl Recorder {
     /// # Errors
     /// The tape cannot be written.
     pub fn note(&mut self, note: TapeNote) -> anyhow::Result<()> {
+        self.view.damaged += u64::from(matches!(note.what, TapeEvent::Hole | TapeEvent::Poisoned));
         let event = deck_event(Body::Tape(Box::new(note)));
         self.append(vec![event], None)
     }
@@ -551,7 +552,9 @@ impl Recorder {
                 Err(error) => return Err(error).context("syncing the tape"),
             }
         };
-        self.sync.saturating_record(self.last_sync.elapsed().as_micros() as u64);
+        let took = self.last_sync.elapsed();
+        self.sync.saturating_record(took.as_micros() as u64);
+        self.view.times.sync.add(took);
         self.confirm(durable);
         Ok(())
     }
@@ -565,7 +568,9 @@ impl Recorder {
         }
         let now = UnixNanos::now();
         for arrival in self.arrivals.drain(..) {
-            self.latency.saturating_record(now.saturating_since(arrival).as_micros() as u64);
+            let took = now.saturating_since(arrival);
+            self.latency.saturating_record(took.as_micros() as u64);
+            self.view.times.durable.add(took);
         }
         self.view.durable_seq = durable;
         self.publish.durable.send_replace(durable);

@@ -8,7 +8,7 @@ use tapedeck_tape::{Extent, Tail};
 use tokio::sync::watch;
 
 use super::{GapsBySource, LedgerCounts, Pulse};
-use crate::status::Quantiles;
+use crate::status::{Quantiles, RecorderTimes};
 
 /// What the recorder shows of itself, once a second.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct View {
     pub bytes: u64,
     /// Trades that were on the tape already.
     pub duplicates: u64,
+    /// Parts of the tape that could not be read at the start, and disks that failed.
+    pub damaged: u64,
     /// Events not recorded, by policy.
     pub shed: u64,
     /// Events a second, over the last second.
@@ -31,6 +33,8 @@ pub struct View {
     pub latency: Quantiles,
     /// One sync.
     pub sync: Quantiles,
+    /// The same since the start.
+    pub times: RecorderTimes,
     /// The disk is full: nothing is recorded until there is space.
     pub full: bool,
     pub shedding: bool,

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use backon::ExponentialBackoff;
-use tapedeck_market::{Record, SmolStr, UnixNanos, Uuid};
+use tapedeck_market::{Flags, Record, SmolStr, UnixNanos, Uuid};
 use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Cursor, Item, Reader, Start};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ use super::order::{Again, Times, give_back};
 use super::progress::Progress;
 use super::{Batch, Sink, SinkError};
 use crate::service::{Asked, Desk};
+use crate::status::SinkTimes;
 use crate::supervise::waits_between;
 
 /// The first wait after a failure, and the longest: a store that is back is found within it.
@@ -127,6 +128,20 @@ struct Counts {
     bytes: u64,
     /// When the records were received up to which everything live is delivered.
     delivered_recv: Option<UnixNanos>,
+    /// Up to this time the store has everything.
+    whole_at: Option<UnixNanos>,
+    times: SinkTimes,
+}
+
+impl Counts {
+    /// The store has confirmed these records, after so long.
+    fn confirmed(&mut self, records: &[Record], took: Duration) {
+        self.times.request.add(took);
+        let now = UnixNanos::now();
+        for record in records.iter().filter(|record| !record.event.flags.contains(Flags::REPLAYED)) {
+            self.times.delivered.add(now.saturating_since(record.event.ts_recv));
+        }
+    }
 }
 
 impl<'a> Running<'a> {
@@ -314,6 +329,7 @@ impl<'a> Running<'a> {
             let mark = after.encode();
             let batch = Batch { tape: self.tape, records: &piece.records, mark: &mark, late: !is_live };
             self.counts.requests += 1;
+            let sent = Instant::now();
             let given_up = self.given_up();
             let written = tokio::select! {
                 biased;
@@ -325,6 +341,7 @@ impl<'a> Running<'a> {
             };
             match written {
                 Ok(()) => {
+                    self.counts.confirmed(&piece.records, sent.elapsed());
                     self.succeeded();
                     self.progress = after;
                     overtook = given_back;
@@ -373,6 +390,9 @@ impl<'a> Running<'a> {
         self.counts.bytes += bytes;
         if is_live {
             self.counts.delivered_recv = last_recv;
+        }
+        if self.progress.low() == self.progress.high() {
+            self.counts.whole_at = self.counts.whole_at.max(last_recv);
         }
         let Some((delivered, time_of)) = overtook.zip(time_of) else { return Ok(Next::Go) };
         tracing::info!(sink = %self.name, from_seq = to + 1, to_seq = delivered.high(), "the backlog is through: what overtook it is looked at again");
@@ -426,7 +446,7 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let shown = &self.desk.shown;
         let end = self.desk.tape.seq();
         let missing = self.progress.missing(end);
@@ -436,8 +456,16 @@ impl<'a> Running<'a> {
             Some(recv) if live > 0 => UnixNanos::now().saturating_since(recv).as_millis() as u64,
             _ => 0,
         };
+        let now = UnixNanos::now();
+        // Before the first delivery: since this one began.
+        let whole_at = *self.counts.whole_at.get_or_insert(now);
+        if missing == 0 {
+            self.counts.whole_at = Some(now);
+        }
+        let behind = if missing == 0 { 0 } else { now.saturating_since(whole_at).as_millis() as u64 };
         for (key, value) in [
             ("seq", self.progress.low()),
+            ("behind_ms", behind),
             ("lag_records", missing),
             ("lag_bytes", missing.saturating_mul(each)),
             ("lag_ms", age),
@@ -454,6 +482,7 @@ impl<'a> Running<'a> {
         ] {
             shown.set(key, value);
         }
+        shown.set_times(self.counts.times.clone());
         if let Some(note) = self.sink.note() {
             shown.set("note", note);
         } else {

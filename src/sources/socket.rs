@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
@@ -21,6 +21,10 @@ const MESSAGE_BYTES: usize = 4 << 20;
 
 pub(super) struct Socket {
     inner: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// When a ping was sent that is not answered.
+    asked: Option<Instant>,
+    /// After how long the last one was.
+    answered: Option<Duration>,
 }
 
 /// What arrived.
@@ -59,7 +63,7 @@ impl Socket {
             .await
             .with_context(|| format!("connecting to {shown}: no answer within {} s", CONNECT_LIMIT.as_secs()))?
             .with_context(|| format!("connecting to {shown}"))?;
-        Ok(Socket { inner })
+        Ok(Socket { inner, asked: None, answered: None })
     }
 
     /// Sends a text. Not cancel safe.
@@ -69,7 +73,13 @@ impl Socket {
 
     /// Asks whether somebody is there. Not cancel safe.
     pub(super) async fn ping(&mut self) -> anyhow::Result<()> {
+        self.asked = Some(Instant::now());
         self.put(Message::Ping(Bytes::new())).await
+    }
+
+    /// After how long the last ping was answered, told once.
+    pub(super) fn round_trip(&mut self) -> Option<Duration> {
+        self.answered.take()
     }
 
     async fn put(&mut self, message: Message) -> anyhow::Result<()> {
@@ -82,12 +92,13 @@ impl Socket {
     /// The next frame. Cancel safe.
     pub(super) async fn next(&mut self) -> anyhow::Result<Frame> {
         let message = self.inner.next().await;
-        read(message)
+        self.read(message)
     }
 
     /// The next frame, if it is there.
     pub(super) fn ready(&mut self) -> Option<anyhow::Result<Frame>> {
-        self.inner.next().now_or_never().map(read)
+        let message = self.inner.next().now_or_never()?;
+        Some(self.read(message))
     }
 
     /// Says goodbye, as well as it goes.
@@ -95,17 +106,22 @@ impl Socket {
         // Whoever closes does not care whether the other side heard it.
         let _ = timeout(Duration::from_millis(500), self.inner.close(None)).await;
     }
-}
 
-fn read(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> anyhow::Result<Frame> {
-    match message {
-        None => bail!("the venue closed the connection"),
-        Some(message) => Ok(match message.context("reading the feed")? {
+    fn read(
+        &mut self,
+        message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
+    ) -> anyhow::Result<Frame> {
+        let Some(message) = message else { bail!("the venue closed the connection") };
+        Ok(match message.context("reading the feed")? {
             Message::Text(text) => Frame::Text(text.into()),
             Message::Binary(bytes) => Frame::Binary(bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Frame::Control,
+            Message::Pong(_) => {
+                self.answered = self.asked.take().map(|asked| asked.elapsed());
+                Frame::Control
+            }
+            Message::Ping(_) | Message::Frame(_) => Frame::Control,
             Message::Close(None) => bail!("the venue closed the connection"),
             Message::Close(Some(close)) => bail!("the venue closed the connection: {} {}", close.code, close.reason),
-        }),
+        })
     }
 }

@@ -40,7 +40,7 @@ async fn metrics_and_health_are_served_to_this_machine_only() {
     for line in [
         "tapedeck_events_total ",
         "tapedeck_source_live{source=\"k\",venue=\"kraken\"} ",
-        "tapedeck_receive_to_durable_seconds{quantile=\"0.99\"}",
+        "tapedeck_receive_to_durable_seconds_bucket{le=\"+Inf\"}",
         "tapedeck_gaps_open 0",
         "# EOF",
     ] {
@@ -52,7 +52,7 @@ async fn metrics_and_health_are_served_to_this_machine_only() {
 }
 
 /// The whole answer to a GET, head and body.
-fn get(port: u16, path: &str, host: &str, headers: &str) -> String {
+pub(crate) fn get(port: u16, path: &str, host: &str, headers: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n").unwrap();

@@ -1,6 +1,7 @@
 //! The one integration-test binary: one module a feature.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod alerts;
 mod betfair;
 mod binance;
 mod bus;
@@ -27,6 +28,7 @@ mod kill;
 mod kite;
 mod kraken;
 mod logs;
+mod metrics;
 mod oanda;
 mod outage;
 mod points;

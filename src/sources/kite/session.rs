@@ -239,7 +239,11 @@ impl<'a> Feed<'a> {
             match frame {
                 Frame::Binary(bytes) => self.packets(&bytes, UnixNanos::now(), now).await?,
                 Frame::Text(bytes) => self.text(&bytes, UnixNanos::now()).await?,
-                Frame::Control => {}
+                Frame::Control => {
+                    if let Some(took) = self.socket.round_trip() {
+                        self.out.pinged(took);
+                    }
+                }
             }
             // What is taken out of the socket must be handled: behind the last one nothing is taken.
             match (left > 0).then(|| self.socket.ready()).flatten() {

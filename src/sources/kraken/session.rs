@@ -32,6 +32,8 @@ use crate::sources::socket::{Frame, Socket};
 const LOOK: Duration = Duration::from_millis(500);
 /// A silent socket is asked whether it is there: half of [`DEAD`].
 const PING_AFTER: Duration = Duration::from_secs(5);
+/// A busy connection is asked as often, to know how far the venue is.
+const MEASURE_EVERY: Duration = Duration::from_secs(30);
 /// Frames taken in a row before timers and requests get their turn.
 const FRAMES_IN_A_ROW: u32 = 1_024;
 /// When taking frames stopped us for longer than this, silence was ours.
@@ -76,6 +78,8 @@ pub(super) struct Feed<'a> {
     open: bool,
     last_bytes: Instant,
     pinged: bool,
+    /// When the last ping was sent, and whether it is answered.
+    asked: Option<(Instant, bool)>,
 }
 
 fn now() -> Instant {
@@ -104,7 +108,21 @@ impl<'a> Feed<'a> {
         let mut subs = Subs::new(config.book_depth, token, now);
         subs.remember(&out.resume().subscriptions);
         let (listed, open, last_bytes, pinged) = (None, true, now, false);
-        let mut feed = Feed { config, memory, out, ctx, socket, subs, books, names, listed, open, last_bytes, pinged };
+        let mut feed = Feed {
+            config,
+            memory,
+            out,
+            ctx,
+            socket,
+            subs,
+            books,
+            names,
+            listed,
+            open,
+            last_bytes,
+            pinged,
+            asked: None,
+        };
         if public {
             feed.subs.want(Channel::Instrument, SmolStr::default(), Rhythm::default(), now);
             for pair in config.pairs.iter().filter(|pair| !pair.contains('*')) {
@@ -185,7 +203,13 @@ impl<'a> Feed<'a> {
                 tracing::warn!(source = %self.ctx.source, "the venue says we ask too fast, slowing down");
                 self.subs.rate_exceeded(now);
             }
-            Ok(Message::Heartbeat | Message::Pong { .. }) => {}
+            Ok(Message::Pong { .. }) => {
+                if let Some((sent, answered @ false)) = &mut self.asked {
+                    *answered = true;
+                    self.out.pinged(now.saturating_duration_since(*sent));
+                }
+            }
+            Ok(Message::Heartbeat) => {}
             // Of a later protocol: data all the same.
             Ok(Message::Unknown) if raw.is_none() => self.out.emit(vec![self.raw(bytes, ts_recv)]).await?,
             Ok(Message::Unknown) => {}
@@ -487,8 +511,10 @@ impl<'a> Feed<'a> {
         if silence >= DEAD {
             bail!("no bytes for {} s", silence.as_secs());
         }
-        if silence >= PING_AFTER && !self.pinged {
+        let measured = self.asked.is_some_and(|(sent, _)| now.saturating_duration_since(sent) < MEASURE_EVERY);
+        if (silence >= PING_AFTER && !self.pinged) || !measured {
             self.pinged = true;
+            self.asked = Some((now, false));
             self.socket.send(r#"{"method":"ping","req_id":0}"#.to_owned()).await?;
         }
         let wall = UnixNanos::now();
