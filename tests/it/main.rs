@@ -33,6 +33,7 @@ mod oanda;
 mod outage;
 mod points;
 mod postgres;
+mod prometheus;
 mod questdb;
 mod reconcile;
 mod repair;
