@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli::out::{Mark, Out};
+use crate::logs::redact_text;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -23,7 +24,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     pub(super) fn new(what: impl Into<String>, result: Mark, text: impl Into<String>) -> Verdict {
-        Verdict { what: what.into(), result, text: text.into(), next: None, figures: Map::new() }
+        Verdict { what: what.into(), result, text: redact_text(&text.into()), next: None, figures: Map::new() }
     }
 
     pub(super) fn good(what: impl Into<String>, text: impl Into<String>) -> Verdict {

@@ -51,7 +51,7 @@ impl Desk {
     }
 
     /// `tapedeck deadletter …` with its answer as JSON.
-    fn deadletter(&self, args: &[&str]) -> Value {
+    pub(crate) fn deadletter(&self, args: &[&str]) -> Value {
         let config = self.home.path().join("tapedeck.toml");
         let out = tapedeck().arg("deadletter").args(args).arg("-c").arg(config).output().unwrap();
         serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"))
