@@ -387,6 +387,7 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
         };
         if let Target::Part { section, .. } = row.table
             && tree.get(&[section]).is_none()
+            && !parts_are_named(inputs)
         {
             let target = row.table.describe();
             notes.push(Note::info(format!(
@@ -464,6 +465,18 @@ fn old_value(row: &OldName, inputs: &Inputs) -> Option<(String, Origin)> {
     let (file, names) = inputs.dotenv.as_ref()?;
     let value = names.get(row.name).filter(set)?;
     Some((value.clone(), Origin::DotEnv { name, file: file.clone() }))
+}
+
+/// Whether names say from where and to where the sync goes: either alone may be there for somebody else.
+fn parts_are_named(inputs: &Inputs) -> bool {
+    let named = |part: &str, keys: &[&str]| {
+        OLD_NAMES.iter().any(|row| {
+            matches!(row.table, Target::Part { part: known, .. } if known == part)
+                && keys.contains(&row.key)
+                && old_value(row, inputs).is_some()
+        })
+    };
+    named("source", &["url", "host"]) && named("target", &["url"])
 }
 
 /// The table that a name fills: the first of its kind, or a new one. `None`: this version has no such table.

@@ -313,23 +313,57 @@ proptest! {
 }
 
 #[test]
-fn names_of_the_sync_fill_it_where_there_is_one_and_make_none() {
+fn names_of_the_sync_fill_it_and_make_it_where_they_say_from_where_and_to_where() {
     let env = names(&[
         ("POCKETBASE_URL", "http://there:8090"),
         ("ADMIN_EMAIL", "a@example.com"),
         ("POCKETBASE_ADMIN_PASSWORD", "hush-hush"),
         ("QUESTDB_PATH", "data/wig80.db"),
     ]);
-    let none = resolve(&Inputs { env: env.clone(), ..Inputs::default() }).unwrap();
-    assert!(none.config.sync.is_none());
-    let inputs = Inputs { env, ..file("[sync]\n[sync.table.t]\n") };
-    let loaded = resolve(&inputs).unwrap();
+    let file_that_has_one = Inputs { env: env.clone(), ..file("[sync]\n[sync.table.t]\n") };
+    for inputs in [Inputs { env: env.clone(), ..Inputs::default() }, file_that_has_one] {
+        let loaded = resolve(&inputs).unwrap();
+        let sync = loaded.config.sync.clone().unwrap();
+        let config = crate::sync::config::Config::from_table(sync.table).unwrap();
+        let url = config.source.url.unwrap();
+        assert_eq!((config.target.url.as_str(), url.expose()), ("http://there:8090", "sqlite:data/wig80.db"));
+        assert_eq!(config.target.password.unwrap().expose(), "hush-hush");
+        let shown = format!("{:?} {:?}", crate::config::show(&loaded), loaded.config);
+        assert!(shown.contains("sync.target") && !shown.contains("hush-hush"), "{shown}");
+    }
+    // Half of it is of somebody else, or of a sink.
+    for missing in ["POCKETBASE_URL", "QUESTDB_PATH"] {
+        let mut env = env.clone();
+        env.remove(missing);
+        assert!(resolve(&Inputs { env, ..Inputs::default() }).unwrap().config.sync.is_none(), "{missing}");
+    }
+}
+
+#[test]
+fn names_of_a_questdb_lead_to_a_sink_and_to_the_sync() {
+    let env = names(&[
+        ("QUESTDB_HOST", "db"),
+        ("QUESTDB_PORT", "9000"),
+        ("QUESTDB_USER", "reader"),
+        ("QUESTDB_PASSWORD", "hush/hush"),
+        ("POCKETBASE_URL", "http://there:8090"),
+        ("ADMIN_EMAIL", "a@example.com"),
+        ("ADMIN_PASSWORD", "first"),
+        ("POCKETBASE_ADMIN_PASSWORD", "second"),
+    ]);
+    let loaded = resolve(&Inputs { env, ..Inputs::default() }).unwrap();
     let sync = loaded.config.sync.clone().unwrap();
     let config = crate::sync::config::Config::from_table(sync.table).unwrap();
-    assert_eq!((config.target.url.as_str(), config.source.url.expose()), ("http://there:8090", "sqlite:data/wig80.db"));
-    assert_eq!(config.target.password.unwrap().expose(), "hush-hush");
+    // 9000 is its web port.
+    assert_eq!(config.source.identity(), "db:8812/qdb");
+    assert_eq!(
+        (config.source.user.as_deref(), config.source.password.unwrap().expose()),
+        (Some("reader"), "hush/hush")
+    );
+    assert_eq!(config.target.password.unwrap().expose(), "first", "the first of the two names");
+    assert!(loaded.config.sinks.iter().any(|sink| sink.table["host"].as_str() == Some("db")));
     let shown = format!("{:?} {:?}", crate::config::show(&loaded), loaded.config);
-    assert!(shown.contains("sync.target") && !shown.contains("hush-hush"), "{shown}");
+    assert!(!shown.contains("hush/hush") && !shown.contains("first"), "{shown}");
 }
 
 #[test]
@@ -339,7 +373,7 @@ fn a_wrong_key_of_the_sync_is_named_where_it_stands() {
         ("[sync]\n[sync.source]\nurl = 'x'\n[sync.table.t]\npolls = '1s'\n", "polls"),
         ("[sync]\n[sync.source]\nurl = 'x'\n[sync.table.t.columns]\nname = { frm = 'x' }\n", "frm"),
         ("[sync]\nverify_at = 'noon'\n[sync.source]\nurl = 'x'\n", "is no time of a day"),
-        ("[sync]\npoll = '1ms'\n[sync.source]\nurl = 'x'\n", "100ms or longer"),
+        ("[sync]\npoll = '0s'\n[sync.source]\nurl = 'x'\n", "1ms or longer"),
         ("[sync]\n", "source"),
     ] {
         let error = refusal(&file(text));

@@ -22,7 +22,7 @@ pub struct OldName {
 pub enum Target {
     /// `[name]`
     Section(&'static str),
-    /// `[section.part]`, where there is a `[section]`: none is made for it.
+    /// `[section.part]`; a `[section]` is made where names lead to all that it needs.
     Part { section: &'static str, part: &'static str },
     /// The first `[stage.*]` table of that kind.
     Kind { stage: &'static str, kind: &'static str },
@@ -44,6 +44,8 @@ pub enum Form {
     Address,
     /// A file of SQLite, which the predecessor took for a QuestDB.
     SqliteFile,
+    /// A port of QuestDB: that of its web server or of its line protocol means the one of PostgreSQL's protocol beside it.
+    SqlPort,
     /// A host, to which the predecessor spoke with TLS unless told otherwise.
     Broker,
     /// Python's level words: `WARNING`, `CRITICAL`, `SUCCESS` …
@@ -119,6 +121,10 @@ pub const OLD_NAMES: &[OldName] = &[
     text("QUESTDB_USER", sink("questdb"), "username"),
     secret("QUESTDB_PASSWORD", sink("questdb"), "password"),
     formed("QUESTDB_PATH", SYNC_SOURCE, "url", Form::SqliteFile),
+    text("QUESTDB_HOST", SYNC_SOURCE, "host"),
+    formed("QUESTDB_PORT", SYNC_SOURCE, "port", Form::SqlPort),
+    text("QUESTDB_USER", SYNC_SOURCE, "user"),
+    secret("QUESTDB_PASSWORD", SYNC_SOURCE, "password"),
     formed("CANDLE_INTERVALS", CANDLES, "intervals", Form::MinutesList),
     text("CANDLE_TABLE_NAME", sink("postgres"), "candle_table"),
     formed("HEARTBEAT_INTERVAL", HEARTBEAT, "every", Form::Seconds),
@@ -161,6 +167,11 @@ impl Form {
         match self {
             Form::Text => Ok(raw.into()),
             Form::Number => raw.parse::<i64>().map(Into::into).map_err(|_| "a whole number"),
+            Form::SqlPort => match raw.parse::<u16>() {
+                Ok(9000 | 9009) => Ok(8812.into()),
+                Ok(port) => Ok(i64::from(port).into()),
+                Err(_) => Err("a port"),
+            },
             Form::Flag => match raw.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" | "1" => Ok(true.into()),
                 "false" | "no" | "off" | "0" | "" => Ok(false.into()),
@@ -219,6 +230,8 @@ mod tests {
             (Form::Flag, "True", "true"),
             (Form::Flag, "0", "false"),
             (Form::Number, "8086", "8086"),
+            (Form::SqlPort, "9000", "8812"),
+            (Form::SqlPort, "8813", "8813"),
             (Form::Level, "WARNING", r#""warn""#),
             (Form::SqliteFile, "data/wig80.db", r#""sqlite:data/wig80.db""#),
             (Form::Broker, "x.hivemq.cloud", r#""mqtts://x.hivemq.cloud""#),
@@ -263,7 +276,8 @@ mod tests {
     #[test]
     fn no_name_stands_twice_and_secrets_are_marked() {
         for (n, row) in OLD_NAMES.iter().enumerate() {
-            assert!(!OLD_NAMES[..n].iter().any(|other| other.name == row.name), "{} twice", row.name);
+            let same = |other: &&OldName| other.name == row.name && other.table == row.table;
+            assert!(!OLD_NAMES[..n].iter().any(|other| same(&other)), "{} twice", row.name);
             assert!(row.secret || !looks_secret(row.name), "{} holds a secret", row.name);
         }
     }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Source;
-use super::questdb::QuestDb;
+use super::questdb::{self, QuestDb};
 use super::sqlite::SqliteFile;
 use crate::config::Secret;
 use crate::config::units::Interval;
@@ -18,8 +18,24 @@ use crate::config::units::Interval;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where it is: a QuestDB by its PostgreSQL port, e.g. `postgresql://admin:quest@127.0.0.1:8812/qdb`, or a SQLite file,
-    /// e.g. `sqlite:market.db`.
-    pub url: Secret,
+    /// e.g. `sqlite:market.db`. It goes before `host` and the four behind it. Default: made of those.
+    #[serde(default)]
+    pub url: Option<Secret>,
+    /// Host of a QuestDB. Default: none, and then there must be a `url`.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Its PostgreSQL port. Default: 8812.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Who asks. Default: `admin`.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Password of `user`. Default: QuestDB's own, `quest`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Default: `qdb`.
+    #[serde(default)]
+    pub database: Option<String>,
     /// How long a question may take before the server counts as away, and how long a locked file is waited for. Default: `1m`.
     #[serde(default = "timeout")]
     pub timeout: Interval,
@@ -32,6 +48,9 @@ pub struct Config {
     #[serde(default = "sum_every")]
     pub sum_every: Interval,
 }
+
+/// Its PostgreSQL port, where none is said.
+const PORT: u16 = 8812;
 
 fn timeout() -> Interval {
     Interval(Duration::from_secs(60))
@@ -49,7 +68,51 @@ impl Config {
     /// With that address, and the defaults.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Config { url: Secret::new(url), timeout: timeout(), overlap: overlap(), sum_every: sum_every() }
+        Config {
+            url: Some(Secret::new(url)),
+            host: None,
+            port: None,
+            user: None,
+            password: None,
+            database: None,
+            timeout: timeout(),
+            overlap: overlap(),
+            sum_every: sum_every(),
+        }
+    }
+
+    /// Where it is, in one text.
+    ///
+    /// # Errors
+    /// It says neither `url` nor `host`.
+    pub(super) fn address(&self) -> anyhow::Result<Secret> {
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        let Some(host) = self.host.as_deref().map(str::trim).filter(|host| !host.is_empty()) else {
+            bail!("url: where is it? {HELP}");
+        };
+        let plain =
+            |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
+        let user = plain(self.user.as_deref().unwrap_or("admin"));
+        let password = plain(self.password.as_ref().map_or("quest", Secret::expose));
+        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+        let (port, database) = (self.port.unwrap_or(PORT), plain(self.database.as_deref().unwrap_or("qdb")));
+        Ok(Secret::new(format!("postgresql://{user}:{password}@{host}:{port}/{database}")))
+    }
+
+    /// Which one it is, without who we are there: rows of one and of another have nothing to do with each other.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let Ok(url) = self.address() else { return String::new() };
+        let url = url.expose().trim();
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+            let path =
+                std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned());
+            return format!("sqlite:{}", path.display());
+        }
+        questdb::identity(self).unwrap_or_default()
     }
 
     /// The source that is meant; nothing is connected yet.
@@ -58,7 +121,8 @@ impl Config {
     /// A key that is wrong, by its name.
     pub fn open(&self) -> anyhow::Result<Box<dyn Source>> {
         ensure!(!self.timeout.0.is_zero(), "timeout: must be longer than nothing");
-        let url = self.url.expose().trim();
+        let url = self.address()?;
+        let url = url.expose().trim();
         let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
         match scheme {
             "postgres" | "postgresql" => Ok(Box::new(QuestDb::new(self)?)),
