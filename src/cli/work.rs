@@ -7,12 +7,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-const BAR: &str = "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len}";
-const COUNT: &str = "{msg} {human_pos}";
+const BAR: &str = "{msg} {wide_bar:.cyan/dim} {human_pos}/{human_len} {per_sec} {eta}";
+const COUNT: &str = "{msg} {human_pos} {per_sec}";
 
 #[derive(Debug)]
 pub(super) struct Work {
     bar: Option<ProgressBar>,
+    began: Instant,
     lined: Instant,
     step: &'static str,
     /// What was said last of what holds it up.
@@ -23,7 +24,7 @@ impl Work {
     pub(super) fn new() -> Work {
         let terminal = std::io::stderr().is_terminal();
         let bar = terminal.then(|| ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()));
-        Work { bar, lined: Instant::now(), step: "", trouble: String::new() }
+        Work { bar, began: Instant::now(), lined: Instant::now(), step: "", trouble: String::new() }
     }
 
     /// `all`: where it is known.
@@ -32,7 +33,7 @@ impl Work {
             if self.lined.elapsed() >= LINE_EVERY {
                 self.lined = Instant::now();
                 let of = all.map(|all| format!(" of {all}")).unwrap_or_default();
-                eprintln!("tapedeck: {step}: {done}{of}");
+                eprintln!("tapedeck: {step}: {done}{of}{}", pace(done, all, self.began.elapsed()));
             }
             return;
         };
@@ -65,9 +66,25 @@ impl Work {
     }
 }
 
+/// How fast it goes, and how long that will take: `, 1250/s, 40 s left`.
+fn pace(done: u64, all: Option<u64>, took: Duration) -> String {
+    let rate = done as f64 / took.as_secs_f64().max(1e-3);
+    let left = all.filter(|_| rate > 0.0).map(|all| all.saturating_sub(done) as f64 / rate);
+    let left = left.map(|left| format!(", {left:.0} s left")).unwrap_or_default();
+    format!(", {rate:.0}/s{left}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pace_says_how_long_is_left_where_the_end_is_known() {
+        let took = Duration::from_secs(4);
+        assert_eq!(pace(5_000, Some(55_000), took), ", 1250/s, 40 s left");
+        assert_eq!(pace(5_000, None, took), ", 1250/s");
+        assert_eq!(pace(0, Some(10), took), ", 0/s");
+    }
 
     #[test]
     fn the_templates_can_be_drawn() {

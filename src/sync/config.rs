@@ -9,8 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mapping::Settings;
+use super::state::Ends;
 use super::{pocketbase, source};
 use crate::config::units::Interval;
+
+/// A shorter one is none.
+const POLL_MIN: Duration = Duration::from_millis(1);
 
 /// Folder in the tape's, where nothing else is said.
 const DIR: &str = "sync";
@@ -99,7 +103,8 @@ impl Config {
         let manner = config.manner();
         ensure!(manner.batch > 0, "batch: must be above 0");
         ensure!(manner.concurrency > 0, "concurrency: must be above 0");
-        ensure!(manner.poll >= Duration::from_millis(100), "poll: must be 100ms or longer: each look is a question");
+        ensure!(manner.poll >= POLL_MIN, "poll: must be 1ms or longer: each look is a question");
+        ensure!(config.source.url.is_some() || config.source.host.is_some(), "source: needs `url` or `host`");
         config.verify_time()?;
         for (name, settings) in &mut config.table {
             if let Some((key, problem)) = settings.problem() {
@@ -127,6 +132,12 @@ impl Config {
             pause: or(self.pause, pause),
             retry: or(self.retry, retry),
         }
+    }
+
+    /// Between whom the tables stand.
+    #[must_use]
+    pub fn ends(&self, target: &pocketbase::Client) -> Ends {
+        Ends { source: self.source.identity(), target: target.url().to_owned() }
     }
 
     /// When both sides are compared every day.

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use super::mapping::{Mode, Wanted as Field};
 use super::source::{Day, Mark, News, Source, Span, Wanted};
-use super::target::{Asked, Change, Found, Target, Written};
-use super::{By, Class, Column, Row, Schema, Trouble, Type, Value};
+use super::target::{Asked, Change, Found, Ready, Target, Written};
+use super::{By, Class, Column, Id, Row, Schema, Trouble, Type, Value};
 
 pub(super) const DAY_NS: i64 = 86_400_000_000_000;
 
@@ -130,6 +130,9 @@ pub(super) struct Memory {
     pub writes: Mutex<u64>,
     /// Changes after which it breaks, once.
     pub breaks_after: Mutex<Option<usize>>,
+    /// It writes all, and its answer is lost, once.
+    pub mute: Mutex<bool>,
+    pub birth: Mutex<String>,
 }
 
 /// A price that this target refuses.
@@ -137,8 +140,14 @@ pub(super) const UNWANTED: f64 = 13.0;
 
 #[async_trait]
 impl Target for Memory {
-    async fn ready(&self, _: &str, _: &[Field]) -> Result<Vec<String>, Trouble> {
-        Ok(Vec::new())
+    async fn ready(&self, _: &str, _: &[Field]) -> Result<Ready, Trouble> {
+        Ok(Ready { birth: Some(self.birth.lock().unwrap().clone()), ..Ready::default() })
+    }
+
+    async fn find(&self, _: &str, _: &[Field], ids: &[Id]) -> Result<Vec<Found>, Trouble> {
+        let kept = self.kept.lock().unwrap();
+        let found = |id: &Id| Some(Found { id: id.as_str().into(), body: kept.get(id.as_str())?.clone() });
+        Ok(ids.iter().filter_map(found).collect())
     }
 
     async fn write(&self, _: &str, changes: &[Change], _: Mode) -> Written {
@@ -164,6 +173,10 @@ impl Target for Memory {
                 }
             }
             written.done += 1;
+        }
+        if std::mem::take(&mut *self.mute.lock().unwrap()) {
+            let trouble = Some(Trouble::new(Class::Connection, "no answer"));
+            return Written { trouble, ..Written::default() };
         }
         written
     }

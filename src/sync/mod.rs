@@ -13,12 +13,11 @@ pub mod collection;
 pub mod config;
 pub mod document;
 pub mod following;
+pub mod json;
 pub mod mapping;
 #[cfg(test)]
 mod memory;
 pub mod pass;
-#[cfg(test)]
-mod pass_tests;
 pub mod paused;
 pub mod pocketbase;
 pub mod presets;

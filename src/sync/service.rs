@@ -22,7 +22,9 @@ pub const KIND: ServiceKind = ServiceKind {
     holds: Holds::Nothing,
     section: |config| {
         let table = &config.sync.as_ref()?.table;
-        let on = table.get("deck").and_then(toml::Value::as_bool).unwrap_or(true);
+        // One that names alone have made has no tables.
+        let any = table.get("table").and_then(toml::Value::as_table).is_some_and(|tables| !tables.is_empty());
+        let on = any && table.get("deck").and_then(toml::Value::as_bool).unwrap_or(true);
         on.then(|| table.clone().into())
     },
     build,

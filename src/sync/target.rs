@@ -10,11 +10,11 @@ use super::{Document, Id, Span, Trouble};
 /// A store of documents by id.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Whether a collection can take such documents; what is odd but no reason to stop comes back as sentences.
+    /// Whether a collection can take such documents.
     ///
     /// # Errors
     /// It cannot be reached, or must be changed first: with how.
-    async fn ready(&self, collection: &str, fields: &[Wanted]) -> Result<Vec<String>, Trouble>;
+    async fn ready(&self, collection: &str, fields: &[Wanted]) -> Result<Ready, Trouble>;
 
     /// Writes changes in their order. Writing the same again is harmless, and so is dropping the future.
     async fn write(&self, collection: &str, changes: &[Change], mode: Mode) -> Written;
@@ -24,6 +24,21 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// It cannot be reached or does not let us read.
     async fn read(&self, asked: &Asked<'_>, after: Option<&SmolStr>, most: usize) -> Result<Vec<Found>, Trouble>;
+
+    /// Those of these documents that are there, in any order; none where we may write and not read.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    async fn find(&self, collection: &str, fields: &[Wanted], ids: &[Id]) -> Result<Vec<Found>, Trouble>;
+}
+
+/// A collection that can be written to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// What is odd but no reason to stop, in sentences.
+    pub notes: Vec<String>,
+    /// When it was made: one with another time is another one, also under the same name. `None`: we are not told.
+    pub birth: Option<String>,
 }
 
 /// One thing to do.
@@ -59,7 +74,7 @@ pub struct Written {
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
     pub collection: &'a str,
-    pub fields: &'a [SmolStr],
+    pub fields: &'a [Wanted],
     /// Of those whose field of this kind lies in that stretch; `None`: all.
     pub time: Option<(&'a str, Kind, Span)>,
 }
@@ -69,6 +84,6 @@ pub struct Asked<'a> {
 pub struct Found {
     /// Not one of ours where somebody else has written it.
     pub id: SmolStr,
-    /// The fields asked for.
+    /// The fields asked for, as a mapping writes them.
     pub body: Map<String, Value>,
 }

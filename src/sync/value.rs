@@ -18,8 +18,8 @@ pub enum Value {
     Text(String),
     /// Nanoseconds since 1970, UTC; [`Type::Time`] says how fine the source's clock is.
     Time(i64),
-    /// Arrays, JSON, and whatever has no word of its own.
-    Json(serde_json::Value),
+    /// Arrays and JSON, as plain text: see [`super::json`].
+    Json(String),
 }
 
 /// What a column holds, in the source's own terms made few.

@@ -1,6 +1,6 @@
 //! Both sides beside each other: counts and checksums a day, and where they differ, record by record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,7 +8,7 @@ use tapedeck_market::SmolStr;
 use tokio::sync::mpsc;
 
 use super::document::digest_of;
-use super::mapping::{Mapping, Mode};
+use super::mapping::{Mapping, Mode, instant_of, time_text};
 use super::pass::{Shop, Table};
 use super::source::{Source, Span, Wanted};
 use super::target::{Asked, Change, Found, Target};
@@ -34,6 +34,8 @@ pub struct Verified {
     pub found: u64,
     /// Rows that are dead letters by a rule.
     pub refused: u64,
+    /// Rows with the key of another one; the last of each is compared.
+    pub doubled: u64,
     pub missing: u64,
     pub different: u64,
     /// Documents of the target that no row of the source explains.
@@ -41,6 +43,8 @@ pub struct Verified {
     /// Stretches whose counts and checksums were equal, and those looked at record by record.
     pub stretches_equal: u64,
     pub stretches_different: u64,
+    /// Both sides day by day, by the time of a row; rows without one come first.
+    pub days: Vec<DaySums>,
     /// The first of the differences.
     pub differences: Vec<Difference>,
     /// Put right by this run.
@@ -54,6 +58,35 @@ impl Verified {
     #[must_use]
     pub fn is_same(&self) -> bool {
         self.missing + self.different + self.surplus == 0
+    }
+}
+
+/// Records of a day, and what they say in few digits, on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DaySums {
+    /// `None`: without a time.
+    pub day: Option<String>,
+    pub source_records: u64,
+    pub source_checksum: String,
+    pub target_records: u64,
+    pub target_checksum: String,
+}
+
+impl DaySums {
+    fn of(day: Option<i64>, (ours, theirs): (Sum, Sum)) -> DaySums {
+        let hex = |sum: Sum| format!("{:016x}", sum.sum);
+        DaySums {
+            day: day.map(|day| time_text(day.saturating_mul(DAY_NS), false).chars().take(10).collect()),
+            source_records: ours.count,
+            source_checksum: hex(ours),
+            target_records: theirs.count,
+            target_checksum: hex(theirs),
+        }
+    }
+
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        (self.source_records, &self.source_checksum) == (self.target_records, &self.target_checksum)
     }
 }
 
@@ -82,6 +115,8 @@ pub enum What {
 pub struct How {
     /// Write what is missing or different. What is surplus is named only: it may be somebody else's.
     pub repair: bool,
+    /// Only what is older, where rows have a time: newer ones may be on their way.
+    pub before_ns: Option<i64>,
 }
 
 /// Compares one table.
@@ -95,16 +130,18 @@ pub async fn verify(
     base: &Path,
     how: How,
 ) -> Result<Verified, Trouble> {
-    let (number, schema, mapping) = table.mapped(source, shop, base).await?;
+    let (schema, mapping) = table.mapped(source, base).await?;
     let mut found =
         Verified { table: table.name.clone(), collection: mapping.collection.to_string(), ..Verified::default() };
-    let spans = stretches(source, &table.name, &mapping).await?;
+    let name = table.name.clone();
+    let spans = stretches(source, &name, &mapping, how.before_ns).await?;
+    let mut days = Days::new();
     for span in spans {
         if shop.stop.is_cancelled() {
             return Err(Trouble::new(Class::Own, "stopped before everything was compared"));
         }
-        let stretch = Stretch { table, schema: &schema, mapping: &mapping, span };
-        let changes = stretch.compare(source, shop.target.as_ref(), &mut found).await?;
+        let stretch = Stretch { table: &name, schema: &schema, mapping: &mapping, span };
+        let changes = stretch.compare(source, shop.target.as_ref(), &mut found, &mut days).await?;
         if !how.repair {
             continue;
         }
@@ -121,22 +158,33 @@ pub async fn verify(
                     Change::Delete(_) => None,
                 })
                 .collect();
-            table.remember(shop, number, documents)?;
+            table.remember(shop, documents)?;
             if let Some(trouble) = written.trouble {
                 return Err(trouble);
             }
         }
     }
+    found.days = days.into_iter().map(|(day, sums)| DaySums::of(day, sums)).collect();
     Ok(found)
 }
 
+/// Days, and what both sides have of them.
+type Days = BTreeMap<Option<i64>, (Sum, Sum)>;
+
 /// Stretches of about [`AT_ONCE`] rows: days together, or parts of one. The first and the last are open, so that what lies
 /// outside is compared too.
-async fn stretches(source: &mut dyn Source, table: &str, mapping: &Mapping) -> Result<Vec<Span>, Trouble> {
-    if mapping.time_field().is_none() {
+async fn stretches(
+    source: &mut dyn Source,
+    table: &str,
+    mapping: &Mapping,
+    before_ns: Option<i64>,
+) -> Result<Vec<Span>, Trouble> {
+    // The document of a key may be of another time than the row that is met first, and is looked for among all.
+    if mapping.time_field().is_none() || mapping.has_another_clock() || !mapping.key_has_clock() {
         return Ok(vec![Span::default()]);
     }
-    let days = source.days(table, Span::default()).await?;
+    let all = Span { from_ns: None, to_ns: before_ns };
+    let days = source.days(table, all).await?;
     let mut cuts = Vec::new();
     let mut rows = 0;
     for day in &days {
@@ -156,13 +204,13 @@ async fn stretches(source: &mut dyn Source, table: &str, mapping: &Mapping) -> R
         spans.push(Span { from_ns, to_ns: Some(cut) });
         from_ns = Some(cut);
     }
-    spans.push(Span { from_ns, to_ns: None });
+    spans.push(Span { from_ns, to_ns: before_ns });
     Ok(spans)
 }
 
 /// One stretch of one table.
 struct Stretch<'a> {
-    table: &'a Table,
+    table: &'a str,
     schema: &'a Schema,
     mapping: &'a Mapping,
     span: Span,
@@ -193,12 +241,15 @@ impl Stretch<'_> {
         source: &mut dyn Source,
         target: &dyn Target,
         found: &mut Verified,
+        days: &mut Days,
     ) -> Result<Vec<Change>, Trouble> {
-        let mut ours: HashMap<Id, Digest> = HashMap::new();
+        let mut ours: HashMap<Id, (Digest, Option<i64>)> = HashMap::new();
         let mut refused: Vec<Id> = Vec::new();
+        let timed = self.mapping.time_field();
         self.rows(source, |row| match self.mapping.document(row) {
             Ok(document) => {
-                ours.insert(document.id, document.digest());
+                let day = timed.map(|_| document.time_ns.div_euclid(DAY_NS));
+                found.doubled += u64::from(ours.insert(document.id, (document.digest(), day)).is_some());
             }
             Err(_) => {
                 found.refused += 1;
@@ -207,9 +258,10 @@ impl Stretch<'_> {
         })
         .await
         .map(|rows| found.rows += rows)?;
-        let mut theirs: HashMap<SmolStr, Digest> = HashMap::new();
+        let mut theirs: HashMap<SmolStr, (Digest, Option<i64>)> = HashMap::new();
         self.documents(target, |document| {
-            theirs.insert(document.id, digest_of(&document.body));
+            let at = timed.and_then(|(name, _)| instant_of(document.body.get(name)?));
+            theirs.insert(document.id, (digest_of(&document.body), at.map(|ns| ns.div_euclid(DAY_NS))));
         })
         .await?;
         // An older version of what is refused now: it is in the dead letters, not here.
@@ -219,8 +271,14 @@ impl Stretch<'_> {
         found.documents += ours.len() as u64;
         found.found += theirs.len() as u64;
         let (mut left, mut right) = (Sum::default(), Sum::default());
-        ours.iter().for_each(|(id, digest)| left.add(id.as_str(), *digest));
-        theirs.iter().for_each(|(id, digest)| right.add(id, *digest));
+        for (id, (digest, day)) in &ours {
+            left.add(id.as_str(), *digest);
+            days.entry(*day).or_default().0.add(id.as_str(), *digest);
+        }
+        for (id, (digest, day)) in &theirs {
+            right.add(id, *digest);
+            days.entry(*day).or_default().1.add(id, *digest);
+        }
         if left == right {
             found.stretches_equal += 1;
             return Ok(Vec::new());
@@ -228,9 +286,9 @@ impl Stretch<'_> {
         found.stretches_different += 1;
         let wrong: HashMap<Id, What> = ours
             .iter()
-            .filter_map(|(id, digest)| match theirs.get(id.as_str()) {
+            .filter_map(|(id, (digest, _))| match theirs.get(id.as_str()) {
                 None => Some((*id, What::Missing)),
-                Some(other) if other != digest => Some((*id, What::Different)),
+                Some((other, _)) if other != digest => Some((*id, What::Different)),
                 Some(_) => None,
             })
             .collect();
@@ -298,7 +356,7 @@ impl Stretch<'_> {
 
     async fn rows(&self, source: &mut dyn Source, mut each: impl FnMut(&Row)) -> Result<u64, Trouble> {
         let (out, mut chunks) = mpsc::channel::<Vec<Row>>(4);
-        let wanted = Wanted { table: &self.table.name, schema: self.schema, span: self.span, limit: None };
+        let wanted = Wanted { table: self.table, schema: self.schema, span: self.span, limit: None };
         let taking = async {
             while let Some(rows) = chunks.recv().await {
                 rows.iter().for_each(&mut each);
@@ -310,7 +368,7 @@ impl Stretch<'_> {
     }
 
     async fn documents(&self, target: &dyn Target, mut each: impl FnMut(Found)) -> Result<(), Trouble> {
-        let fields: Vec<SmolStr> = self.mapping.wanted().into_iter().map(|field| field.name).collect();
+        let fields = self.mapping.wanted();
         let time = self.mapping.time_field().map(|(name, kind)| (name, kind, self.span));
         let asked = Asked { collection: &self.mapping.collection, fields: &fields, time };
         let mut after = None;

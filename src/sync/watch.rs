@@ -18,6 +18,9 @@ const FOR_A_PERSON: Duration = Duration::from_secs(60);
 /// No wait is longer.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// How often looks are noted that found nothing.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
 /// How often a table that waits is looked at for going on.
 const PAUSED_LOOK: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,7 @@ impl Follow {
     pub async fn run(mut self) {
         let mut source: Option<Box<dyn Source>> = None;
         let mut troubles = 0;
+        let mut looks = Looks::default();
         loop {
             let began = Instant::now();
             while Paused::read(&self.folder).holds(&self.table.name) {
@@ -86,21 +90,24 @@ impl Follow {
                 Ok(pass) => {
                     troubles = 0;
                     self.how.from_now = false;
-                    note(&self.shop, &self.table, None);
+                    looks.note(&self.shop, &self.table, None);
                     self.told.passed(&self.table.name, &pass);
                     self.pace.poll.saturating_sub(began.elapsed())
                 }
                 Err(trouble) => {
                     let wait = waiting(&trouble, self.pace.wait, troubles);
                     troubles += 1;
-                    note(&self.shop, &self.table, Some(&trouble));
+                    looks.note(&self.shop, &self.table, Some(&trouble));
                     self.told.failed(&self.table.name, &trouble, wait);
                     wait
                 }
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.shop.stop.cancelled() => return,
+                () = self.shop.stop.cancelled() => {
+                    looks.note_all(&self.shop, &self.table);
+                    return;
+                }
             }
         }
     }
@@ -140,12 +147,38 @@ pub fn waiting(trouble: &Trouble, first: Duration, before: u32) -> Duration {
     grown + grown.mul_f64(f64::from(UnixNanos::now().0 as u32 % 1_000) / 4_000.0)
 }
 
-fn note(shop: &Shop, table: &Table, trouble: Option<&Trouble>) {
-    let Some(number) = table.known_number() else { return };
-    let text = trouble.map(ToString::to_string);
-    let mut state = shop.state.lock().unwrap_or_else(PoisonError::into_inner);
-    // What cannot be noted is told by the next look, which needs the same file.
-    let _ = state.looked(number, UnixNanos::now(), text.as_deref());
+/// Notes one look of who looks but once.
+pub fn note(shop: &Shop, table: &Table, trouble: Option<&Trouble>) {
+    Looks::default().note(shop, table, trouble);
+}
+
+/// Looks that are not noted yet: each note is a write to the disk, which is too much for a look that found nothing.
+#[derive(Debug, Default)]
+struct Looks {
+    count: u64,
+    trouble: Option<String>,
+    noted: Option<Instant>,
+}
+
+impl Looks {
+    fn note(&mut self, shop: &Shop, table: &Table, trouble: Option<&Trouble>) {
+        self.count += 1;
+        let trouble = trouble.map(ToString::to_string);
+        let news = trouble != self.trouble;
+        self.trouble = trouble;
+        if news || self.noted.is_none_or(|noted| noted.elapsed() >= NOTE_EVERY) {
+            self.note_all(shop, table);
+        }
+    }
+
+    fn note_all(&mut self, shop: &Shop, table: &Table) {
+        let Some(number) = table.known_number() else { return };
+        let mut state = shop.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // What cannot be noted is told by the next look, which needs the same file.
+        if state.looked(number, self.count, UnixNanos::now(), self.trouble.as_deref()).is_ok() {
+            (self.count, self.noted) = (0, Some(Instant::now()));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod init;
 mod pause;
 mod run;
 mod status;
+mod usage;
 mod verify;
 mod watch;
 
@@ -140,9 +141,11 @@ impl Set {
     fn shops(&self, told: Progress, stop: CancellationToken) -> anyhow::Result<impl Fn(&Settings) -> Shop + use<>> {
         let state = Arc::new(Mutex::new(State::open(&self.folder).map_err(busy)?));
         let (client, manner) = (self.client()?, self.manner);
+        let ends = self.config.ends(&client);
         Ok(move |settings: &Settings| Shop {
             state: state.clone(),
             target: Arc::new(following::target(&client, &manner, settings)),
+            ends: ends.clone(),
             told: told.clone(),
             stop: stop.clone(),
         })

@@ -1,7 +1,7 @@
 //! `tapedeck sync run`: everything that is new, once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use crate::cli::exit::End;
 use crate::cli::out::Out;
 use crate::cli::work::Work;
 use crate::sync::pass::{How, Pass, Shop, Table};
-use crate::sync::source::{Source, Span};
+use crate::sync::source::Source;
 use crate::sync::watch::{self, Open};
 use crate::sync::{Class, Trouble};
 
@@ -49,7 +49,7 @@ struct Outcome {
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         let mut global = global.clone();
-        global.verbose += if self.debug { 2 } else { 0 };
+        global.verbose += if self.debug { 3 } else { 0 };
         global.start_quiet_logs()?;
         let set = Set::load(&global)?;
         let tables = set.tables(&self.tables)?;
@@ -133,7 +133,7 @@ impl Args {
                     if pass.failed > 0 {
                         out.line(format!("{name}: {} refused; tapedeck sync dead --table {name}", pass.failed))?;
                     }
-                    if pass.cut {
+                    if pass.cut && !self.dry_run {
                         out.line(format!("{name}: ended before its end; run again to go on"))?;
                     }
                 }
@@ -151,12 +151,12 @@ fn json(outcomes: &[Outcome], took: Duration) -> Value {
     for Outcome { name, collection, result } in outcomes {
         let said = match result {
             Ok(pass) => {
-                let good = pass.figures.sent + pass.figures.unchanged;
+                let good = pass.synced();
                 total += pass.figures.seen;
                 synced += good;
                 failed += pass.failed;
                 json!({"table": name, "synced": good, "total": pass.figures.seen, "sent": pass.figures.sent,
-                    "unchanged": pass.figures.unchanged, "failed": pass.failed, "gone": pass.gone,
+                    "unchanged": pass.figures.unchanged, "equal_keys": pass.figures.doubled, "failed": pass.failed, "gone": pass.gone,
                     "taken_away": pass.figures.removed, "notes": pass.notes, "cut": pass.cut})
             }
             Err(trouble) => json!({"table": name, "error": trouble.to_string(), "class": trouble.class.as_str()}),
@@ -193,7 +193,14 @@ impl Once {
         let mut failures = 0;
         self.count(&table).await;
         let result = loop {
-            let looked = watch::look(&mut table, &mut source, &self.open, &self.shop, &self.base, self.how).await;
+            let before = table.broken.figures;
+            // A look that broke off has used up some of what there may be.
+            let limit = self.how.limit.map(|limit| limit.saturating_sub(before.seen));
+            let how = How { limit, ..self.how };
+            let looked = watch::look(&mut table, &mut source, &self.open, &self.shop, &self.base, how).await;
+            if table.broken.figures.seen > before.seen {
+                failures = 0;
+            }
             match looked {
                 Err(trouble) if trouble.passes() && failures < self.retries && !self.shop.stop.is_cancelled() => {
                     let wait = watch::waiting(&trouble, self.retry, failures);
@@ -204,9 +211,10 @@ impl Once {
                         () = self.shop.stop.cancelled() => {}
                     }
                 }
-                other => break other,
+                other => break other.map(|pass| pass.with(&table.broken)),
             }
         };
+        watch::note(&self.shop, &table, result.as_ref().err());
         let collection = table.settings.collection.clone().unwrap_or_else(|| table.name.clone());
         let result = result.and_then(|pass| {
             if pass.cut && self.how.limit.is_none() {
@@ -219,8 +227,14 @@ impl Once {
 
     /// How many rows there are, for the bar; nothing depends on it.
     async fn count(&self, table: &Table) {
+        // Of a first load, or of what is left of one: what a later look reads nobody knows before.
+        let span = {
+            let state = self.shop.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(Some(span)) = state.first_load(&table.name) else { return };
+            span
+        };
         let Ok(mut source) = (self.open)() else { return };
-        if let Ok(days) = source.days(&table.name, Span::default()).await {
+        if let Ok(days) = source.days(&table.name, span).await {
             let rows: u64 = days.iter().map(|day| day.rows).sum();
             self.all.fetch_add(self.how.limit.map_or(rows, |limit| rows.min(limit)), Ordering::Relaxed);
         }

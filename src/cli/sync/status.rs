@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tapedeck_market::UnixNanos;
 
+use super::usage::Usage;
 use super::{Set, Tables};
 use crate::cli::Global;
 use crate::cli::exit::End;
@@ -30,11 +31,18 @@ impl Args {
         let wanted = |table: &TableState| self.tables.names.is_empty() || self.tables.names.contains(&table.name);
         let tables: Vec<TableState> = state.tables()?.into_iter().filter(wanted).collect();
         let running = State::is_taken(&set.folder);
+        let usage = State::taken_by(&set.folder).and_then(Usage::of);
         let now = UnixNanos::now();
         if self.json {
-            return out.json(&json(&tables, running, now));
+            return out.json(&json(&tables, running, usage, now));
         }
-        out.line(if running { "a sync is running" } else { "no sync is running" })?;
+        out.line(match usage {
+            Some(usage) => {
+                format!("a sync is running: {:.0} MiB, {:.1} % of a core", usage.memory_mib, usage.cpu_percent)
+            }
+            None if running => "a sync is running".to_owned(),
+            None => "no sync is running".to_owned(),
+        })?;
         let rows: Vec<Vec<String>> = tables
             .iter()
             .map(|table| {
@@ -47,19 +55,35 @@ impl Args {
                     (table.synced + table.failed).to_string(),
                     table.synced.to_string(),
                     table.failed.to_string(),
+                    table.total.unchanged.to_string(),
                     table.gone.to_string(),
+                    format!("{:.0}/s", rate(table.total.seen, table.total.busy_ms)),
                     format!("{:.2} %", success_rate(table.synced, table.failed)),
                     age(table.last),
-                    age(table.looked),
+                    age(table.good),
                 ]
             })
             .collect();
-        let headings =
-            ["TABLE", "COLLECTION", "RECORDS", "SYNCED", "FAILED", "GONE", "SUCCESS", "LAST WRITE", "LAST LOOK"];
+        let headings = [
+            "TABLE",
+            "COLLECTION",
+            "RECORDS",
+            "SYNCED",
+            "FAILED",
+            "UNCHANGED",
+            "GONE",
+            "RATE",
+            "SUCCESS",
+            "LAST WRITE",
+            "AS OF",
+        ];
         out.table(&headings, &rows)?;
         for table in &tables {
             if let Some(trouble) = &table.trouble {
                 out.line(format!("{}: {trouble}", table.name))?;
+            }
+            if table.total.doubled > 0 {
+                out.line(format!("{}: {} rows so far had the key of another row", table.name, table.total.doubled))?;
             }
             for (rule, count) in state.reasons(&table.name)?.into_iter().take(5) {
                 out.line(format!("{}: {count} refused: {rule}", table.name))?;
@@ -80,11 +104,10 @@ pub(super) fn success_rate(synced: u64, failed: u64) -> f64 {
 }
 
 /// With the predecessor's names where it had one.
-pub(super) fn json(tables: &[TableState], running: bool, now: UnixNanos) -> Value {
+pub(super) fn json(tables: &[TableState], running: bool, usage: Option<Usage>, now: UnixNanos) -> Value {
     let sum = |of: &dyn Fn(&TableState) -> u64| tables.iter().map(of).sum::<u64>();
     let (synced, failed) = (sum(&|table| table.synced), sum(&|table| table.failed));
-    let busy = sum(&|table| table.total.busy_ms) as f64 / 1e3;
-    let rate = |count: u64, seconds: f64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    let busy_ms = sum(&|table| table.total.busy_ms);
     let list: Vec<Value> = tables
         .iter()
         .map(|table| {
@@ -92,27 +115,35 @@ pub(super) fn json(tables: &[TableState], running: bool, now: UnixNanos) -> Valu
                 "table": table.name, "collection": table.collection,
                 "total": table.synced + table.failed, "synced": table.synced, "failed": table.failed, "gone": table.gone,
                 "processed": table.total.seen, "sent": table.total.sent, "unchanged": table.total.unchanged,
-                "taken_away": table.total.removed,
-                "lag_seconds": table.looked.filter(|_| table.trouble.is_some()).map(|at| seconds(now, at)),
+                "equal_keys": table.total.doubled, "taken_away": table.total.removed, "polls": table.polls,
+                "lag_seconds": table.good.map(|at| seconds(now, at)),
                 "newest": table.newest.map(|at| at.to_string()),
                 "last_sync_time": table.last.map(|at| at.to_string()),
                 "last_look": table.looked.map(|at| at.to_string()),
-                "records_per_second": rate(table.total.seen, table.total.busy_ms as f64 / 1e3),
+                "records_per_second": rate(table.total.seen, table.total.busy_ms),
                 "success_rate": success_rate(table.synced, table.failed),
                 "trouble": table.trouble,
             })
         })
         .collect();
     json!({
+        "timestamp": now.to_string(),
         "tables": list,
         "statistics": {
             "total_records_processed": sum(&|table| table.total.seen),
             "records_synced": synced, "records_failed": failed,
-            "sync_duration_seconds": busy,
-            "records_per_second": rate(sum(&|table| table.total.seen), busy),
+            "sync_duration_seconds": busy_ms as f64 / 1e3,
+            "records_per_second": rate(sum(&|table| table.total.seen), busy_ms),
             "success_rate": success_rate(synced, failed),
             "last_sync_time": tables.iter().filter_map(|table| table.last).max().map(|at| at.to_string()),
             "streaming_active": running, "is_running": running,
         },
+        "resources": usage.map(|usage| json!({
+            "memory_mb": usage.memory_mib, "cpu_percent": usage.cpu_percent, "cpu_seconds": usage.cpu_seconds,
+        })),
     })
+}
+
+fn rate(count: u64, busy_ms: u64) -> f64 {
+    if busy_ms > 0 { count as f64 * 1e3 / busy_ms as f64 } else { 0.0 }
 }

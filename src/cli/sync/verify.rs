@@ -8,6 +8,9 @@ use crate::cli::exit::End;
 use crate::cli::out::Out;
 use crate::sync::verify::{self, How, Verified, What};
 
+/// So many days are all shown.
+const FEW_DAYS: usize = 31;
+
 /// Compare both sides, and name each record that differs
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -16,6 +19,9 @@ pub(super) struct Args {
     /// Write what is missing or different; what is surplus is named, and left alone
     #[arg(long)]
     repair: bool,
+    /// Print every day, and not only those that differ
+    #[arg(long)]
+    days: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,7 +38,7 @@ impl Args {
             let mut found = Vec::new();
             for (name, settings) in &tables {
                 let mut table = set.table(name, settings);
-                let how = How { repair: self.repair };
+                let how = How { repair: self.repair, ..How::default() };
                 found.push(verify::verify(&mut table, source.as_mut(), &shop(settings), &set.base, how).await?);
             }
             Ok(found)
@@ -40,7 +46,7 @@ impl Args {
         if self.json {
             out.json(&serde_json::json!({ "same": found.iter().all(Verified::is_same), "tables": found }))?;
         } else {
-            print(&found, out)?;
+            print(&found, self.days, out)?;
         }
         out.flush()?;
         let settled =
@@ -49,20 +55,49 @@ impl Args {
     }
 }
 
-fn print(found: &[Verified], out: &mut Out) -> anyhow::Result<()> {
+fn print(found: &[Verified], all: bool, out: &mut Out) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = found
         .iter()
         .map(|one| {
-            let numbers = [one.rows, one.refused, one.found, one.missing, one.different, one.surplus, one.repaired];
+            let numbers =
+                [one.rows, one.refused, one.doubled, one.found, one.missing, one.different, one.surplus, one.repaired];
             let mut row = vec![one.table.clone(), one.collection.clone()];
             row.extend(numbers.map(|number| number.to_string()));
             row
         })
         .collect();
-    let headings =
-        ["TABLE", "COLLECTION", "ROWS", "REFUSED", "DOCUMENTS", "MISSING", "DIFFERENT", "SURPLUS", "REPAIRED"];
+    let headings = [
+        "TABLE",
+        "COLLECTION",
+        "ROWS",
+        "REFUSED",
+        "EQUAL KEYS",
+        "DOCUMENTS",
+        "MISSING",
+        "DIFFERENT",
+        "SURPLUS",
+        "REPAIRED",
+    ];
     out.table(&headings, &rows)?;
+    let mut days = Vec::new();
     for one in found {
+        // Some are read at a glance; of many only those that differ are of interest.
+        let all = all || one.days.len() <= FEW_DAYS;
+        for day in one.days.iter().filter(|day| all || !day.is_same()) {
+            let name = day.day.clone().unwrap_or_else(|| "without a time".to_owned());
+            let mark = if day.is_same() { "same" } else { "differs" };
+            let (ours, theirs) = (day.source_records.to_string(), day.target_records.to_string());
+            let sums = [day.source_checksum.clone(), day.target_checksum.clone()];
+            let [our_sum, their_sum] = sums;
+            days.push(vec![one.table.clone(), name, ours, our_sum, theirs, their_sum, mark.to_owned()]);
+        }
+    }
+    if !days.is_empty() {
+        out.table(&["TABLE", "DAY", "SOURCE", "CHECKSUM", "TARGET", "CHECKSUM", ""], &days)?;
+    }
+    for one in found {
+        let equal = one.days.iter().filter(|day| day.is_same()).count();
+        out.line(format!("{}: {equal} of {} days are the same", one.table, one.days.len()))?;
         for difference in &one.differences {
             let what = match difference.what {
                 What::Missing => "missing".to_owned(),

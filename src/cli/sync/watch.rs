@@ -26,7 +26,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         let mut global = global.clone();
-        global.verbose += if self.debug { 2 } else { 0 };
+        global.verbose += if self.debug { 3 } else { 0 };
         let loaded = global.load()?;
         let _logs = global.start_logs(&loaded)?;
         let set = Set::of(&loaded)?;

@@ -8,6 +8,8 @@ use super::super::{Schema, Value};
 /// An expression, compiled.
 pub(super) struct Expression {
     pub(super) text: SmolStr,
+    /// Columns that it reads.
+    pub(super) places: Vec<usize>,
     program: Program,
 }
 
@@ -31,7 +33,7 @@ pub(super) fn context(schema: &Schema, row: &[Value]) -> Names {
             Value::Double(number) => cel::Value::Float(*number),
             Value::Decimal(text) => text.parse().map_or(cel::Value::Null, cel::Value::Float),
             Value::Text(text) => cel::Value::String(text.clone().into()),
-            Value::Json(value) => cel::Value::String(value.to_string().into()),
+            Value::Json(text) => cel::Value::String(text.clone().into()),
         };
         context.add_variable_from_value(column.name.as_str(), value);
     }
@@ -43,10 +45,8 @@ impl Expression {
     /// It is none, or names what is no column.
     pub(super) fn new(text: &str, place: &dyn Fn(&str) -> anyhow::Result<usize>) -> anyhow::Result<Self> {
         let program = Program::compile(text).map_err(|error| anyhow::anyhow!("`{text}` is no expression: {error}"))?;
-        for name in program.references().variables() {
-            place(name)?;
-        }
-        Ok(Expression { text: text.into(), program })
+        let places = program.references().variables().into_iter().map(place).collect::<anyhow::Result<_>>()?;
+        Ok(Expression { text: text.into(), places, program })
     }
 
     /// Its value for a row.

@@ -12,7 +12,7 @@ use super::expression::{Expression, Names};
 use super::lookup::Lookup;
 use super::settings::{FieldSettings, Null};
 use super::{Refused, shown, usual};
-use crate::sync::{Schema, Type, Value};
+use crate::sync::{Schema, Type, Value, json as exact_json};
 
 /// Integers beyond do not all have a double of their own.
 const EXACT_MAX: u64 = 1 << 53;
@@ -39,6 +39,20 @@ pub enum Kind {
 
 impl Kind {
     const WORDS: [&str; 7] = ["text", "number", "integer", "bool", "json", "date", "time"];
+
+    /// As the config has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Number => "number",
+            Kind::Integer => "integer",
+            Kind::Text => "text",
+            Kind::Bool => "bool",
+            Kind::Json => "json",
+            Kind::Date => "date",
+            Kind::Time { .. } => "time",
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Kind {
@@ -122,6 +136,14 @@ impl Field {
                     serde_json::Value::String(_) => Kind::Text,
                     _ => Kind::Json,
                 });
+                let plain = match &value {
+                    serde_json::Value::Bool(flag) => Value::Bool(*flag),
+                    serde_json::Value::Number(number) if kind == Kind::Json => Value::Json(number.to_string()),
+                    serde_json::Value::Number(number) => Value::Decimal(number.to_string()),
+                    serde_json::Value::String(text) => Value::Text(text.clone()),
+                    other => Value::Json(other.to_string()),
+                };
+                let value = write(&plain, kind).map_err(|why| anyhow::anyhow!("value: {value} {why}"))?;
                 Ok(Field { origin: Origin::Constant(value), kind, null: Null::Refuse })
             }
             FieldSettings { from: None, lookup: None, value: None, expr: Some(text), .. } => {
@@ -153,6 +175,24 @@ impl Field {
     /// Whether it is made of that column alone.
     pub(super) fn reads(&self, at: usize) -> bool {
         matches!(self.origin, Origin::Column(own) if own == at)
+    }
+
+    /// Whether it is made of that column, as it is or by a file.
+    pub(super) fn takes(&self, at: usize) -> bool {
+        match &self.origin {
+            Origin::Column(own) => *own == at,
+            Origin::Lookup { key, .. } => *key == at,
+            Origin::Constant(_) => false,
+            Origin::Expression(expression) => expression.places.contains(&at),
+        }
+    }
+
+    /// What its file of lookups says, in few characters.
+    pub(super) fn lookup(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Lookup { file, .. } => Some(file.digest()),
+            _ => None,
+        }
     }
 
     /// Whether equal values of that column, and only they, give equal fields.
@@ -213,22 +253,10 @@ fn null(settings: &FieldSettings, kind: Kind) -> anyhow::Result<Null> {
     let null = settings.null.unwrap_or(usual);
     match (null, kind) {
         (Null::Empty, Kind::Number | Kind::Integer | Kind::Bool) => {
-            bail!("the target keeps no empty {}: use as = \"json\", or null = \"refuse\"", word(kind))
+            bail!("the target keeps no empty {}: use as = \"json\", or null = \"refuse\"", kind.as_str())
         }
         (Null::Zero, Kind::Number | Kind::Integer | Kind::Json) | (Null::Refuse | Null::Empty, _) => Ok(null),
         (Null::Zero, _) => bail!("null = \"zero\" is for numbers"),
-    }
-}
-
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Number => "number",
-        Kind::Integer => "integer",
-        Kind::Text => "text",
-        Kind::Bool => "bool",
-        Kind::Json => "json",
-        Kind::Date => "date",
-        Kind::Time { .. } => "time",
     }
 }
 
@@ -262,7 +290,7 @@ fn write(value: &Value, kind: Kind) -> Result<serde_json::Value, &'static str> {
             Value::Int(number) => number.to_string(),
             Value::Bool(flag) => flag.to_string(),
             Value::Time(ns) => time_text(*ns, true),
-            Value::Json(value) => value.to_string(),
+            Value::Json(text) => text.clone(),
             Value::Null => String::new(),
         })),
         Kind::Bool => match value {
@@ -274,12 +302,23 @@ fn write(value: &Value, kind: Kind) -> Result<serde_json::Value, &'static str> {
             _ => Err("is neither true nor false"),
         },
         Kind::Json => match value {
-            Value::Json(value) => Ok(value.clone()),
             // A text that is JSON is what was meant by it.
-            Value::Text(text) => Ok(serde_json::from_str(text).unwrap_or_else(|_| json!(text))),
+            Value::Json(text) | Value::Text(text) => match exact_json::plain(text) {
+                // The target keeps a bare number as a double; within an object or a list it keeps its text.
+                Some(plain) if plain.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                    write(&Value::Decimal(plain), Kind::Number)
+                }
+                Some(plain) => exact_json::field(&plain).ok_or("is no JSON"),
+                None => Ok(exact_json::quoted(text).into()),
+            },
             Value::Bool(_) => write(value, Kind::Bool),
             Value::Int(_) | Value::Double(_) => write(value, Kind::Number),
-            Value::Decimal(_) | Value::Time(_) | Value::Null => write(value, Kind::Text),
+            // Not a number, which would lose digits.
+            Value::Decimal(_) | Value::Time(_) => match write(value, Kind::Text)? {
+                serde_json::Value::String(text) => Ok(exact_json::quoted(&text).into()),
+                other => Ok(other),
+            },
+            Value::Null => Ok(serde_json::Value::Null),
         },
         Kind::Date => {
             let ns = instant(value).ok_or("is no time")?;
@@ -344,6 +383,12 @@ pub(super) fn instant(value: &Value) -> Option<i64> {
     }
 }
 
+/// ns since 1970 of a time as a document has it.
+#[must_use]
+pub fn instant_of(value: &serde_json::Value) -> Option<i64> {
+    instant(&Value::Text(value.as_str()?.to_owned()))
+}
+
 /// `2026-01-02T03:04:05.000006Z`, always as wide.
 #[must_use]
 pub fn time_text(ns: i64, nanos: bool) -> String {
@@ -368,7 +413,7 @@ pub(super) fn key_text(value: &Value) -> Option<String> {
         Value::Double(number) => format!("{}", number + 0.0),
         Value::Decimal(text) | Value::Text(text) => text.clone(),
         Value::Time(ns) => ns.to_string(),
-        Value::Json(value) => value.to_string(),
+        Value::Json(text) => text.clone(),
     })
 }
 

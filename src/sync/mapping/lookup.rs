@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
+use crate::sync::Id;
+
 /// Lines of a file; more is a table, not a lookup.
 const LINES_MAX: usize = 1_000_000;
 
@@ -53,6 +55,14 @@ impl Lookup {
 
     pub(super) fn find(&self, key: &str) -> Option<&str> {
         self.values.get(key).or(self.or_else.as_ref()).map(String::as_str)
+    }
+
+    /// Of what it says, whatever the order of its lines: another one where that has changed.
+    pub(super) fn digest(&self) -> String {
+        let mut lines: Vec<_> = self.values.iter().collect();
+        lines.sort_unstable();
+        let parts = lines.into_iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
+        Id::of(parts.chain(self.or_else.as_deref())).to_string()
     }
 
     pub(super) fn shown(&self) -> std::path::Display<'_> {

@@ -18,7 +18,7 @@ use tapedeck_market::SmolStr;
 
 use super::{Document, Id, Schema, Type, Value};
 use field::Field;
-pub use field::{Kind, Wanted, date_text, time_text};
+pub use field::{Kind, Wanted, date_text, instant_of, time_text};
 use rule::Rule;
 pub use settings::{FieldSettings, Mode, Null, RuleSettings, Settings};
 
@@ -151,6 +151,32 @@ impl Mapping {
         parts.map(|parts| Id::of(parts.iter().map(String::as_str)))
     }
 
+    /// Whether a row's time is read by another column than the source goes by.
+    #[must_use]
+    pub fn has_another_clock(&self) -> bool {
+        self.columns.time.is_some() && self.time != self.columns.time
+    }
+
+    /// Whether rows of different times, by the source's clock, have different keys.
+    #[must_use]
+    pub fn key_has_clock(&self) -> bool {
+        self.columns.time.is_some_and(|time| self.key.iter().any(|(_, at)| *at == time))
+    }
+
+    /// Names of columns that come over in no field by themselves.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<&str> {
+        let columns = self.columns.columns.iter().enumerate();
+        let out = columns.filter(|(at, _)| !self.fields.iter().any(|(_, field)| field.takes(*at)));
+        out.map(|(_, column)| column.name.as_str()).collect()
+    }
+
+    /// What the files of lookups say, in few characters each.
+    #[must_use]
+    pub fn lookups(&self) -> Vec<String> {
+        self.fields.iter().filter_map(|(_, field)| field.lookup()).collect()
+    }
+
     /// The columns it was made for.
     #[must_use]
     pub fn columns(&self) -> &Schema {
@@ -194,7 +220,7 @@ fn shown(value: &Value) -> String {
             format!("{short:?}")
         }
         Value::Time(ns) => field::time_text(*ns, true),
-        Value::Json(value) => value.to_string().chars().take(60).collect(),
+        Value::Json(text) => text.chars().take(60).collect(),
     }
 }
 

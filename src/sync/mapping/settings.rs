@@ -200,8 +200,8 @@ impl Settings {
         if self.batch == Some(0) {
             return Some(("batch", "must be above 0".to_owned()));
         }
-        if self.poll.is_some_and(|poll| poll.0 < Duration::from_millis(100)) {
-            return Some(("poll", "must be 100ms or longer: each look is a question to the server".to_owned()));
+        if self.poll.is_some_and(|poll| poll.0 < Duration::from_millis(1)) {
+            return Some(("poll", "must be 1ms or longer: each look is a question to the server".to_owned()));
         }
         None
     }

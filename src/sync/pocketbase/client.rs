@@ -106,6 +106,12 @@ impl Client {
         self.call(method, path, Bytes::from(body.to_string()), what).await
     }
 
+    /// The text of what it answers to a GET.
+    pub(super) async fn text(&self, path: &str, what: &str) -> Result<String, Trouble> {
+        let answer = self.ask(Method::GET, path, &Bytes::new(), what).await?;
+        if answer.status.is_success() { Ok(answer.text) } else { Err(self.trouble(&answer, what)) }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Bytes, what: &str) -> Result<Value, Trouble> {
         let answer = self.ask(method, path, &body, what).await?;
         if !answer.status.is_success() {

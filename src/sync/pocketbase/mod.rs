@@ -26,7 +26,7 @@ mod store;
 
 pub use client::Client;
 pub use config::Target;
-pub use read::{Found, Order, Page, Place, Range};
+pub use read::{Fields, Found, Order, Page, Place, Range};
 pub use schema::{Collection, Difference, Field, Kind, Lack, Rules};
 pub use settings::Limits;
 pub use sql::Sql;

@@ -1,12 +1,16 @@
 //! What is there: pages by key, not by number, so that the last page costs what the first one does; and counts.
 
+use std::collections::HashMap;
+
 use form_urlencoded::Serializer;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::answer::Who;
 use super::client::Client;
 use super::schema::is_name;
-use crate::sync::{Class, Trouble};
+use crate::sync::{Class, Id, Trouble, json};
 
 /// The most that it gives at once.
 const PER_PAGE: usize = 1_000;
@@ -34,6 +38,20 @@ pub struct Found {
     pub id: String,
     /// The fields that were asked for.
     pub body: Map<String, Value>,
+}
+
+/// Which fields, and those of them whose JSON is wanted as a document has it: see [`json`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields<'a> {
+    pub names: &'a [&'a str],
+    pub exact: &'a [&'a str],
+}
+
+impl Fields<'_> {
+    /// How they are asked for; `None`: all of them are, because the server picks fields out by way of doubles.
+    fn asked(&self) -> Option<String> {
+        self.exact.is_empty().then(|| [&["id"], self.names].concat().join(","))
+    }
 }
 
 /// Some records, and where the next ones begin.
@@ -70,37 +88,32 @@ impl Client {
         &self,
         collection: &str,
         range: Option<&Range>,
-        fields: &[&str],
+        fields: &Fields<'_>,
         (order, most): (Order, usize),
         after: Option<&Place>,
     ) -> Result<Page, Trouble> {
         let what = format!("reading collection {collection}");
-        check(collection, range, fields, &what)?;
+        check(collection, range, fields.names, &what)?;
         let by = range.filter(|_| order == Order::Field).map(|range| range.field.as_str());
         let most = most.clamp(1, PER_PAGE);
-        let mut wanted: Vec<&str> = vec!["id"];
-        wanted.extend(fields);
-        wanted.extend(by);
+        let mut names = fields.names.to_vec();
+        names.extend(by.filter(|by| !names.contains(by)));
+        let fields_asked = Fields { names: &names, exact: fields.exact };
         let sort = by.map_or_else(|| "id".to_owned(), |by| format!("{by},id"));
         let mut filters = range.map(filter).unwrap_or_default();
         filters.extend(after.map(|place| behind(by, place)));
-        let (most_text, wanted) = (most.to_string(), wanted.join(","));
-        let pairs = [("perPage", most_text.as_str()), ("skipTotal", "1"), ("sort", &sort), ("fields", &wanted)];
+        let most_text = most.to_string();
+        let mut pairs = vec![("perPage", most_text.as_str()), ("skipTotal", "1"), ("sort", &sort)];
+        let wanted = fields_asked.asked();
+        pairs.extend(wanted.as_deref().map(|wanted| ("fields", wanted)));
         let path = records(collection, &pairs, &filters);
-        let mut answer = self.get(&path, &what).await?;
-        let Some(items) = answer["items"].as_array_mut() else {
-            return Err(Trouble::new(Class::Setup, format!("{what}: there are no items in the answer")));
-        };
-        let mut records = Vec::with_capacity(items.len());
         let mut last = None;
-        for item in std::mem::take(items) {
-            let Value::Object(mut body) = item else { continue };
-            let Some(Value::String(id)) = body.remove("id") else { continue };
+        let mut records = self.records(&path, &fields_asked, &what).await?;
+        for Found { body, .. } in &mut records {
             last = by.map(|by| body.get(by).cloned().unwrap_or_default());
-            if by.is_some_and(|by| !fields.contains(&by)) {
+            if by.is_some_and(|by| !fields.names.contains(&by)) {
                 body.remove(by.unwrap_or_default());
             }
-            records.push(Found { id, body });
         }
         let next = records.last().filter(|_| records.len() == most);
         let next = next.map(|record| Place { id: record.id.clone(), by: last });
@@ -108,6 +121,44 @@ impl Client {
             self.is_still_us(collection, &what).await?;
         }
         Ok(Page { records, next })
+    }
+
+    /// The records of these ids that there are.
+    ///
+    /// # Errors
+    /// As of [`Client::page`].
+    pub async fn by_ids(&self, collection: &str, fields: &Fields<'_>, ids: &[Id]) -> Result<Vec<Found>, Trouble> {
+        let what = format!("looking up {} of collection {collection}", ids.len());
+        check(collection, None, fields.names, &what)?;
+        let (most, wanted) = (ids.len().to_string(), fields.asked());
+        let filter = ids.iter().map(|id| format!("id='{id}'")).collect::<Vec<_>>().join("||");
+        let mut pairs = vec![("perPage", most.as_str()), ("skipTotal", "1")];
+        pairs.extend(wanted.as_deref().map(|wanted| ("fields", wanted)));
+        self.records(&records(collection, &pairs, &[filter]), fields, &what).await
+    }
+
+    /// The records of an answer.
+    async fn records(&self, path: &str, fields: &Fields<'_>, what: &str) -> Result<Vec<Found>, Trouble> {
+        #[derive(Deserialize)]
+        struct Items<'a> {
+            #[serde(borrow)]
+            items: Vec<HashMap<String, &'a RawValue>>,
+        }
+        let answer = self.text(path, what).await?;
+        let Ok(Items { items }) = serde_json::from_str(&answer) else {
+            return Err(Trouble::new(Class::Setup, format!("{what}: there are no items in the answer")));
+        };
+        let found = |item: HashMap<String, &RawValue>| {
+            let id = serde_json::from_str(item.get("id")?.get()).ok()?;
+            let value = |name: &&str| {
+                let text = item.get(*name)?.get();
+                let exact = || json::field(text).unwrap_or_else(|| text.into());
+                let value = if fields.exact.contains(name) { exact() } else { serde_json::from_str(text).ok()? };
+                Some(((*name).to_owned(), value))
+            };
+            Some(Found { id, body: fields.names.iter().filter_map(value).collect() })
+        };
+        Ok(items.into_iter().filter_map(found).collect())
     }
 
     /// How many records there are, in a range or at all.

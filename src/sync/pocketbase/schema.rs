@@ -218,6 +218,15 @@ impl Client {
         self.compare(wanted).await
     }
 
+    /// When a collection was made.
+    ///
+    /// # Errors
+    /// As of [`Client::compare`].
+    pub async fn born(&self, name: &str) -> Result<Option<String>, Trouble> {
+        let there = self.collection(name).await?;
+        Ok(there.and_then(|there| there["created"].as_str().map(str::to_owned)))
+    }
+
     /// As the server has it; `None`: there is none. From the list, because a single one is shown out of its memory, which
     /// a change that failed may have left wrong.
     async fn collection(&self, name: &str) -> Result<Option<Value>, Trouble> {

@@ -177,8 +177,20 @@ fn write(kind: Kind, value: &Value) -> Result<String, String> {
         (Kind::Bool, Value::Bool(flag)) => Ok(if *flag { "TRUE" } else { "FALSE" }.to_owned()),
         (Kind::Date, Value::String(text)) if text.is_empty() => Ok("''".to_owned()),
         (Kind::Date, Value::String(text)) => date(text).map(|date| quoted(&date)),
-        (Kind::Json, value) => Ok(quoted(&value.to_string())),
+        (Kind::Json, value) => Ok(quoted(&json_text(value))),
         (kind, value) => Err(format!("`{value}` is no {}", kind.as_str())),
+    }
+}
+
+/// JSON as the server itself makes it of a value: of a text that is JSON by the looks of it, that; else the text in quotes.
+fn json_text(value: &Value) -> String {
+    let Value::String(text) = value else { return value.to_string() };
+    let looks = text.starts_with(['{', '[', '"', '-']) || text.starts_with(|c: char| c.is_ascii_digit());
+    let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if matches!(text.as_str(), "null" | "true" | "false") || looks && is_json() {
+        text.clone()
+    } else {
+        value.to_string()
     }
 }
 

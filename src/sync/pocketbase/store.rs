@@ -10,16 +10,18 @@ use tapedeck_market::SmolStr;
 
 use super::answer::Who;
 use super::client::Client;
-use super::read::{Order, Place, Range};
+use super::read::{Fields, Order, Place, Range};
 use super::schema::{Collection, Field, Kind};
 use super::sql::Sql;
 use crate::sync::mapping::{self, Mode, Wanted, date_text, time_text};
-use crate::sync::target::{Asked, Change, Found, Target, Written};
+use crate::sync::target::{Asked, Change, Found, Ready, Target, Written};
 use crate::sync::writer::{Broken, Fate, MOST, Writer};
-use crate::sync::{Class, Trouble};
+use crate::sync::{Class, Id, Trouble};
 
 /// Changes of a request by SQL: its 5,000 bytes are the limit that counts.
 const STATEMENT_MOST: usize = 1_000;
+/// Records asked for by their ids at once: the server takes filters of 3,500 characters.
+const IDS_AT_ONCE: usize = 100;
 
 /// The target of the sync.
 #[derive(Debug)]
@@ -76,12 +78,13 @@ impl PocketBase {
 
 #[async_trait]
 impl Target for PocketBase {
-    async fn ready(&self, collection: &str, fields: &[Wanted]) -> Result<Vec<String>, Trouble> {
+    async fn ready(&self, collection: &str, fields: &[Wanted]) -> Result<Ready, Trouble> {
         let fields: Vec<Field> = fields.iter().map(field).collect();
         let wanted = Collection { name: collection.to_owned(), fields: fields.clone(), ..Collection::default() };
         let found = match self.client.compare(&wanted).await {
             Err(trouble) if trouble.class == Class::Authentication && self.client.who() == Who::Nobody => {
-                return Ok(vec![format!("whether `{collection}` has all fields cannot be seen without a login")]);
+                let note = format!("whether `{collection}` has all fields cannot be seen without a login");
+                return Ok(Ready { notes: vec![note], birth: None });
             }
             found => found?,
         };
@@ -95,7 +98,8 @@ impl Target for PocketBase {
                 .fix("`tapedeck sync init` offers to switch them on; or there: Settings, Application, Batch API"));
         }
         self.with_known(collection, |known| known.fields = Some(fields));
-        Ok(notes.iter().map(ToString::to_string).collect())
+        let birth = self.client.born(collection).await?;
+        Ok(Ready { notes: notes.iter().map(ToString::to_string).collect(), birth })
     }
 
     async fn write(&self, collection: &str, changes: &[Change], mode: Mode) -> Written {
@@ -123,12 +127,34 @@ impl Target for PocketBase {
             }
             None => None,
         };
-        let fields: Vec<&str> = asked.fields.iter().map(SmolStr::as_str).collect();
+        let (names, exact) = names(asked.fields);
+        let fields = Fields { names: &names, exact: &exact };
         let after = after.map(|id| Place::behind(id));
         let page =
             self.client.page(asked.collection, range.as_ref(), &fields, (Order::Ids, most), after.as_ref()).await?;
         Ok(page.records.into_iter().map(|found| Found { id: found.id.into(), body: found.body }).collect())
     }
+
+    async fn find(&self, collection: &str, fields: &[Wanted], ids: &[Id]) -> Result<Vec<Found>, Trouble> {
+        let (names, exact) = names(fields);
+        let fields = Fields { names: &names, exact: &exact };
+        let mut all = Vec::with_capacity(ids.len());
+        for some in ids.chunks(IDS_AT_ONCE) {
+            match self.client.by_ids(collection, &fields, some).await {
+                Err(trouble) if trouble.class == Class::Authentication && self.client.who() == Who::Nobody => {
+                    return Ok(Vec::new());
+                }
+                found => all.extend(found?.into_iter().map(|found| Found { id: found.id.into(), body: found.body })),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Names of fields, and of those that hold JSON.
+fn names(fields: &[Wanted]) -> (Vec<&str>, Vec<&str>) {
+    let exact = fields.iter().filter(|field| field.kind == mapping::Kind::Json);
+    (fields.iter().map(|field| field.name.as_str()).collect(), exact.map(|field| field.name.as_str()).collect())
 }
 
 /// How the server keeps what a mapping makes.

@@ -12,9 +12,11 @@ mod writing;
 
 use std::sync::Arc;
 
+pub(super) use realtime::Subscriber;
+
 use serde_json::{Map, Value, json};
 use tapedeck::config::Secret;
-use tapedeck::sync::pocketbase::{Client, Collection, Field, Found, Kind, Order, Range, Target};
+use tapedeck::sync::pocketbase::{Client, Collection, Field, Fields, Found, Kind, Order, Range, Target};
 use tapedeck::sync::target::Change;
 use tapedeck::sync::writer::{Broken, Writer, Written};
 use tapedeck::sync::{Class, Document, Id, Trouble};
@@ -55,6 +57,10 @@ fn client(server: &PocketBase) -> Arc<Client> {
 
 fn nobody(server: &PocketBase) -> Arc<Client> {
     client_of(&Target { url: server.url().to_owned(), ..Target::default() })
+}
+
+fn named<'a>(names: &'a [&'a str]) -> Fields<'a> {
+    Fields { names, exact: &[] }
 }
 
 fn field(name: &str, kind: Kind) -> Field {
@@ -135,7 +141,8 @@ async fn read(client: &Client, collection: &str, range: Option<&Range>) -> Vec<F
     let fields = ["symbol", "ts", "close", "exact", "more", "live"];
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = client.page(collection, range, &fields, (Order::Field, 1_000), after.as_ref()).await.unwrap();
+        let page =
+            client.page(collection, range, &named(&fields), (Order::Field, 1_000), after.as_ref()).await.unwrap();
         all.extend(page.records);
         match page.next {
             Some(place) => after = Some(place),

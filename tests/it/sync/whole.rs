@@ -2,9 +2,13 @@
 
 mod changes;
 mod deck;
+mod follow;
+mod init;
 mod kill;
 mod loads;
+mod lost;
 mod stocks;
+mod troubles;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -158,7 +158,7 @@ fn read(how: How, bytes: &[u8]) -> Option<Value> {
         How::Time { unit_ns } => time(whole(bytes)?, unit_ns),
         How::Uuid => Value::Text(uuid::Uuid::from_slice(bytes).ok()?.to_string()),
         How::Binary => Value::Text(BASE64.encode(bytes)),
-        How::Array => Value::Json(array(bytes)?),
+        How::Array => Value::Json(array(bytes)?.to_string()),
     })
 }
 

@@ -33,6 +33,11 @@ use crate::sync::{Row, Schema, Trouble};
 /// Rows handed on at once.
 const CHUNK: usize = 2_048;
 
+/// Host, port and database of an address; `None` where it is none.
+pub(super) fn identity(config: &Config) -> Option<String> {
+    Session::new(config).ok().map(|session| session.identity())
+}
+
 /// A QuestDB; connects when it is asked something, and again when the connection has ended.
 pub struct QuestDb {
     session: Session,

@@ -32,7 +32,7 @@ struct Open {
 
 impl Session {
     pub(super) fn new(config: &Config) -> anyhow::Result<Session> {
-        let parsed = Target::parse(config.url.expose());
+        let parsed = Target::parse(config.address()?.expose());
         // What is read there is written `url` here.
         let mut target = parsed.map_err(|error| {
             let words = format!("{error:#}");
@@ -56,6 +56,11 @@ impl Session {
     /// For people: no secrets.
     pub(super) fn shown(&self) -> String {
         self.target.shown()
+    }
+
+    /// Which database it is, whoever asks it.
+    pub(super) fn identity(&self) -> String {
+        format!("{}/{}", self.shown(), self.target.config.get_dbname().unwrap_or_default())
     }
 
     /// The rows of a statement that gives few enough to be held.

@@ -6,7 +6,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use rusqlite::types::ValueRef;
 
-use crate::sync::{Type, Value};
+use crate::sync::{Type, Value, json};
 
 /// Columns of these names hold the time of a row, where none is declared as one; the first of the list that is there.
 const TIME_NAMES: [&str; 6] = ["ts", "timestamp", "time", "datetime", "date", "created_at"];
@@ -51,7 +51,9 @@ pub(super) fn value(raw: ValueRef<'_>, kind: Type) -> Value {
             // SQLite keeps as text what a double would change.
             if is_decimal(&text) { Value::Decimal(text.into_owned()) } else { Value::Text(text.into_owned()) }
         }
-        (ValueRef::Text(bytes), Type::Json) => serde_json::from_slice(bytes).map_or_else(|_| plain(raw), Value::Json),
+        (ValueRef::Text(bytes), Type::Json) => {
+            std::str::from_utf8(bytes).ok().and_then(json::plain).map_or_else(|| plain(raw), Value::Json)
+        }
         (raw, _) => plain(raw),
     }
 }
@@ -147,7 +149,9 @@ mod tests {
         assert_eq!(value(ValueRef::Text(b"x"), Type::Int), Value::Text("x".into()));
         assert_eq!(value(ValueRef::Text(b"1.10"), Type::Decimal), Value::Decimal("1.10".into()));
         assert_eq!(value(ValueRef::Text(b"1.1.0"), Type::Decimal), Value::Text("1.1.0".into()));
-        assert_eq!(value(ValueRef::Text(b"{\"a\":1}"), Type::Json), Value::Json(serde_json::json!({"a": 1})));
+        assert_eq!(value(ValueRef::Text(b"{\"a\":1}"), Type::Json), Value::Json("{\"a\":1}".into()));
+        let exact = value(ValueRef::Text(b"{\"a\": 0.10000000000000000001}"), Type::Json);
+        assert_eq!(exact, Value::Json("{\"a\":0.10000000000000000001}".into()));
         assert_eq!(value(ValueRef::Text(b"{"), Type::Json), Value::Text("{".into()));
         assert_eq!(value(ValueRef::Text(b"soon"), Type::Time { nanos: true }), Value::Text("soon".into()));
         assert_eq!(value(ValueRef::Blob(b"\0\xff"), Type::Text), Value::Text("AP8=".into()));

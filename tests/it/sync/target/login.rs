@@ -110,7 +110,7 @@ async fn nobody_writes_where_the_rules_allow_it_and_is_told_where_they_do_not() 
     // It is not told that there may be 7 at most, and finds out.
     assert_eq!(write(&nobody, &open.name, &puts(0..100)).await.unwrap().confirmed(), 100);
     assert_eq!(write(&nobody, &open.name, &[with(3, "close", json!(9))]).await.unwrap().confirmed(), 1);
-    let page = admin.page(&open.name, None, &["close"], ALL, None).await.unwrap();
+    let page = admin.page(&open.name, None, &named(&["close"]), ALL, None).await.unwrap();
     assert_eq!(page.records.len(), 100);
     assert_eq!(page.records.iter().filter(|found| found.body["close"] == 9).count(), 1);
 

@@ -119,11 +119,11 @@ async fn a_field_that_is_missing_there_is_dropped_in_silence_and_told_by_compari
     wanted.fields.push(field("pe", Kind::Number));
     let written = write(&client, &name, &[with(1, "pe", json!(12.5))]).await.unwrap();
     assert_eq!(written.confirmed(), 1);
-    let page = client.page(&name, None, &["pe"], ALL, None).await.unwrap();
+    let page = client.page(&name, None, &named(&["pe"]), ALL, None).await.unwrap();
     assert!(page.records[0].body.is_empty(), "{page:?}");
     let found = sentences(&client, &wanted).await;
     assert!(found.len() == 1 && found[0].contains("no field `pe` (number), and would drop it"), "{found:?}");
     assert_eq!(client.amend(&wanted).await.unwrap(), []);
     write(&client, &name, &[with(1, "pe", json!(12.5))]).await.unwrap();
-    assert_eq!(client.page(&name, None, &["pe"], ALL, None).await.unwrap().records[0].body["pe"], 12.5);
+    assert_eq!(client.page(&name, None, &named(&["pe"]), ALL, None).await.unwrap().records[0].body["pe"], 12.5);
 }

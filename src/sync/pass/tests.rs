@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::mapping::Settings;
-use super::memory::{DAY_NS, Memory, Rows, UNWANTED};
-use super::pass::{How, Pass, Shop, Table};
-use super::state::State;
-use super::verify::{self, Verified};
-use super::{By, Trouble};
+use super::{How, Pass, Shop, Table};
+use crate::sync::mapping::Settings;
+use crate::sync::memory::{DAY_NS, Memory, Rows, UNWANTED};
+use crate::sync::state::{Ends, State};
+use crate::sync::verify::{self, Verified};
+use crate::sync::{By, Trouble};
 
 struct Rig {
     folder: tempfile::TempDir,
@@ -48,7 +48,7 @@ impl Rig {
     }
 
     async fn verify(&mut self, repair: bool) -> Verified {
-        let how = verify::How { repair };
+        let how = verify::How { repair, ..verify::How::default() };
         verify::verify(&mut self.table, &mut self.source, &self.shop, Path::new(""), how).await.expect("compared")
     }
 
@@ -71,6 +71,7 @@ fn shop(folder: &Path, target: &Arc<Memory>) -> Shop {
     Shop {
         state: Arc::new(Mutex::new(state)),
         target: target.clone(),
+        ends: Ends { source: "rows".into(), target: "memory".into() },
         told: Arc::new(|_, _, _| {}),
         stop: CancellationToken::new(),
     }
@@ -104,7 +105,7 @@ async fn the_mark_stays_where_it_was_when_either_side_goes_away_in_the_middle() 
     rig.restart();
     let pass = rig.pass().await;
     assert_eq!(pass.by, By::Beginning);
-    assert!(pass.figures.unchanged > 400, "what was confirmed is not sent again");
+    assert!(pass.figures.seen <= 1_000, "what was settled is not read again: {:?}", pass.figures);
     assert_eq!(rig.writes(), 3_000);
     assert!(rig.verify(false).await.is_same());
 }
@@ -169,7 +170,8 @@ async fn a_dry_run_a_limit_and_a_start_from_now_leave_what_they_should() {
     assert_eq!((dry.figures.sent, rig.writes()), (1_000, 0));
     let some = rig.look(How { limit: Some(30), ..How::default() }).await.expect("a look");
     assert_eq!((some.figures.sent, some.cut, rig.writes()), (30, true, 30));
-    assert_eq!(rig.pass().await.figures.sent, 970);
+    let rest = rig.pass().await;
+    assert_eq!((rest.figures.seen, rest.figures.sent), (970, 970), "it goes on behind them");
 
     let mut rig = Rig::new("");
     rig.fill(1, 100);
@@ -216,10 +218,145 @@ async fn verify_names_what_differs_and_repair_puts_it_right() {
         (named(&gone).what, named(&changed).fields.as_slice()),
         (verify::What::Missing, &["price".to_owned()][..])
     );
+    // Both sides day by day: which of the three it is, is seen before records are named.
+    assert_eq!(found.days.len(), 3);
+    assert_eq!(found.days.iter().map(|day| day.source_records).sum::<u64>(), 1_200);
+    assert_eq!(found.days.iter().map(|day| day.target_records).sum::<u64>(), 1_200, "one less, one more");
+    assert_eq!(found.days[0].day.as_deref(), Some("1970-01-01"));
+    assert!(found.days.iter().any(|day| !day.is_same()));
     let repaired = rig.verify(true).await;
     assert_eq!(repaired.repaired, 2);
     let after = rig.verify(false).await;
     assert_eq!((after.missing, after.different, after.surplus), (0, 0, 1), "what others wrote is theirs");
+}
+
+/// Many rows of one instant, some refused: each run takes as many as it may, and none twice.
+#[tokio::test]
+async fn a_limit_is_exact_and_the_next_run_goes_on_behind_it() {
+    let mut rig = Rig::new("rules = [{ positive = [\"price\"] }]");
+    {
+        let mut table = rig.source.0.lock().unwrap();
+        for n in 0..95 {
+            table.put(n / 40 * 1_000, &format!("S{n:02}"), if n % 10 == 7 { -1.0 } else { n as f64 + 1.0 });
+        }
+    }
+    let (mut sent, mut failed) = (0, 0);
+    for _ in 0..9 {
+        let pass = rig.look(How { limit: Some(10), ..How::default() }).await.expect("a look");
+        assert_eq!((pass.figures.seen, pass.cut), (10, true));
+        (sent, failed) = (sent + pass.figures.sent, failed + pass.failed);
+        rig.restart();
+    }
+    let last = rig.look(How { limit: Some(10), ..How::default() }).await.expect("a look");
+    assert_eq!((last.figures.seen, last.cut), (5, false));
+    assert_eq!((sent + last.figures.sent, failed + last.failed, rig.writes()), (86, 9, 86));
+    assert_eq!(rig.pass().await.by, By::Gate, "and then it is done");
+    assert!(rig.verify(false).await.is_same());
+}
+
+/// It was read up to somewhere when it ended; meanwhile rows change that were read, and such that were not.
+#[tokio::test]
+async fn a_look_that_broke_off_goes_on_and_what_happened_meanwhile_follows() {
+    let mut rig = Rig::new("mirror = true");
+    rig.look(How { dry: true, ..How::default() }).await.expect("rehearsed");
+    rig.fill(3, 1_500);
+    rig.look(How { limit: Some(2_000), ..How::default() }).await.expect("a look");
+    {
+        let mut table = rig.source.0.lock().unwrap();
+        table.put(0, "PKN", 777.0);
+        table.put(2 * DAY_NS, "PKN", 888.0);
+        table.put(5, "LATE", 1.0);
+    }
+    rig.restart();
+    let pass = rig.pass().await;
+    assert_eq!(pass.figures.seen, 2_500 + 3, "the rest, and what is new since");
+    assert_eq!(rig.writes(), 4_500 + 2, "the one that was changed before it was read is sent once");
+    assert!(rig.verify(false).await.is_same());
+    rig.source.0.lock().unwrap().remove(0, "PKN");
+    rig.look(How { limit: Some(1_600), ..How::default() }).await.expect("a look");
+    rig.restart();
+    assert_eq!(rig.pass().await.gone, 0, "found gone in the first half");
+    assert!(rig.verify(false).await.is_same());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_looked_for_before_anything_is_sent_again() {
+    let mut rig = Rig::new("");
+    rig.fill(1, 500);
+    *rig.target.mute.lock().unwrap() = true;
+    assert_eq!(rig.look(How::default()).await.expect_err("no answer").text, "no answer");
+    assert_eq!(rig.writes(), 500);
+    rig.source.0.lock().unwrap().put(3_000, "PKN", 77.0);
+    rig.restart();
+    let pass = rig.pass().await;
+    assert_eq!(rig.writes(), 1, "but that which says something else now");
+    assert_eq!(pass.figures.sent, 500, "all of them were sent, by us");
+    assert!(rig.verify(false).await.is_same());
+}
+
+#[tokio::test]
+async fn rows_of_equal_keys_are_counted_and_told_and_the_last_is_there() {
+    let mut rig = Rig::new("key = [\"ts\"]");
+    rig.fill(1, 3);
+    {
+        let mut table = rig.source.0.lock().unwrap();
+        table.put(0, "TWO", 8.0);
+        table.put(0, "ZZZ", 9.0);
+    }
+    let pass = rig.pass().await;
+    assert_eq!((pass.figures.seen, pass.figures.sent, pass.figures.doubled, pass.synced()), (5, 3, 2, 3));
+    assert!(pass.notes[0].starts_with("2 rows have the key of another row"), "{:?}", pass.notes);
+    assert_eq!(rig.shop.state.lock().unwrap().tables().expect("asked")[0].total.doubled, 2);
+    rig.writes();
+    rig.source.0.lock().unwrap().touch();
+    assert_eq!((rig.pass().await.figures.sent, rig.writes()), (0, 0), "the same one wins each time");
+
+    // A key without the time: rows of any time may have it.
+    let mut rig = Rig::new("key = [\"symbol\"]");
+    rig.fill(3, 1_000);
+    let pass = rig.pass().await;
+    assert_eq!((pass.figures.seen, pass.figures.doubled, pass.synced()), (3_000, 2_999, 1));
+    assert_eq!(rig.target.kept.lock().unwrap().len(), 1);
+    assert!(rig.verify(false).await.is_same());
+}
+
+#[tokio::test]
+async fn another_target_or_a_collection_made_anew_gets_everything_and_a_rehearsal_changes_nothing() {
+    let mut rig = Rig::new("");
+    rig.fill(1, 40);
+    rig.pass().await;
+    assert_eq!(rig.writes(), 40);
+
+    let other = Arc::new(Memory::default());
+    let here = rig.shop.clone();
+    (rig.shop.target, rig.shop.ends.target) = (other.clone(), "elsewhere".into());
+    rig.table = Table::new("t", rig.settings.clone());
+    let dry = rig.look(How { dry: true, ..How::default() }).await.expect("a rehearsal");
+    assert!(dry.notes[0].contains("a run would begin anew: it went to memory before"), "{:?}", dry.notes);
+    rig.shop = here.clone();
+    rig.table = Table::new("t", rig.settings.clone());
+    assert_eq!((rig.pass().await.by, rig.writes()), (By::Gate, 0), "it was a rehearsal");
+
+    (rig.shop.target, rig.shop.ends.target) = (other.clone(), "elsewhere".into());
+    rig.table = Table::new("t", rig.settings.clone());
+    let pass = rig.pass().await;
+    assert!(pass.notes[0].contains("it went to memory before"), "{:?}", pass.notes);
+    assert_eq!((pass.figures.sent, other.kept.lock().unwrap().len()), (40, 40));
+
+    other.kept.lock().unwrap().clear();
+    *other.birth.lock().unwrap() = "later".into();
+    rig.source.0.lock().unwrap().put(DAY_NS, "PKN", 1.0);
+    rig.table = Table::new("t", rig.settings.clone());
+    let pass = rig.pass().await;
+    assert!(pass.notes[0].contains("was made anew (later)"), "{:?}", pass.notes);
+    assert_eq!(other.kept.lock().unwrap().len(), 41);
+    assert!(rig.verify(false).await.is_same());
+
+    rig.shop.ends.source = "another".into();
+    rig.table = Table::new("t", rig.settings.clone());
+    let pass = rig.pass().await;
+    assert!(pass.notes[0].contains("it came from rows before"), "{:?}", pass.notes);
+    assert_eq!((pass.figures.seen, pass.figures.sent), (41, 0), "read again, and there already");
 }
 
 #[derive(Clone, Debug)]
