@@ -389,6 +389,10 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
             && tree.get(&[section]).is_none()
             && !parts_are_named(inputs)
         {
+            // One that has a use elsewhere is no name in vain.
+            if OLD_NAMES.iter().any(|other| other.name == row.name && other.table != row.table) {
+                continue;
+            }
             let target = row.table.describe();
             notes.push(Note::info(format!(
                 "{} ({origin}) is not used: there is no [{section}] ({target} {})",
