@@ -237,7 +237,7 @@ async fn a_limit_is_exact_and_the_next_run_goes_on_behind_it() {
     {
         let mut table = rig.source.0.lock().unwrap();
         for n in 0..95 {
-            table.put(n / 40 * 1_000, &format!("S{n:02}"), if n % 10 == 7 { -1.0 } else { n as f64 + 1.0 });
+            table.put(n / 40 * 1_000, &format!("S{n:02}"), if n % 10 == 7 { -1.0 } else { n as f64 + 100.0 });
         }
     }
     let (mut sent, mut failed) = (0, 0);

@@ -218,7 +218,7 @@ fn forget_all(db: &Connection, number: i64) -> rusqlite::Result<()> {
         db.execute(&format!("DELETE FROM {of} WHERE tbl = ?1"), [number])?;
     }
     db.execute(
-        "UPDATE tables SET mark = NULL, way = NULL, rehearsed = NULL, birth = NULL, synced = 0, failed = 0, gone = 0, newest_ns = NULL
+        "UPDATE tables SET mark = NULL, shape = NULL, way = NULL, rehearsed = NULL, birth = NULL, synced = 0, failed = 0, gone = 0, newest_ns = NULL
          WHERE number = ?1",
         [number],
     )?;
