@@ -88,6 +88,7 @@ fn ten_thousand_looks_take_no_more_memory_than_a_thousand() {
     rig.write("prices,symbol=A price=1.5 1767312000000000000\n");
     let looks = crate::kill::number("TAPEDECK_SYNC_POLLS").unwrap_or(10_000);
     let watch = Watch::of(&rig, &["--interval", "1ms"]);
+    until("its state", || rig.try_sync(&["status"]).status.success().then_some(()));
     let at = |count: u64| {
         let deadline = Instant::now() + Duration::from_secs(600);
         loop {
