@@ -86,7 +86,7 @@ struct Listening {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Asking {
-    /// How far back the rows of a store are compared with the tape; at most its last 100,000 records
+    /// How far back the rows of a store are compared with the tape; at most its last 20,000 records
     #[arg(long, value_name = "TIME", default_value = "2m")]
     last: Interval,
 }
@@ -165,7 +165,7 @@ impl What {
             What::Stores { names, asking, .. } => {
                 let wanted = |table: &&KindTable| names.is_empty() || names.iter().any(|name| *name == table.name);
                 let tables: Vec<&KindTable> = config.sinks.iter().filter(wanted).collect();
-                stores::look(&tables, &config.tape.dir, asking.last.0, status.as_ref()).await
+                stores::look(&tables, &config.tape.dir, asking.last.0, status.is_some()).await
             }
             What::Full { listening, asking, min_free, .. } => {
                 let tables: Vec<&KindTable> = config.sinks.iter().collect();
@@ -177,7 +177,7 @@ impl What {
                             None => Vec::new(),
                         }
                     },
-                    stores::look(&tables, &config.tape.dir, asking.last.0, status.as_ref())
+                    stores::look(&tables, &config.tape.dir, asking.last.0, status.is_some())
                 );
                 verdicts.extend(heard);
                 verdicts.extend(held);

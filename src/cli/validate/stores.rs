@@ -6,55 +6,64 @@ use std::time::Duration;
 use tapedeck_market::UnixNanos;
 use tapedeck_tape::{Item, Start};
 
-use crate::cli::check::ask_stores;
+use crate::cli::check::{Finding, ask_stores};
 use crate::cli::out::Mark;
 use crate::cli::reading;
 use crate::cli::verdict::Verdict;
 use crate::config::KindTable;
 use crate::config::units::show_duration;
 use crate::sinks::audit::{Outcome, Scope, reconcile};
-use crate::status::Status;
 
 /// A store that has not said by then what it holds is too slow to be asked.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Records at most that are compared: a busy tape has more in a few minutes than one wants to wait for.
-const RECORDS: u64 = 100_000;
+const RECORDS: u64 = 20_000;
 /// What is younger may be on its way between store and cursor.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Between two looks, where a batch was under way during the first.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const LOOKS: usize = 4;
+const REPORT: &str = "tapedeck reconcile says more; this is a fault of tapedeck itself";
 
-/// Tries the stores, all at once.
-pub(super) async fn look(tables: &[&KindTable], dir: &Path, last: Duration, status: Option<&Status>) -> Vec<Verdict> {
+/// Tries the stores, all at once. `delivered`: a deck runs that delivers to them.
+pub(super) async fn look(tables: &[&KindTable], dir: &Path, last: Duration, delivered: bool) -> Vec<Verdict> {
     let one = |table: &KindTable| {
-        let table = table.clone();
+        let (table, dir) = (table.clone(), dir.to_owned());
         async move {
             let alone = [&table];
-            let (tried, held) = tokio::join!(ask_stores(&alone, dir), rows(&table, dir, last, status));
+            // Comparing is work: each store has a thread for it.
+            let (of, folder) = (table.clone(), dir.clone());
+            let compared = tokio::spawn(async move { rows(&of, &folder, last, delivered).await });
+            let (tried, held) = tokio::join!(ask_stores(&alone, &dir), compared);
             let works = tried.iter().all(|finding| finding.result != Mark::Bad);
-            let of = |finding: crate::cli::check::Finding| {
-                let next = match finding.result {
-                    Mark::Bad => format!(
-                        "is the store there, and are address and password of [sink.{}] right? tapedeck check {}",
-                        table.name, table.name
-                    ),
-                    _ => String::new(),
-                };
-                Verdict::new(finding.what, finding.result, finding.text).next(next)
-            };
-            let mut verdicts: Vec<Verdict> = tried.into_iter().map(of).collect();
+            let mut verdicts: Vec<Verdict> =
+                tried.into_iter().map(|finding| of_finding(finding, &table.name)).collect();
             // One fault, not two: a store that does not answer holds nothing that one could ask for.
-            verdicts.extend(held.filter(|held| works || held.result != Mark::Bad));
+            let failed = |error| Some(Verdict::bad(rows_of(&table), format!("comparing failed: {error}"), REPORT));
+            verdicts.extend(held.unwrap_or_else(failed).filter(|held| works || held.result != Mark::Bad));
             verdicts
         }
     };
     futures_util::future::join_all(tables.iter().map(|table| one(table))).await.into_iter().flatten().collect()
 }
 
+fn of_finding(finding: Finding, name: &str) -> Verdict {
+    let next = match finding.result {
+        Mark::Bad => {
+            format!("is the store there, and are address and password of [sink.{name}] right? tapedeck check {name}")
+        }
+        _ => String::new(),
+    };
+    Verdict::new(finding.what, finding.result, finding.text).next(next)
+}
+
+fn rows_of(table: &KindTable) -> String {
+    format!("sink.{}.rows", table.name)
+}
+
 /// What the store holds of the last minutes. `None`: there is no tape to compare with.
-async fn rows(table: &KindTable, dir: &Path, last: Duration, status: Option<&Status>) -> Option<Verdict> {
-    let what = format!("sink.{}.rows", table.name);
+async fn rows(table: &KindTable, dir: &Path, last: Duration, delivered: bool) -> Option<Verdict> {
+    let what = rows_of(table);
     let from = beginning(dir, last)?;
     let since = UnixNanos::now().saturating_since(from);
     let span = show_duration(Duration::from_secs(since.as_secs().max(1)));
@@ -68,12 +77,12 @@ async fn rows(table: &KindTable, dir: &Path, last: Duration, status: Option<&Sta
         Ok(Err(error)) => {
             Verdict::bad(what, format!("{error:#}"), format!("tapedeck reconcile {} says more", table.name))
         }
-        Ok(Ok(found)) => of_outcome(what, table, &found, &span, status),
+        Ok(Ok(found)) => of_outcome(what, table, &found, &span, delivered),
     };
     Some(verdict)
 }
 
-fn of_outcome(what: String, table: &KindTable, found: &Outcome, span: &str, status: Option<&Status>) -> Verdict {
+fn of_outcome(what: String, table: &KindTable, found: &Outcome, span: &str, delivered: bool) -> Verdict {
     let Outcome { rows, missing, different, extra, behind, dead, .. } = found;
     let mut text = format!("{rows} rows of the last {span}");
     if *dead > 0 {
@@ -84,7 +93,7 @@ fn of_outcome(what: String, table: &KindTable, found: &Outcome, span: &str, stat
         let text =
             format!("{text}: {missing} missing, {different} different, {extra} too many beside what the tape says");
         Verdict::bad(what, text, format!("tapedeck reconcile {name} --from {span} --repair"))
-    } else if *behind > 0 && status.is_none() {
+    } else if *behind > 0 && !delivered {
         Verdict::warn(
             what,
             format!("{text} as the tape says; {behind} records wait, and no deck delivers them"),
