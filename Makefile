@@ -24,8 +24,8 @@ store: ## The program beside it, for archive and SQL (takes a while: a whole que
 test: ## All tests; recordings are found by $$TAPEDECK_FIXTURES, real servers are installed where that can be
 	scripts/test
 
-test-all: ## And those against InfluxDB 2, which is built once (about 7 minutes) and kept in the home cache
-	scripts/servers install influxdb2
+test-all: ## And those against InfluxDB 2 and Grafana, which are built once (about 13 minutes) and kept in the home cache
+	scripts/servers install influxdb2 grafana
 	scripts/test
 
 check: fmt clippy test doc deny ## What CI runs

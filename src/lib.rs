@@ -14,6 +14,7 @@ pub mod deck;
 pub mod derive;
 pub mod describe;
 pub mod feed;
+pub mod grafana;
 pub mod heartbeat;
 pub mod http;
 pub mod import;

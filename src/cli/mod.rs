@@ -19,6 +19,7 @@ pub mod exit;
 mod export;
 mod feed;
 mod gaps;
+mod grafana;
 mod health;
 mod import;
 mod init;
@@ -149,6 +150,7 @@ enum Verb {
     Deadletter(deadletter::Args),
     Reconcile(reconcile::Args),
     Retention(retention::Args),
+    Grafana(grafana::Args),
     Validate(validate::Args),
     Store(store::Args),
     Sync(sync::Args),
@@ -166,6 +168,20 @@ enum Verb {
     Version(manual::Version),
     #[command(hide = true)]
     Bus(bus::Args),
+}
+
+/// Whether that is a command line, without the program's name; for tests of documents.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parses(words: &[String]) -> Result<(), String> {
+    let line = std::iter::once("tapedeck").chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(line) {
+        Ok(_) => Ok(()),
+        // Help and version are ends, too.
+        Err(error) if !error.use_stderr() => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The whole program. Returns the exit code.
@@ -226,6 +242,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Deadletter(args) => args.run(global, &mut out),
         Verb::Reconcile(args) => args.run(global, &mut out),
         Verb::Retention(args) => args.run(global, &mut out),
+        Verb::Grafana(args) => args.run(global, &mut out),
         Verb::Validate(args) => args.run(global, &mut out),
         Verb::Store(args) => args.run(global),
         Verb::Sync(args) => args.run(global, &mut out),

@@ -36,6 +36,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Vec<Problem>) -> Config {
         sync: raw(tree, "sync"),
         heartbeat: raw(tree, "heartbeat"),
         alerts: raw(tree, "alert"),
+        grafana: raw(tree, "grafana"),
         sources: named(tree, "source", problems),
         sinks: named(tree, "sink", problems),
         servers: servers(tree, problems),
@@ -217,6 +218,11 @@ fn check_raw(config: &Config, tree: &Tree, problems: &mut Vec<Problem>) {
         && let Err(error) = crate::heartbeat::Config::from_table(section.table.clone())
     {
         problems.push(table_problem(tree, &["heartbeat"], &error));
+    }
+    if let (Some(section), false) = (&config.grafana, told(problems, "grafana"))
+        && let Err(error) = crate::grafana::Config::from_table(section.table.clone())
+    {
+        problems.push(table_problem(tree, &["grafana"], &error));
     }
 }
 

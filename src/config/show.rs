@@ -62,6 +62,9 @@ pub fn show(loaded: &Loaded) -> Vec<Shown> {
     if let Some(alerts) = &config.alerts {
         add_nested(loaded, &mut vec!["alert"], &alerts.table, &mut shown);
     }
+    if let Some(grafana) = &config.grafana {
+        add_nested(loaded, &mut vec!["grafana"], &grafana.table, &mut shown);
+    }
     for one in &config.servers {
         if let Ok(Value::Table(values)) = Value::try_from(&one.server) {
             add_nested(loaded, &mut vec!["server", &one.name], &values, &mut shown);

@@ -36,6 +36,8 @@ pub struct Config {
     pub heartbeat: Option<KindTable>,
     /// The tables of `[alert.NAME]`, raw likewise.
     pub alerts: Option<KindTable>,
+    /// `[grafana]`, raw likewise.
+    pub grafana: Option<KindTable>,
     /// In the order of the file.
     pub sources: Vec<KindTable>,
     /// In the order of the file.
@@ -89,6 +91,8 @@ pub struct Sections {
     heartbeat: Option<crate::heartbeat::Config>,
     /// When somebody is told, and how: one table each, `[alert.<name>]`.
     alert: Option<BTreeMap<String, crate::alerts::Rule>>,
+    /// Data sources and dashboards for a Grafana.
+    grafana: Option<crate::grafana::Config>,
     /// Processes beside the deck, for `tapedeck up`: one table each, `[server.<name>]`.
     server: Option<BTreeMap<String, Server>>,
 }

@@ -20,6 +20,7 @@ mod books;
 mod candles;
 mod dead;
 mod delivery;
+pub mod grafana;
 pub(crate) mod http;
 mod influx;
 mod lane;
@@ -118,6 +119,14 @@ pub trait Sink: Send {
     /// How long it keeps what, where that can be managed from here.
     fn retention(&mut self) -> Option<&mut dyn Retention> {
         None
+    }
+
+    /// How a Grafana asks it: its data source, and the language of the questions. `None`: Grafana has no data source for it.
+    ///
+    /// # Errors
+    /// It must be asked where it keeps what, and cannot be.
+    async fn grafana(&mut self) -> anyhow::Result<Option<(grafana::Source, grafana::Asks)>> {
+        Ok(None)
     }
 
     /// What it holds, for `tapedeck reconcile`; `None`: it cannot say.

@@ -11,6 +11,7 @@ use super::phases::Trouble;
 use super::table::{Entry, Kind, State};
 use crate::config::{Config, KindTable};
 use crate::control::{self, Request};
+use crate::grafana::{Job, To, setup};
 use crate::sinks;
 use crate::status::Status;
 
@@ -202,6 +203,29 @@ pub(super) async fn retention(config: &Config, limit: Duration) -> Result<Found,
         }
     }
     Ok(found)
+}
+
+/// Brings data sources and dashboards to Grafana. Without one the deck records all the same: what goes wrong is a warning.
+pub(super) async fn grafana(config: &Config, limit: Duration) -> Found {
+    let job = Job { sources: true, dashboards: true, to: None, dir: None, dry: false, wait: Duration::ZERO };
+    let mut found = Found::default();
+    match tried(limit, || setup(config, &job)).await {
+        Ok(done) => {
+            let changed = done.changes.iter().filter(|change| change.state != "unchanged").count();
+            found.lines.push(format!("{}: {} as wanted, {changed} of them new", done.at, done.changes.len()));
+            if done.to == To::Files && done.changed() {
+                found.warnings.push("Grafana reads data sources at its start: restart it".to_owned());
+            }
+            found.warnings.extend(
+                done.changes
+                    .into_iter()
+                    .filter(|change| change.note.contains("cannot"))
+                    .map(|change| format!("{}: {}", change.name, change.note)),
+            );
+        }
+        Err(why) => found.warnings.push(format!("{why}; tapedeck grafana setup tries again")),
+    }
+    found
 }
 
 /// Tries every store with a write and its reading back.

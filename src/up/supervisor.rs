@@ -254,8 +254,10 @@ impl Warden {
             phase.add(found.map_err(|trouble| self.fail(3, trouble))?);
             self.finish(3, Some(phase));
         }
-        // Nothing of a Grafana is in this config.
-        drop(self.begin(4, false));
+        if let Some(mut phase) = self.begin(4, config.grafana.is_some()) {
+            phase.add(gates::grafana(&config, limit).await);
+            self.finish(4, Some(phase));
+        }
         if let Some(mut phase) = self.begin(5, self.job.validate && !config.sinks.is_empty()) {
             phase.add(gates::validation(&config, limit).await.map_err(|trouble| self.fail(5, trouble))?);
             self.finish(5, Some(phase));

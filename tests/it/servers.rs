@@ -239,6 +239,9 @@ server!(
     /// it is missing nothing fails, also where nothing else may be skipped.
     Influx2, "influxdb2", name_it);
 server!(
+    /// The back end of a Grafana, which has no pages. As of `Influx2`: only `make test-all` builds it.
+    Grafana, "grafana", name_it);
+server!(
     /// QuestDB. It has one database: a test has tables of its own names in it.
     Questdb, "questdb", skipped);
 server!(
@@ -299,6 +302,17 @@ impl Influx1 {
         let name = fresh_name("it");
         self.create(&name);
         name
+    }
+}
+
+impl Grafana {
+    /// `http://127.0.0.1:PORT`
+    pub(crate) fn url(&self) -> &str {
+        self.fact("url")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        Server::port(self, "http")
     }
 }
 

@@ -66,6 +66,7 @@ class Kind:
 
 
 def all_kinds():
+    from .grafana import Grafana
     from .influxdb import InfluxDb
     from .influxdb2 import InfluxDb2
     from .mosquitto import Mosquitto
@@ -73,7 +74,8 @@ def all_kinds():
     from .postgres import Postgres
     from .questdb import QuestDb
 
-    return {kind.name: kind for kind in (InfluxDb(), InfluxDb2(), Mosquitto(), PocketBase(), Postgres(), QuestDb())}
+    every = (Grafana(), InfluxDb(), InfluxDb2(), Mosquitto(), PocketBase(), Postgres(), QuestDb())
+    return {kind.name: kind for kind in every}
 
 
 def environment(server, **more):

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use reqwest::Method;
 use tapedeck_market::{Record, UnixNanos, Uuid};
 
+use super::grafana::{Asks, Source};
 use super::line::{Lines, NoLine};
 use super::{
     Batch, Kind, Opened, Question, Refusal, Reject, Retention, Setup, Sink, SinkError, Table, TimeOf, WARNING,
@@ -26,6 +27,7 @@ mod ask;
 mod audit;
 mod client;
 mod config;
+mod grafana;
 mod late;
 mod legacy;
 mod measure;
@@ -269,6 +271,10 @@ impl Sink for Influx {
 
     fn retention(&mut self) -> Option<&mut dyn Retention> {
         Some(self)
+    }
+
+    async fn grafana(&mut self) -> anyhow::Result<Option<(Source, Asks)>> {
+        self.data_source().await
     }
 
     fn audit(&mut self) -> Option<&mut dyn crate::sinks::audit::Audit> {

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use tapedeck_market::{Body, Candle, Event, Flags, Record, Status, UnixNanos, Uuid};
 
 use super::audit::Row;
+use super::grafana::{Asks, Source};
 use super::{Batch, Kind, Opened, Question, Refusal, Reject, Setup, Sink, SinkError};
 
 mod audit;
@@ -26,6 +27,7 @@ mod copy;
 mod days;
 pub(crate) mod dsn;
 mod failure;
+mod grafana;
 mod layout;
 mod numeric;
 mod read;
@@ -154,6 +156,10 @@ impl Sink for Postgres {
 
     fn note(&self) -> Option<String> {
         self.session.as_ref()?.note()
+    }
+
+    async fn grafana(&mut self) -> anyhow::Result<Option<(Source, Asks)>> {
+        Ok(self.data_source())
     }
 
     fn audit(&mut self) -> Option<&mut dyn crate::sinks::audit::Audit> {

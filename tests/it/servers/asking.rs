@@ -86,7 +86,7 @@ impl PocketBase {
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-fn influxql(port: u16, database: &str, query: &str, headers: &[(&str, &str)]) -> Value {
+pub(crate) fn influxql(port: u16, database: &str, query: &str, headers: &[(&str, &str)]) -> Value {
     let words: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
     let reply = post(port, &format!("/query?db={database}&epoch=ns&q={words}"), headers, "");
     let answer: Value = serde_json::from_str(&reply.body).unwrap_or_default();

@@ -1,0 +1,372 @@
+//! The plan brought to a running Grafana over HTTP. Doing it twice changes nothing; what somebody has changed since is put right.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde_json::{Value as Json, json};
+use tokio::time::{Instant, sleep};
+
+use super::config::Config;
+use super::plan::{Change, Plan, Wanted};
+use crate::config::Secret;
+use crate::sinks::http;
+
+/// A list of dashboards, or one with all its panels.
+const ANSWER_BYTES: usize = 16 << 20;
+const FOLDER: &str = "tapedeck";
+/// Between two looks at a server that is starting.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A Grafana.
+#[derive(Debug)]
+pub(super) struct Api {
+    http: reqwest::Client,
+    base: Url,
+    login: Login,
+    /// Only said, not done.
+    dry: bool,
+}
+
+#[derive(Debug)]
+enum Login {
+    Token(Secret),
+    Password(String, Secret),
+    None,
+}
+
+/// What a Grafana has of the plan.
+#[derive(Debug, serde::Serialize)]
+pub struct State {
+    pub version: String,
+    /// Names of data sources that are missing or different.
+    pub sources: Vec<String>,
+    /// Data sources that Grafana cannot reach, with its words.
+    pub unreachable: Vec<(String, String)>,
+    /// Dashboards that are missing or different.
+    pub dashboards: Vec<String>,
+}
+
+impl Api {
+    /// # Errors
+    /// The table is wrong.
+    pub(super) fn of(config: &Config, dry: bool) -> anyhow::Result<Api> {
+        let login = match (&config.token, &config.user) {
+            (Some(token), _) => Login::Token(token.clone()),
+            (None, Some(user)) => {
+                Login::Password(user.clone(), config.password.clone().unwrap_or_else(|| Secret::new("")))
+            }
+            (None, None) => Login::None,
+        };
+        let http = http::client(config.timeout.0, config.verify_tls, config.ca_file.as_deref())?;
+        Ok(Api { http, base: config.base()?, login, dry })
+    }
+
+    /// Waits until it answers; its version.
+    ///
+    /// # Errors
+    /// It does not, within that time.
+    pub(super) async fn ready(&self, within: Duration) -> anyhow::Result<String> {
+        let began = Instant::now();
+        loop {
+            let error = match self.ask(Method::GET, "api/health", None).await {
+                Ok((status, answer)) if status.is_success() && answer["database"] == "ok" => {
+                    return Ok(answer["version"].as_str().unwrap_or("unknown").to_owned());
+                }
+                Ok((status, answer)) => anyhow::anyhow!("it answers {status}: {}", words(&answer)),
+                Err(error) => error,
+            };
+            if began.elapsed() >= within {
+                return Err(error.context(format!(
+                    "no Grafana at {} within {} s: start it, or set [grafana] url",
+                    self.base,
+                    within.as_secs()
+                )));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Makes the data sources that are missing, and puts right those that differ. One of that name is used as it is known there.
+    ///
+    /// # Errors
+    /// Grafana does not let us; what was done until then stays.
+    pub(super) async fn sources(&self, plan: &mut Plan) -> anyhow::Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut renamed = Vec::new();
+        for wanted in &mut plan.sources {
+            let (change, uid) = self.source(wanted).await.with_context(|| format!("data source {}", wanted.name))?;
+            if uid != wanted.uid {
+                renamed.push((std::mem::replace(&mut wanted.uid, uid.clone()), uid));
+            }
+            changes.push(change);
+        }
+        for board in &mut plan.dashboards {
+            point_to(board, &renamed);
+        }
+        Ok(changes)
+    }
+
+    async fn source(&self, wanted: &Wanted) -> anyhow::Result<(Change, String)> {
+        let found = self.source_of_name(&wanted.name).await?;
+        let change = |uid: &str, state, note: &str| Change {
+            what: "datasource",
+            uid: uid.to_owned(),
+            name: wanted.name.clone(),
+            state,
+            note: note.to_owned(),
+        };
+        let mut body = wanted.source.shown(&wanted.uid, &wanted.name);
+        body["secureJsonData"] = wanted.source.secrets();
+        let Some(found) = found else {
+            if !self.dry {
+                self.order(Method::POST, "api/datasources", &body).await?;
+            }
+            return Ok((change(&wanted.uid, "created", &self.health(&wanted.uid).await), wanted.uid.clone()));
+        };
+        let uid = found["uid"].as_str().unwrap_or(&wanted.uid).to_owned();
+        if found["type"] != wanted.source.kind {
+            bail!(
+                "there is one of that name, of kind {}: rename it there, or remove it",
+                found["type"].as_str().unwrap_or("unknown")
+            );
+        }
+        let drift = self.differs(wanted, &found);
+        if drift.is_empty() {
+            return Ok((change(&uid, "unchanged", &self.health(&uid).await), uid));
+        }
+        if found["readOnly"] == true {
+            bail!(
+                "it differs in {} and comes from a file: change it there, or set [grafana] to = \"files\"",
+                drift.join(", ")
+            );
+        }
+        body["uid"] = json!(uid);
+        // Whether it is the one for new panels was somebody's decision.
+        body["isDefault"] = found["isDefault"].clone();
+        if !self.dry {
+            self.order(Method::PUT, &format!("api/datasources/uid/{uid}"), &body).await?;
+        }
+        let mut note = format!("was different in {}", drift.join(", "));
+        let health = self.health(&uid).await;
+        if !health.is_empty() {
+            note = format!("{note}; {health}");
+        }
+        Ok((change(&uid, "updated", &note), uid))
+    }
+
+    /// Lets the plan's dashboards refer to the data sources that are there.
+    ///
+    /// # Errors
+    /// One is missing, or Grafana does not let us ask.
+    pub(super) async fn known(&self, plan: &mut Plan) -> anyhow::Result<Vec<Change>> {
+        let mut renamed = Vec::new();
+        for wanted in &plan.sources {
+            let found = self.source_of_name(&wanted.name).await?;
+            let found = found.with_context(|| {
+                format!("there is no data source {}: tapedeck grafana datasource --to api makes it", wanted.name)
+            })?;
+            renamed.push((wanted.uid.clone(), found["uid"].as_str().unwrap_or_default().to_owned()));
+        }
+        for board in &mut plan.dashboards {
+            point_to(board, &renamed);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn source_of_name(&self, name: &str) -> anyhow::Result<Option<Json>> {
+        let (status, answer) = self.ask(Method::GET, &format!("api/datasources/name/{}", encoded(name)), None).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(answer)),
+            status => Err(self.refused(status, &answer)),
+        }
+    }
+
+    /// In which of its settings a data source is not as wanted; what is not ours to say may be anything.
+    fn differs(&self, wanted: &Wanted, found: &Json) -> Vec<String> {
+        let shown = wanted.source.shown(&wanted.uid, &wanted.name);
+        let mut drift: Vec<String> = ["url", "access", "user", "database"]
+            .into_iter()
+            .filter(|key| shown.get(*key).is_some_and(|value| found.get(*key) != Some(value)))
+            .map(str::to_owned)
+            .collect();
+        let settings = wanted.source.settings.as_object().into_iter().flatten();
+        drift.extend(
+            settings.filter(|(key, value)| found["jsonData"].get(key) != Some(value)).map(|(key, _)| key.clone()),
+        );
+        let secrets = wanted.source.secrets.iter().map(|(key, _)| *key);
+        drift.extend(secrets.filter(|key| found["secureJsonFields"][*key] != true).map(str::to_owned));
+        drift
+    }
+
+    /// What Grafana says when it tries a data source: nothing where that went well, or where it cannot.
+    async fn health(&self, uid: &str) -> String {
+        if self.dry {
+            return String::new();
+        }
+        match self.ask(Method::GET, &format!("api/datasources/uid/{uid}/health"), None).await {
+            Ok((status, answer)) if !status.is_success() && status != StatusCode::NOT_FOUND => {
+                format!("Grafana cannot use it: {}", words(&answer))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Makes the folder and the dashboards that are missing, and puts right those that differ.
+    ///
+    /// # Errors
+    /// Grafana does not let us; what was done until then stays.
+    pub(super) async fn dashboards(&self, plan: &Plan) -> anyhow::Result<Vec<Change>> {
+        self.folder(&plan.folder).await.context("folder")?;
+        let mut changes = Vec::new();
+        for board in &plan.dashboards {
+            let uid = board["uid"].as_str().unwrap_or_default().to_owned();
+            let name = board["title"].as_str().unwrap_or_default().to_owned();
+            let state = self.dashboard(board, &uid).await.with_context(|| format!("dashboard {uid}"))?;
+            changes.push(Change { what: "dashboard", uid, name, state, note: String::new() });
+        }
+        Ok(changes)
+    }
+
+    async fn folder(&self, title: &str) -> anyhow::Result<()> {
+        if self.dry {
+            return Ok(());
+        }
+        let body = json!({ "uid": FOLDER, "title": title });
+        let (status, answer) = self.ask(Method::POST, "api/folders", Some(&body)).await?;
+        match status {
+            StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Ok(()),
+            status if status.is_success() => Ok(()),
+            status => Err(self.refused(status, &answer)),
+        }
+    }
+
+    async fn dashboard(&self, board: &Json, uid: &str) -> anyhow::Result<&'static str> {
+        let state = match self.dashboard_of(uid).await? {
+            None => "created",
+            Some(found) if same(board, &found["dashboard"]) => return Ok("unchanged"),
+            Some(found) if found["meta"]["provisioned"] == true => {
+                bail!("it differs, and comes from a file: change it there, or set [grafana] to = \"files\"")
+            }
+            Some(_) => "updated",
+        };
+        if !self.dry {
+            let body = json!({ "dashboard": board, "folderUid": FOLDER, "overwrite": true, "message": "tapedeck grafana setup" });
+            self.order(Method::POST, "api/dashboards/db", &body).await?;
+        }
+        Ok(state)
+    }
+
+    async fn dashboard_of(&self, uid: &str) -> anyhow::Result<Option<Json>> {
+        let (status, answer) = self.ask(Method::GET, &format!("api/dashboards/uid/{uid}"), None).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(answer)),
+            status => Err(self.refused(status, &answer)),
+        }
+    }
+
+    /// What of the plan is there, and whether Grafana reaches its data sources; changes nothing.
+    ///
+    /// # Errors
+    /// It does not answer, or does not let us ask.
+    pub(super) async fn look(&self, plan: &mut Plan) -> anyhow::Result<State> {
+        let version = self.ready(Duration::ZERO).await?;
+        let mut state = State { version, sources: Vec::new(), unreachable: Vec::new(), dashboards: Vec::new() };
+        let mut renamed = Vec::new();
+        for wanted in &plan.sources {
+            let Some(found) = self.source_of_name(&wanted.name).await? else {
+                state.sources.push(format!("{} is missing", wanted.name));
+                continue;
+            };
+            let drift = self.differs(wanted, &found);
+            if !drift.is_empty() {
+                state.sources.push(format!("{} differs in {}", wanted.name, drift.join(", ")));
+            }
+            let uid = found["uid"].as_str().unwrap_or_default().to_owned();
+            let health = self.health(&uid).await;
+            if !health.is_empty() {
+                state.unreachable.push((wanted.name.clone(), health));
+            }
+            renamed.push((wanted.uid.clone(), uid));
+        }
+        for board in &mut plan.dashboards {
+            point_to(board, &renamed);
+            let uid = board["uid"].as_str().unwrap_or_default();
+            match self.dashboard_of(uid).await? {
+                None => state.dashboards.push(format!("{uid} is missing")),
+                Some(found) if !same(board, &found["dashboard"]) => state.dashboards.push(format!("{uid} differs")),
+                Some(_) => {}
+            }
+        }
+        Ok(state)
+    }
+
+    async fn order(&self, method: Method, path: &str, body: &Json) -> anyhow::Result<Json> {
+        let (status, answer) = self.ask(method, path, Some(body)).await?;
+        if status.is_success() { Ok(answer) } else { Err(self.refused(status, &answer)) }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Json>) -> anyhow::Result<(StatusCode, Json)> {
+        let url = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
+        let mut request: RequestBuilder = self.http.request(method, url);
+        request = match &self.login {
+            Login::Token(token) => request.bearer_auth(token.expose()),
+            Login::Password(user, password) => request.basic_auth(user, Some(password.expose())),
+            Login::None => request,
+        };
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer =
+            http::exchange(request, ANSWER_BYTES).await.map_err(|error| anyhow::Error::new(error.without_url()))?;
+        Ok((answer.status, serde_json::from_str(&answer.text).unwrap_or(Json::String(answer.text))))
+    }
+
+    fn refused(&self, status: StatusCode, answer: &Json) -> anyhow::Error {
+        let help = match (status, &self.login) {
+            (StatusCode::UNAUTHORIZED, Login::None) => "; set [grafana] token, or user and password",
+            (StatusCode::UNAUTHORIZED, _) => "; the token or password in [grafana] is not known there",
+            (StatusCode::FORBIDDEN, _) => {
+                "; a service account needs the role Admin to make data sources, and Editor to make dashboards"
+            }
+            _ => "",
+        };
+        anyhow::anyhow!("Grafana answers {status}: {}{help}", words(answer))
+    }
+}
+
+/// What an answer says in words.
+fn words(answer: &Json) -> String {
+    let said = answer["message"].as_str().or(answer.as_str()).unwrap_or_default();
+    said.chars().take(300).collect()
+}
+
+/// Whether a dashboard is the wanted one: what Grafana keeps of its own beside it does not count.
+fn same(wanted: &Json, found: &Json) -> bool {
+    const ITS_OWN: [&str; 2] = ["id", "version"];
+    let members = wanted.as_object().into_iter().flatten();
+    members.filter(|(key, _)| !ITS_OWN.contains(&key.as_str())).all(|(key, value)| found.get(key) == Some(value))
+}
+
+/// Puts the uids of data sources as they are known there in the place of ours.
+fn point_to(value: &mut Json, renamed: &[(String, String)]) {
+    match value {
+        Json::Object(map) => {
+            if let Some(Json::Object(source)) = map.get_mut("datasource")
+                && let Some(Json::String(uid)) = source.get_mut("uid")
+                && let Some((_, there)) = renamed.iter().find(|(ours, _)| ours == uid)
+            {
+                uid.clone_from(there);
+            }
+            map.values_mut().for_each(|value| point_to(value, renamed));
+        }
+        Json::Array(list) => list.iter_mut().for_each(|value| point_to(value, renamed)),
+        _ => {}
+    }
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

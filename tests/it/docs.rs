@@ -1,0 +1,112 @@
+//! The documents: every command that they show exists, and the first five minutes are done as they stand there.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::deck::blocking;
+use crate::support::{free_offset, free_port};
+
+fn repo() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<PathBuf> {
+    let docs = std::fs::read_dir(repo().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    docs.chain([repo().join("README.md")]).collect()
+}
+
+/// The lines of the blocks of a document that are for a shell.
+fn shell(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut within = false;
+    for line in text.lines() {
+        match line.trim_start() {
+            fence if fence.starts_with("```") => within = !within && fence == "```sh",
+            _ if within => lines.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// The words of a command of ours on a line, without what a shell does with it.
+fn words(line: &str) -> Option<Vec<String>> {
+    let line = line.trim();
+    let line = line.strip_prefix("sudo ").unwrap_or(line);
+    let rest = line.strip_prefix("tapedeck ")?;
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    let mut quoted = false;
+    for c in rest.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => word.push(c),
+            (None, '\'' | '"') => (quote, quoted) = (Some(c), true),
+            (None, '#' | '|' | '>' | '<' | '&' | ';') if word.is_empty() => break,
+            (None, c) if c.is_whitespace() => {
+                if !word.is_empty() || quoted {
+                    words.push(std::mem::take(&mut word));
+                    quoted = false;
+                }
+            }
+            (None, c) => word.push(c),
+        }
+    }
+    if !word.is_empty() || quoted {
+        words.push(word);
+    }
+    // `2>&1`, cut before its arrow.
+    if words.last().is_some_and(|last| last == "2") {
+        words.pop();
+    }
+    Some(words)
+}
+
+#[test]
+fn every_command_that_is_shown_exists_with_its_flags() {
+    let mut seen = 0;
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in shell(&text) {
+            let Some(words) = words(&line) else { continue };
+            seen += 1;
+            if let Err(error) = tapedeck::cli::parses(&words) {
+                panic!("{}: {line}\n{error}", path.display());
+            }
+        }
+    }
+    assert!(seen > 60, "{seen} commands");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_five_minutes_are_as_they_are_written() {
+    let text = std::fs::read_to_string(repo().join("docs/quickstart.md")).unwrap();
+    let (venue, http) = (free_port(), free_port());
+    let script = shell(&text).join("\n").replace(":8080", &format!(":{venue}")).replace(":7373", &format!(":{http}"));
+    let home = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_tapedeck")).parent().unwrap().to_owned();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let folder = home.path().to_owned();
+    let out = blocking(move || {
+        Command::new("bash")
+            // As a person would type it: jobs have numbers.
+            .args(["-c", &format!("set -eum -o pipefail\n{script}")])
+            .current_dir(&folder)
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", &folder)
+            .env("TAPEDECK__HTTP__LISTEN", format!("127.0.0.1:{http}"))
+            .env("TAPEDECK__BUS__PORT_OFFSET", free_offset().to_string())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    })
+    .await;
+    let (said, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{said}\n{errors}");
+    for word in ["up after", "kraken_tick", "down", "deck stopped"] {
+        assert!(said.contains(word) || errors.contains(word), "{word}: {said}\n{errors}");
+    }
+    let trades = std::fs::read_to_string(home.path().join("trades.jsonl")).unwrap();
+    assert!(trades.lines().count() > 10, "{trades}");
+}

@@ -1,0 +1,152 @@
+//! The part of Grafana's HTTP API that is used, in memory: what it is told it keeps, and what it keeps it tells.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+pub(super) const TOKEN: &str = "glsa_of_the_test";
+
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// By name.
+    pub(super) sources: BTreeMap<String, Value>,
+    /// By uid.
+    pub(super) dashboards: BTreeMap<String, Value>,
+    pub(super) folders: Vec<Value>,
+    /// Requests that changed something.
+    pub(super) writes: Vec<String>,
+}
+
+type Shared = Arc<Mutex<Kept>>;
+type Answer = (StatusCode, Json<Value>);
+
+pub(super) struct Fake {
+    pub(super) url: String,
+    pub(super) kept: Shared,
+}
+
+impl Fake {
+    pub(super) async fn start() -> Fake {
+        let kept = Shared::default();
+        let app = Router::new()
+            .route("/api/health", get(async || Json(json!({ "database": "ok", "version": "11.0.0" }))))
+            .route("/api/datasources/name/{name}", get(source))
+            .route("/api/datasources/uid/{uid}", put(replace_source))
+            .route("/api/datasources/uid/{uid}/health", get(async || Json(json!({ "status": "OK" }))))
+            .route("/api/datasources", post(add_source))
+            .route("/api/folders", post(add_folder))
+            .route("/api/dashboards/uid/{uid}", get(dashboard))
+            .route("/api/dashboards/db", post(add_dashboard))
+            .with_state(kept.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Fake { url, kept }
+    }
+}
+
+/// 401 for whoever does not bring the token.
+fn refused(headers: &HeaderMap) -> Option<Answer> {
+    let brought = headers.get("authorization").and_then(|text| text.to_str().ok());
+    let known = brought == Some(&format!("Bearer {TOKEN}"));
+    (!known).then(|| (StatusCode::UNAUTHORIZED, Json(json!({ "message": "Invalid API key" }))))
+}
+
+fn not_found(what: &str) -> Answer {
+    (StatusCode::NOT_FOUND, Json(json!({ "message": format!("{what} not found") })))
+}
+
+async fn source(State(kept): State<Shared>, Path(name): Path<String>, headers: HeaderMap) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    match kept.lock().unwrap().sources.get(&name) {
+        Some(source) => (StatusCode::OK, Json(source.clone())),
+        None => not_found("Data source"),
+    }
+}
+
+/// Secrets are kept, and never told again.
+fn without_secrets(mut source: Value) -> Value {
+    let secrets = source["secureJsonData"].take();
+    let names = secrets.as_object().into_iter().flatten().map(|(name, _)| (name.clone(), json!(true)));
+    source["secureJsonFields"] = names.collect::<serde_json::Map<_, _>>().into();
+    source["readOnly"] = json!(false);
+    source
+}
+
+async fn add_source(State(kept): State<Shared>, headers: HeaderMap, Json(source): Json<Value>) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    let name = source["name"].as_str().unwrap().to_owned();
+    let mut kept = kept.lock().unwrap();
+    if kept.sources.contains_key(&name) {
+        return (StatusCode::CONFLICT, Json(json!({ "message": "data source with the same name already exists" })));
+    }
+    kept.writes.push(format!("POST {name}"));
+    kept.sources.insert(name, without_secrets(source));
+    (StatusCode::OK, Json(json!({ "message": "Datasource added" })))
+}
+
+async fn replace_source(
+    State(kept): State<Shared>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    Json(source): Json<Value>,
+) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    let mut kept = kept.lock().unwrap();
+    let Some(name) = kept.sources.values().find(|one| one["uid"] == uid).map(|one| one["name"].clone()) else {
+        return not_found("Data source");
+    };
+    kept.writes.push(format!("PUT {}", name.as_str().unwrap()));
+    kept.sources.insert(name.as_str().unwrap().to_owned(), without_secrets(source));
+    (StatusCode::OK, Json(json!({ "message": "Datasource updated" })))
+}
+
+async fn add_folder(State(kept): State<Shared>, headers: HeaderMap, Json(folder): Json<Value>) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    let mut kept = kept.lock().unwrap();
+    if kept.folders.iter().any(|one| one["uid"] == folder["uid"]) {
+        return (StatusCode::PRECONDITION_FAILED, Json(json!({ "message": "it has been changed by someone else" })));
+    }
+    kept.folders.push(folder);
+    (StatusCode::OK, Json(json!({})))
+}
+
+async fn dashboard(State(kept): State<Shared>, Path(uid): Path<String>, headers: HeaderMap) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    match kept.lock().unwrap().dashboards.get(&uid) {
+        Some(board) => (StatusCode::OK, Json(json!({ "dashboard": board, "meta": { "provisioned": false } }))),
+        None => not_found("Dashboard"),
+    }
+}
+
+async fn add_dashboard(State(kept): State<Shared>, headers: HeaderMap, Json(order): Json<Value>) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    let mut board = order["dashboard"].clone();
+    let uid = board["uid"].as_str().unwrap().to_owned();
+    let mut kept = kept.lock().unwrap();
+    if kept.dashboards.contains_key(&uid) && order["overwrite"] != true {
+        return (StatusCode::PRECONDITION_FAILED, Json(json!({ "status": "name-exists" })));
+    }
+    board["id"] = json!(kept.dashboards.len() + 1);
+    board["version"] = json!(7);
+    kept.writes.push(format!("dashboard {uid}"));
+    kept.dashboards.insert(uid, board);
+    (StatusCode::OK, Json(json!({ "status": "success" })))
+}
