@@ -142,7 +142,7 @@ pub const OLD_NAMES: &[OldName] = &[
     text("GRAFANA_URL", GRAFANA, "url"),
     text("GRAFANA_USER", GRAFANA, "username"),
     secret("GRAFANA_PASSWORD", GRAFANA, "password"),
-    secret("GRAFANA_API_KEY", GRAFANA, "api_key"),
+    secret("GRAFANA_API_KEY", GRAFANA, "token"),
 ];
 
 impl Target {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     /// Those that this version has.
-    const SECTIONS: [&str; 4] = ["log", "candles", "bus", "heartbeat"];
+    const SECTIONS: [&str; 5] = ["log", "candles", "bus", "heartbeat", "grafana"];
 
     #[test]
     fn every_name_leads_to_a_key_of_a_kind_that_exists() {

@@ -39,6 +39,8 @@ enum Login {
 #[derive(Debug, serde::Serialize)]
 pub struct State {
     pub version: String,
+    /// Whether it let us look, which takes a login.
+    pub asked: bool,
     /// Names of data sources that are missing or different.
     pub sources: Vec<String>,
     /// Data sources that Grafana cannot reach, with its words.
@@ -51,7 +53,7 @@ impl Api {
     /// # Errors
     /// The table is wrong.
     pub(super) fn of(config: &Config, dry: bool) -> anyhow::Result<Api> {
-        let login = match (&config.token, &config.user) {
+        let login = match (&config.token, &config.username) {
             (Some(token), _) => Login::Token(token.clone()),
             (None, Some(user)) => {
                 Login::Password(user.clone(), config.password.clone().unwrap_or_else(|| Secret::new("")))
@@ -273,7 +275,12 @@ impl Api {
     /// It does not answer, or does not let us ask.
     pub(super) async fn look(&self, plan: &mut Plan) -> anyhow::Result<State> {
         let version = self.ready(Duration::ZERO).await?;
-        let mut state = State { version, sources: Vec::new(), unreachable: Vec::new(), dashboards: Vec::new() };
+        if matches!(self.login, Login::None) {
+            let (sources, unreachable, dashboards) = (Vec::new(), Vec::new(), Vec::new());
+            return Ok(State { version, asked: false, sources, unreachable, dashboards });
+        }
+        let mut state =
+            State { version, asked: true, sources: Vec::new(), unreachable: Vec::new(), dashboards: Vec::new() };
         let mut renamed = Vec::new();
         for wanted in &plan.sources {
             let Some(found) = self.source_of_name(&wanted.name).await? else {
@@ -326,7 +333,7 @@ impl Api {
 
     fn refused(&self, status: StatusCode, answer: &Json) -> anyhow::Error {
         let help = match (status, &self.login) {
-            (StatusCode::UNAUTHORIZED, Login::None) => "; set [grafana] token, or user and password",
+            (StatusCode::UNAUTHORIZED, Login::None) => "; set [grafana] token, or username and password",
             (StatusCode::UNAUTHORIZED, _) => "; the token or password in [grafana] is not known there",
             (StatusCode::FORBIDDEN, _) => {
                 "; a service account needs the role Admin to make data sources, and Editor to make dashboards"

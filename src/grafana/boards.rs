@@ -88,55 +88,50 @@ pub(super) fn pipeline(source: Ref, refresh: &str) -> Json {
         board.panel(QUARTER, title, unit, Look::Stat, vec![metric(expr, legend)]);
     }
     for (title, unit, asks) in [
-        (
-            "Events",
-            "short",
-            vec![metric("sum by (source) (rate(tapedeck_source_events_total[$__rate_interval]))", "{{source}}")],
-        ),
-        (
-            "Bytes received",
-            "Bps",
-            vec![metric("sum by (source) (rate(tapedeck_source_bytes_total[$__rate_interval]))", "{{source}}")],
-        ),
+        ("Events", "short", vec![rate("source", "tapedeck_source_events_total")]),
+        ("Bytes received", "Bps", vec![rate("source", "tapedeck_source_bytes_total")]),
         ("Since the last bytes", "s", vec![metric("tapedeck_source_silence_seconds", "{{source}}")]),
-        ("Receipt to durable", "s", vec![metric("tapedeck_receive_to_durable_seconds", "{{quantile}}")]),
-        ("One sync of the tape", "s", vec![metric("tapedeck_sync_seconds", "{{quantile}}")]),
+        ("Receipt to durable", "s", quantiles("tapedeck_receive_to_durable_seconds")),
+        ("One sync of the tape", "s", quantiles("tapedeck_tape_sync_seconds")),
+        ("Receipt to delivered, 99 %", "s", vec![quantile("0.99", "sink", "tapedeck_receive_to_delivered_seconds")]),
         ("Records not yet confirmed by readers", "short", vec![metric("tapedeck_reader_lag_records", "{{reader}}")]),
+        ("Stores behind", "s", vec![metric("tapedeck_sink_lag_seconds", "{{sink}}")]),
         ("Frames between sources and recorder", "short", vec![metric("tapedeck_queue_frames", "frames")]),
-        (
-            "Not understood, by reason",
-            "short",
-            vec![metric(
-                "sum by (source, reason) (rate(tapedeck_source_rejects_total[$__rate_interval])) or vector(0)",
-                "{{source}} {{reason}}",
-            )],
-        ),
-        (
-            "Gaps opened, by cause",
-            "short",
-            vec![metric(
-                "sum by (source, cause) (increase(tapedeck_gaps_total[$__rate_interval])) or vector(0)",
-                "{{source}} {{cause}}",
-            )],
-        ),
-        (
-            "Restarts of services",
-            "short",
-            vec![metric(
-                "sum by (service) (increase(tapedeck_service_restarts_total[$__rate_interval])) or vector(0)",
-                "{{service}}",
-            )],
-        ),
+        ("Not understood, by reason", "short", vec![rate("source, reason", "tapedeck_source_rejects_total")]),
+        ("Refused by stores", "short", vec![rate("sink", "tapedeck_sink_rejects_total")]),
+        ("Gaps opened, by cause", "short", vec![rate("source, cause", "tapedeck_gaps_total")]),
+        ("Reconnects", "short", vec![rate("source", "tapedeck_source_reconnects_total")]),
+        ("Restarts of services", "short", vec![rate("service", "tapedeck_service_restarts_total")]),
+        ("Processor", "percentunit", vec![metric("rate(tapedeck_cpu_seconds_total[$__rate_interval])", "of one core")]),
         ("Memory of the deck", "bytes", vec![metric("tapedeck_resident_memory_bytes", "resident")]),
         (
             "Size of the tape",
             "bytes",
             vec![metric("tapedeck_tape_bytes", "tape"), metric("tapedeck_disk_free_bytes", "free")],
         ),
+        ("Open descriptors", "short", vec![metric("tapedeck_open_fds", "open")]),
     ] {
         board.panel(THIRD, title, unit, Look::Series, asks);
     }
     board.json(refresh)
+}
+
+/// A counter a second, by labels.
+fn rate(labels: &str, counter: &str) -> Json {
+    let legend = labels.split(", ").map(|label| format!("{{{{{label}}}}}")).collect::<Vec<_>>().join(" ");
+    metric(&format!("sum by ({labels}) (rate({counter}[$__rate_interval]))"), &legend)
+}
+
+fn quantiles(histogram: &str) -> Vec<Json> {
+    ["0.5", "0.99"].map(|share| quantile(share, "", histogram)).to_vec()
+}
+
+fn quantile(share: &str, label: &str, histogram: &str) -> Json {
+    let (by, legend) = match label {
+        "" => ("le".to_owned(), share.to_owned()),
+        label => (format!("{label}, le"), format!("{{{{{label}}}}}")),
+    };
+    metric(&format!("histogram_quantile({share}, sum by ({by}) (rate({histogram}_bucket[$__rate_interval])))"), &legend)
 }
 
 fn metric(expr: &str, legend: &str) -> Json {
@@ -148,4 +143,28 @@ const UID_CHARS: usize = 40;
 
 pub(super) fn shortened(uid: &str) -> String {
     uid.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).take(UID_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pipeline_shows_metrics_that_exist() {
+        let documented = include_str!("../../docs/metrics.md");
+        let board = pipeline(Ref { kind: "prometheus", uid: "p".to_owned() }, "5s");
+        let mut seen = 0;
+        for panel in board["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let expr = target["expr"].as_str().unwrap();
+                let words = expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                for name in words.filter(|word| word.starts_with("tapedeck_")) {
+                    let name = name.strip_suffix("_bucket").unwrap_or(name);
+                    assert!(documented.contains(&format!("`{name}`")), "{expr}: there is no {name}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
 }

@@ -27,8 +27,8 @@ pub struct Config {
     /// Token of a service account that may edit, for "api". Default: none.
     pub token: Option<Secret>,
     /// User, in place of a token. Default: none.
-    pub user: Option<String>,
-    /// Password of `user`. Default: none.
+    pub username: Option<String>,
+    /// Password of `username`. Default: none.
     pub password: Option<Secret>,
     /// Folder of the dashboards in Grafana. Default: "tapedeck".
     pub folder: String,
@@ -68,7 +68,7 @@ impl Default for Config {
             dir: PathBuf::from("./grafana"),
             url: "http://127.0.0.1:3000".to_owned(),
             token: None,
-            user: None,
+            username: None,
             password: None,
             folder: "tapedeck".to_owned(),
             prometheus: None,
@@ -91,7 +91,7 @@ impl Config {
         if let Some(url) = &config.prometheus {
             Url::parse(url).with_context(|| format!("prometheus: `{url}` is no address"))?;
         }
-        ensure!(config.password.is_none() || config.user.is_some(), "password: needs `user`");
+        ensure!(config.password.is_none() || config.username.is_some(), "password: needs `username`");
         ensure!(!config.folder.trim().is_empty(), "folder is empty");
         ensure!(!config.timeout.0.is_zero(), "timeout: must be longer than nothing");
         ensure!(config.refresh.0 >= Duration::from_secs(1), "refresh: must be 1s or more");
@@ -124,7 +124,7 @@ mod tests {
         for (text, words) in [
             ("url = 'here'", "url: write it as in"),
             ("prometheus = 'here'", "prometheus: `here` is no address"),
-            ("password = 'x'", "password: needs `user`"),
+            ("password = 'x'", "password: needs `username`"),
             ("refresh = '1ms'", "refresh: must be"),
             ("streams = ['kraken_ticks']", "streams: nothing is called `kraken_ticks`; there are: kraken_tick"),
             ("to = 'cloud'", "unknown variant `cloud`"),

@@ -12,8 +12,6 @@ use super::settings;
 use crate::bus::registry;
 use crate::config::Bus;
 use crate::config::fits;
-use crate::config::schema::Node;
-use crate::config::tree::Tree;
 
 /// What a topic of theirs is made of here: topic, kind of source, channels.
 const TOPICS: &[(&str, &str, &[&str])] = &[
@@ -326,9 +324,7 @@ fn docker(keys: &mut Keys, draft: &mut Draft) {
             draft.switch_off(&path, &why);
         }
     }
-    if Node::at(&Tree::default(), &["grafana"]).is_some() {
-        grafana(keys, draft);
-    }
+    grafana(keys, draft);
 }
 
 fn grafana(keys: &mut Keys, draft: &mut Draft) {

@@ -1,6 +1,7 @@
 //! `tapedeck validate`: does data flow, from the venues over the bus to the stores?
 
 pub(super) mod deck;
+mod grafana;
 mod market;
 mod stores;
 mod topics;
@@ -26,6 +27,7 @@ Examples:
   tapedeck validate zmq kraken_tick --for 10s
   tapedeck validate stores               every sink: connection, login, a write and its reading back, its newest rows
   tapedeck validate stores influx --last 10m --json
+  tapedeck validate grafana              data sources and dashboards there, and does it reach the stores?
 
 What waits for credentials, or for a market to open, is shown apart: it is no fault.
 
@@ -60,7 +62,12 @@ enum What {
         #[command(flatten)]
         again: Again,
     },
-    /// All of it at once: deck, disk, sources, services, topics, stores
+    /// Does Grafana answer, has it the data sources and dashboards, and does it reach the stores?
+    Grafana {
+        #[command(flatten)]
+        again: Again,
+    },
+    /// All of it at once: deck, disk, sources, services, topics, stores, and Grafana where the config has it
     Full {
         #[command(flatten)]
         listening: Listening,
@@ -147,6 +154,9 @@ impl What {
             What::Stores { .. } if config.sinks.is_empty() => {
                 Err(End::Absent("the config has no sink".to_owned()).into())
             }
+            What::Grafana { .. } if config.grafana.is_none() => {
+                Err(End::Absent("the config has no [grafana]".to_owned()).into())
+            }
             What::Stores { names, .. } => names.iter().try_for_each(|name| named::named(config, name).map(drop)),
             _ => Ok(()),
         }
@@ -154,7 +164,10 @@ impl What {
 
     fn again(&self) -> &Again {
         match self {
-            What::Zmq { again, .. } | What::Stores { again, .. } | What::Full { again, .. } => again,
+            What::Zmq { again, .. }
+            | What::Stores { again, .. }
+            | What::Grafana { again }
+            | What::Full { again, .. } => again,
         }
     }
 
@@ -167,20 +180,28 @@ impl What {
                 let tables: Vec<&KindTable> = config.sinks.iter().filter(wanted).collect();
                 stores::look(&tables, &config.tape.dir, asking.last.0, status.is_some()).await
             }
+            What::Grafana { .. } => grafana::look(config).await,
             What::Full { listening, asking, min_free, .. } => {
                 let tables: Vec<&KindTable> = config.sinks.iter().collect();
                 let mut verdicts = deck::look(config, status.as_ref(), *min_free);
-                let (heard, held) = tokio::join!(
+                let (heard, held, shown) = tokio::join!(
                     async {
                         match &config.bus {
                             Some(_) => listened(config, status.clone(), listening, &[]).await,
                             None => Vec::new(),
                         }
                     },
-                    stores::look(&tables, &config.tape.dir, asking.last.0, status.is_some())
+                    stores::look(&tables, &config.tape.dir, asking.last.0, status.is_some()),
+                    async {
+                        match &config.grafana {
+                            Some(_) => grafana::look(config).await,
+                            None => Vec::new(),
+                        }
+                    }
                 );
                 verdicts.extend(heard);
                 verdicts.extend(held);
+                verdicts.extend(shown);
                 verdicts
             }
         }

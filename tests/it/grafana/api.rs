@@ -35,6 +35,12 @@ fn run(config: &Path, args: &[&str]) -> Said {
     Said { out: text(&out.stdout), err: text(&out.stderr), ok: out.status.success() }
 }
 
+/// Whether `validate grafana` finds no fault, and what it says.
+fn validated(config: &Path) -> (bool, String) {
+    let out = tapedeck().args(["validate", "grafana", "-c"]).arg(config).output().unwrap();
+    (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
 fn states(said: &Said) -> Vec<(String, String)> {
     assert!(said.ok, "{}", said.err);
     let json: Value = serde_json::from_str(&said.out).unwrap();
@@ -63,6 +69,7 @@ async fn setup_twice_changes_nothing_and_what_somebody_has_changed_is_put_right(
         let again = states(&run(&path, &["setup", "--json"]));
         assert!(again.iter().all(|(_, state)| state == "unchanged"), "{again:?}");
         assert_eq!(grafana.kept.lock().unwrap().writes.len(), writes, "the second run writes nothing");
+        assert!(validated(&path).0, "all is there");
         {
             let mut kept = grafana.kept.lock().unwrap();
             assert_eq!(kept.folders, [json!({ "uid": "tapedeck", "title": "tapedeck" })]);
@@ -70,6 +77,8 @@ async fn setup_twice_changes_nothing_and_what_somebody_has_changed_is_put_right(
             kept.dashboards.get_mut("candles").unwrap()["panels"] = json!([]);
             kept.writes.clear();
         }
+        let (well, said) = validated(&path);
+        assert!(!well && said.contains("PostgreSQL pg differs in url") && said.contains("candles differs"), "{said}");
         let mended = states(&run(&path, &["setup", "--json"]));
         let different: Vec<_> = mended.iter().filter(|(_, state)| state == "updated").map(|(uid, _)| uid).collect();
         assert_eq!(different, ["tapedeck-pg", "candles"]);
@@ -111,7 +120,7 @@ async fn what_is_wrong_is_said_with_the_fix() {
                 "token = 'wrong'",
                 "Grafana answers 401 Unauthorized: Invalid API key; the token or password in [grafana] is not",
             ),
-            ("", "Invalid API key; set [grafana] token, or user and password"),
+            ("", "Invalid API key; set [grafana] token, or username and password"),
         ] {
             let path = config(home.path(), &format!("to = 'api'\nurl = '{}'\n{table}\n", grafana.url));
             let said = run(&path, &["setup"]);

@@ -71,7 +71,7 @@ fn every_panels_query_has_rows_by_way_of_a_real_grafana() {
             two.token()
         );
     }
-    let to = format!("to = 'api'\nurl = '{}'\nuser = 'admin'\npassword = 'tapedeck-password'\n", grafana.url());
+    let to = format!("to = 'api'\nurl = '{}'\nusername = 'admin'\npassword = 'tapedeck-password'\n", grafana.url());
     let filled = Filled::start(&sinks, &to);
     let made = filled.run(&["grafana", "setup", "--json"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
