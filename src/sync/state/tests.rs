@@ -81,7 +81,7 @@ fn one_works_in_a_folder_and_others_may_look() {
     let folder = tempfile::tempdir().expect("a folder");
     assert!(State::look(folder.path()).expect("nothing yet").is_none());
     let mut state = State::open(folder.path()).expect("opened");
-    state.table("t", "c", &Ends::default()).expect("made").0;
+    state.table("t", "c", &Ends::default()).expect("made");
     assert!(State::open(folder.path()).expect_err("taken").is::<Taken>());
     assert!(State::is_taken(folder.path()));
     let seen = State::look(folder.path()).expect("readable").expect("there");
