@@ -255,7 +255,7 @@ impl Warden {
             self.finish(3, Some(phase));
         }
         if let Some(mut phase) = self.begin(4, config.grafana.is_some()) {
-            phase.add(gates::grafana(&config, limit).await);
+            phase.add(Box::pin(gates::grafana(&config, limit)).await);
             self.finish(4, Some(phase));
         }
         if let Some(mut phase) = self.begin(5, self.job.validate && !config.sinks.is_empty()) {

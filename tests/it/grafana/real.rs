@@ -50,7 +50,7 @@ impl Web<'_> {
 
 #[test]
 fn every_panels_query_has_rows_by_way_of_a_real_grafana() {
-    let Some(grafana) = Grafana::private() else { return };
+    let Some(grafana) = Grafana::shared() else { return };
     let (Some(influx), Some(postgres)) = (Influx1::shared(), Postgres::shared()) else { return };
     if !store_is_built() {
         return;
@@ -84,7 +84,7 @@ fn every_panels_query_has_rows_by_way_of_a_real_grafana() {
     for change in again["changes"].as_array().unwrap() {
         assert_eq!(change["state"], "unchanged", "{change}");
     }
-    let web = Web(&grafana);
+    let web = Web(grafana);
     let mut wrong = Vec::new();
     let uids: Vec<String> = said["changes"]
         .as_array()
