@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde_json::json;
 use tapedeck_market::{UnixNanos, wire};
 
 use crate::cli::Global;
@@ -59,6 +60,9 @@ enum What {
         /// All of them
         #[arg(long)]
         all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -81,7 +85,7 @@ impl Args {
         match self.what {
             What::List { sink, json } => list(&config, sink.as_deref(), json, out),
             What::Retry { sink, seq, json } => retry(&config, &sink, &seq, json, out),
-            What::Drop { sink, seq, all } => give_up(&config, &sink, &seq, all, out),
+            What::Drop { sink, seq, all, json } => give_up(&config, &sink, if all { &[] } else { &seq }, json, out),
         }
     }
 }
@@ -143,10 +147,14 @@ fn retry(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -
     if done.refused.is_empty() && done.unreadable == 0 { Ok(()) } else { Err(End::Found.into()) }
 }
 
-fn give_up(config: &Config, sink: &str, seqs: &[u64], all: bool, out: &mut Out) -> anyhow::Result<()> {
-    let done = carry_out(config, sink, Deed::Drop, if all { &[] } else { seqs })?;
-    if done.dropped == 0 && !all {
+/// Without seqs, all of them.
+fn give_up(config: &Config, sink: &str, seqs: &[u64], json: bool, out: &mut Out) -> anyhow::Result<()> {
+    let done = carry_out(config, sink, Deed::Drop, seqs)?;
+    if done.dropped == 0 && !seqs.is_empty() {
         return Err(End::Absent("there is no such dead letter: see `tapedeck deadletter list`".to_owned()).into());
+    }
+    if json {
+        return out.json(&json!({ "dropped": done.dropped }));
     }
     out.line(format!("dropped {}", done.dropped))
 }

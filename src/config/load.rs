@@ -377,14 +377,7 @@ fn fill_old_names(tree: &mut Tree, inputs: &Inputs, notes: &mut Vec<Note>, probl
             secrets.push(raw.clone());
             secrets.extend(secrets_within(&raw));
         }
-        let Some(table) = target_table(tree, row) else {
-            let target = row.table.describe();
-            notes.push(Note::info(format!(
-                "{} ({origin}): known, used by a later version ({target} {})",
-                row.name, row.key
-            )));
-            continue;
-        };
+        let table = target_table(tree, row);
         if let Target::Part { section, .. } = row.table
             && tree.get(&[section]).is_none()
             && !parts_are_named(inputs)
@@ -484,22 +477,15 @@ fn parts_are_named(inputs: &Inputs) -> bool {
 }
 
 /// The table that a name fills: the first of its kind, or a new one. `None`: this version has no such table.
-fn target_table(tree: &Tree, row: &OldName) -> Option<Vec<String>> {
+fn target_table(tree: &Tree, row: &OldName) -> Vec<String> {
     match row.table {
-        Target::Section(section) => {
-            Node::at(tree, &[section])?.child(row.key)?;
-            Some(vec![section.to_owned()])
-        }
-        Target::Part { section, part } => {
-            Node::at(tree, &[section, part])?.child(row.key)?;
-            Some(vec![section.to_owned(), part.to_owned()])
-        }
+        Target::Section(section) => vec![section.to_owned()],
+        Target::Part { section, part } => vec![section.to_owned(), part.to_owned()],
         Target::Kind { stage, kind } => {
-            Node::kind(stage, kind)?.child(row.key)?;
             let named: Vec<String> = names(tree, stage);
             let of_kind = |name: &String| tree.get(&[stage, name, "kind"]).and_then(Value::as_str) == Some(kind);
             let name = named.iter().find(|name| of_kind(name)).cloned().unwrap_or_else(|| free_name(&named, kind));
-            Some(vec![stage.to_owned(), name])
+            vec![stage.to_owned(), name]
         }
     }
 }

@@ -154,25 +154,39 @@ impl Asks {
         }
     }
 
-    /// What there is to pick among candles: exchange, instrument, interval or input.
-    pub(super) fn candle_values(&self, of: &str) -> String {
+    /// What there is to pick among candles: exchange, instrument, interval or input, of what is picked of those before it.
+    pub(super) fn candle_values(&self, of: &str, before: &[&str]) -> String {
         match self {
             Asks::InfluxQl(places) => {
+                let picked: Vec<String> = before.iter().map(|tag| picked_in(tag, tag)).collect();
+                let wanted = if picked.is_empty() { String::new() } else { format!(" WHERE {}", picked.join(" AND ")) };
+                let from = measurement(places, Kind::CANDLE, "candle");
+                format!("SHOW TAG VALUES FROM {from} WITH KEY = {}{wanted}", quoted(of))
+            }
+            Asks::Flux(places) => {
+                let picked: String = before.iter().map(|tag| format!(" and r.{tag} =~ /^${{{tag}:regex}}$/")).collect();
+                let bucket = quoted(places.of(Kind::CANDLE));
                 format!(
-                    "SHOW TAG VALUES FROM {} WITH KEY = {}",
-                    measurement(places, Kind::CANDLE, "candle"),
+                    "import \"influxdata/influxdb/schema\"\nschema.tagValues(bucket: {bucket}, tag: {}, \
+                     predicate: (r) => r._measurement == \"candle\"{picked}, start: -30d)",
                     quoted(of)
                 )
             }
-            Asks::Flux(places) => tag_values(places.of(Kind::CANDLE), "candle", of),
             Asks::Sql { .. } => {
+                let picked = before.iter().map(|name| match *name {
+                    "exchange" => " AND venue IN (${exchange:sqlstring})",
+                    "instrument" => " AND symbol IN (${instrument:sqlstring})",
+                    _ => " AND interval_ns IN (${interval:csv})",
+                });
+                let picked: String = picked.collect();
                 let column = match of {
                     "exchange" => "venue AS exchange",
                     "instrument" => "symbol AS instrument",
                     "interval" => "(interval_ns / 1000000000)::text || 's' AS \"__text\", interval_ns AS \"__value\"",
                     _ => "input",
                 };
-                format!("SELECT DISTINCT {column} FROM {} WHERE $__timeFilter(start) ORDER BY 1", self.table("candles"))
+                let table = self.table("candles");
+                format!("SELECT DISTINCT {column} FROM {table} WHERE $__timeFilter(start){picked} ORDER BY 1")
             }
         }
     }

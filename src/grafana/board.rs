@@ -126,6 +126,7 @@ impl Board {
             true => {
                 mark["target"] = ask;
                 mark["target"]["refId"] = json!("Anno");
+                mark["target"]["datasource"] = self.source.json();
             }
             false => mark
                 .as_object_mut()

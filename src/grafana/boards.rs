@@ -53,10 +53,9 @@ impl Of<'_> {
 
     pub(super) fn candles(&self) -> Json {
         let mut board = self.board("candles", "Candles", &["tapedeck", "candles"]);
-        for (name, label) in
-            [("exchange", "Exchange"), ("instrument", "Instrument"), ("interval", "Interval"), ("input", "Made of")]
-        {
-            board.variable(name, label, &self.asks.candle_values(name), false);
+        let names = ["exchange", "instrument", "interval", "input"];
+        for (nth, label) in ["Exchange", "Instrument", "Interval", "Made of"].into_iter().enumerate() {
+            board.variable(names[nth], label, &self.asks.candle_values(names[nth], &names[..nth]), false);
         }
         board.marks("Gaps", self.asks.marks(""));
         let title = "$instrument, $interval, of $input";

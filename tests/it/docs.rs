@@ -56,7 +56,7 @@ fn words(line: &str) -> Option<Vec<String>> {
         words.push(word);
     }
     // `2>&1`, cut before its arrow.
-    if words.last().is_some_and(|last| last == "2") {
+    if rest.contains("2>") && words.last().is_some_and(|last| last == "2") {
         words.pop();
     }
     Some(words)

@@ -61,7 +61,10 @@ fn restarts(deck: &Deck) -> Option<u64> {
 }
 
 fn bus_pid(deck: &Deck) -> Option<i32> {
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", deck.pid())).ok()?;
+    // Children are listed with the thread that started them.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", deck.pid())).ok()?.flatten();
+    let children: String =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|word| word == b"bus")

@@ -1,7 +1,7 @@
 //! The status as Prometheus metrics. Made anew at each scrape: nothing is registered, nothing is held.
 //!
-//! [`families`] says what there is; a value can only be told of a family that stands there, and `docs/metrics.md` is
-//! [`document`].
+//! `families` says what there is; a value can only be told of a family that stands there, and `docs/metrics.md` is made of
+//! it.
 
 mod families;
 

@@ -71,7 +71,7 @@ pub(super) fn picked(board: &Value, mut ask: impl FnMut(&str) -> Vec<String>) ->
             continue;
         }
         let name = variable["name"].as_str().unwrap();
-        let mut values = ask(variable["query"].as_str().unwrap());
+        let mut values = ask(&with_variables(variable["query"].as_str().unwrap(), &all));
         assert!(!values.is_empty(), "{}: nothing to pick for {name}", board["uid"]);
         if variable["multi"] != true {
             values.truncate(1);

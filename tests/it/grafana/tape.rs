@@ -107,14 +107,23 @@ fn bodies(step: i64) -> Vec<(&'static str, &'static str, Body)> {
         ("binance", "BTCUSDT", trade()),
         ("binance", "BTCUSDT", book()),
         ("kraken", "EUR/USD", Body::Synthetic(Box::new(synthetic))),
-        ("kraken", "BTC/USD", gap(step)),
     ]
 }
 
-fn gap(step: i64) -> Body {
+const VENUES: [(&str, &str); 6] = [
+    ("kraken", "BTC/USD"),
+    ("oanda", "EUR_USD"),
+    ("betfair", "1.234"),
+    ("x", ""),
+    ("kite", "NSE:M&M"),
+    ("binance", "BTCUSDT"),
+];
+
+/// Opened at even steps, and closed at the next.
+fn gap(step: i64, venue: usize) -> Body {
     let now = UnixNanos::now();
     Body::Gap(Box::new(Gap {
-        id: 1_000 + (step / 2).unsigned_abs(),
+        id: 1_000 + (step / 2).unsigned_abs() * 10 + venue as u64,
         state: if step % 2 == 0 { GapState::Open } else { GapState::Closed },
         cause: GapCause::Session,
         channel: "trade".into(),
@@ -132,7 +141,8 @@ pub(super) fn write(dir: &Path) {
     let begin = UnixNanos::now().0 - STEPS * STEP_NS;
     for step in 0..STEPS {
         let time = begin + step * STEP_NS;
-        for (nth, (venue, symbol, body)) in bodies(step).into_iter().enumerate() {
+        let gaps = VENUES.into_iter().enumerate().map(|(nth, (venue, symbol))| (venue, symbol, gap(step, nth)));
+        for (nth, (venue, symbol, body)) in bodies(step).into_iter().chain(gaps).enumerate() {
             let ts = UnixNanos(time + i64::try_from(nth).unwrap() * 1_000_000);
             let event = Event {
                 source: venue.into(),

@@ -34,6 +34,8 @@ async fn both_files_of_the_integrated_system_start_and_validate() {
                 places.extend(wide_places.clone());
             }
             let mut file = integration(wide);
+            // No Grafana runs here, which `validate` would say.
+            file["urls"].as_object_mut().unwrap().remove("grafana_ui");
             file["influxdb"]["port"] = influx.port().into();
             file["influxdb"]["host"] = "127.0.0.1".into();
             file["influxdb"]["database"] = influx.fresh_database().into();
