@@ -15,6 +15,8 @@ use crate::sinks::http;
 /// A list of dashboards, or one with all its panels.
 const ANSWER_BYTES: usize = 16 << 20;
 const FOLDER: &str = "tapedeck";
+/// Every Grafana has this one at first.
+const FIRST_USER: &str = "admin";
 /// Between two looks at a server that is starting.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -53,10 +55,10 @@ impl Api {
     /// # Errors
     /// The table is wrong.
     pub(super) fn of(config: &Config, dry: bool) -> anyhow::Result<Api> {
-        let login = match (&config.token, &config.username) {
+        let login = match (&config.token, &config.password) {
             (Some(token), _) => Login::Token(token.clone()),
-            (None, Some(user)) => {
-                Login::Password(user.clone(), config.password.clone().unwrap_or_else(|| Secret::new("")))
+            (None, Some(password)) => {
+                Login::Password(config.username.clone().unwrap_or_else(|| FIRST_USER.to_owned()), password.clone())
             }
             (None, None) => Login::None,
         };

@@ -26,7 +26,7 @@ pub struct Config {
     pub url: String,
     /// Token of a service account that may edit, for "api". Default: none.
     pub token: Option<Secret>,
-    /// User, in place of a token. Default: none.
+    /// User, in place of a token. Default: "admin", with a password.
     pub username: Option<String>,
     /// Password of `username`. Default: none.
     pub password: Option<Secret>,
@@ -91,7 +91,6 @@ impl Config {
         if let Some(url) = &config.prometheus {
             Url::parse(url).with_context(|| format!("prometheus: `{url}` is no address"))?;
         }
-        ensure!(config.password.is_none() || config.username.is_some(), "password: needs `username`");
         ensure!(!config.folder.trim().is_empty(), "folder is empty");
         ensure!(!config.timeout.0.is_zero(), "timeout: must be longer than nothing");
         ensure!(config.refresh.0 >= Duration::from_secs(1), "refresh: must be 1s or more");
@@ -124,7 +123,6 @@ mod tests {
         for (text, words) in [
             ("url = 'here'", "url: write it as in"),
             ("prometheus = 'here'", "prometheus: `here` is no address"),
-            ("password = 'x'", "password: needs `username`"),
             ("refresh = '1ms'", "refresh: must be"),
             ("streams = ['kraken_ticks']", "streams: nothing is called `kraken_ticks`; there are: kraken_tick"),
             ("to = 'cloud'", "unknown variant `cloud`"),

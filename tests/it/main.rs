@@ -43,7 +43,6 @@ mod replay;
 mod secrets;
 mod servers;
 mod skipped;
-mod soak;
 mod store;
 mod stores;
 mod support;

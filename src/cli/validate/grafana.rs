@@ -11,7 +11,7 @@ pub(super) async fn look(config: &Config) -> Vec<Verdict> {
     match grafana::look(config).await {
         Ok(state) => verdicts(&state),
         Err(error) => {
-            vec![Verdict::bad(WHAT, format!("{error:#}"), "start it, or set [grafana] url, token or username")]
+            vec![Verdict::bad(WHAT, format!("{error:#}"), "start it, or set [grafana] url, token or password")]
         }
     }
 }
@@ -21,7 +21,7 @@ fn verdicts(state: &State) -> Vec<Verdict> {
     for (what, missing) in [("grafana.sources", &state.sources), ("grafana.dashboards", &state.dashboards)] {
         all.push(match (missing.as_slice(), state.asked) {
             ([], true) => Verdict::good(what, "all there, as wanted"),
-            ([], false) => Verdict::waits(what, "not looked at: that needs a login", "set [grafana] token or username"),
+            ([], false) => Verdict::waits(what, "not looked at: that needs a login", "set [grafana] token or password"),
             (missing, _) => Verdict::bad(what, missing.join("; "), SETUP),
         });
     }
