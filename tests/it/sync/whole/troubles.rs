@@ -119,7 +119,7 @@ fn old_names_of_the_environment_are_enough_for_both_ends() {
     assert!(output.status.success(), "{said}\n{log}");
     assert_eq!(rig.count("prices"), 3);
     // What `--debug` shows: queries, what each row becomes, requests. No secrets.
-    for word in ["asked the source", "SELECT", "mapped a row", "symbol=\"S1\"", "asked the target", "/batch"] {
+    for word in ["asked the source", "SELECT", "mapped a row", "String(\"S1\")", "asked the target", "/batch"] {
         assert!(log.contains(word) || log.contains(word.trim_start_matches('/')), "no `{word}` in: {log}");
     }
     assert!(!log.contains(rig.pocket.password()), "{log}");
