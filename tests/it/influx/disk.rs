@@ -62,6 +62,8 @@ fn a_data_folder_that_may_not_be_written_to_is_told_plainly_and_passes_by_itself
     let desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"disk\"", server.url()));
     let deck = desk.start();
     desk.post(&large(0, 100));
+    // Which makes the database.
+    until("the store to be open", || (state(&deck) == "running").then_some(()));
     until("the first points", || (count(&server)? == 100).then_some(()));
     let Some(read_only) = ReadOnly::of(server.folder()) else { return };
     // Of another week: a shard of their own, which cannot be made.
