@@ -78,6 +78,9 @@ fn every_command_that_is_shown_exists_with_its_flags() {
     assert!(seen > 60, "{seen} commands");
 }
 
+/// Where a step fails nothing may go on running.
+const CLEAN: &str = "tapedeck down >/dev/null 2>&1; kill $(jobs -p) 2>/dev/null; true";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_five_minutes_are_as_they_are_written() {
     let text = std::fs::read_to_string(repo().join("docs/quickstart.md")).unwrap();
@@ -90,7 +93,7 @@ async fn the_first_five_minutes_are_as_they_are_written() {
     let out = blocking(move || {
         Command::new("bash")
             // As a person would type it: jobs have numbers.
-            .args(["-c", &format!("set -eum -o pipefail\n{script}")])
+            .args(["-c", &format!("set -eum -o pipefail\ntrap '{CLEAN}' EXIT\n{script}")])
             .current_dir(&folder)
             .env_clear()
             .env("PATH", path)

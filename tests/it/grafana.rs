@@ -83,6 +83,13 @@ impl Filled {
     }
 }
 
+/// Writes the files of a config that needs no store to be there.
+fn write_files(config: &Path, text: &str, dir: &Path) {
+    std::fs::write(config, text).unwrap();
+    let done = tapedeck().args(["grafana", "setup", "--dir"]).arg(dir).arg("-c").arg(config).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 fn read_boards(dir: &Path) -> Vec<Value> {
     let files = std::fs::read_dir(dir.join("dashboards/tapedeck")).unwrap();
     files.map(|file| serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap()).collect()

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Filled;
 use super::panels::{picked, queries, with_variables};
+use super::{Filled, write_files};
 use crate::servers::asking::ask;
 use crate::servers::{Grafana, Influx1, Influx2, Postgres};
 use crate::store::store_is_built;
@@ -132,17 +132,8 @@ fn a_real_grafana_takes_the_files() {
     let config = home.path().join("tapedeck.toml");
     let text = "[source.kraken]\nkind = 'kraken'\npairs = ['BTC/USD']\n[sink.pg]\nkind = 'postgres'\n\
                 dsn = 'postgres://u:p@127.0.0.1:1/d'\n[grafana]\nprometheus = 'http://127.0.0.1:9'\n";
-    std::fs::write(&config, text).unwrap();
     // Its own folder: provisioning and dashboards are found there.
-    let dir = grafana.folder().to_owned();
-    let done = crate::support::tapedeck()
-        .args(["grafana", "setup", "--dir"])
-        .arg(&dir)
-        .arg("-c")
-        .arg(&config)
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    write_files(&config, text, grafana.folder());
     grafana.stop();
     grafana.restart();
     let web = Web(&grafana);
