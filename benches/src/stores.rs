@@ -313,6 +313,30 @@ impl Http {
         Ok((status, String::from_utf8_lossy(&text).into_owned()))
     }
 
+    /// Asks for a stream of events, of which [`Http::event`] has the next.
+    ///
+    /// # Errors
+    /// As of [`Http::post`].
+    pub fn events(mut self, path: &str) -> anyhow::Result<Http> {
+        write!(self.stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: {}\r\n{}\r\n", self.host, self.headers)?;
+        self.head()?;
+        Ok(self)
+    }
+
+    /// What the next event carries.
+    ///
+    /// # Errors
+    /// The stream ended, or what it carries is no JSON.
+    pub fn event(&mut self) -> anyhow::Result<Value> {
+        loop {
+            let mut line = String::new();
+            anyhow::ensure!(self.stream.read_line(&mut line)? > 0, "the stream of events ended");
+            if let Some(data) = line.strip_prefix("data:") {
+                return Ok(serde_json::from_str(data)?);
+            }
+        }
+    }
+
     fn head(&mut self) -> anyhow::Result<String> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {

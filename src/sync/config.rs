@@ -53,6 +53,9 @@ pub struct Config {
     /// Time of the day (UTC) at which both sides are compared while tables are followed, as in "03:00". Default: never.
     #[serde(default)]
     pub verify_at: Option<String>,
+    /// Whether that comparison also writes what is missing or different. Default: false, it is told.
+    #[serde(default)]
+    pub verify_repair: bool,
     /// Where rows come from. Default: none, and there must be one.
     pub source: source::Config,
     /// Where documents go. Default: a PocketBase on this machine.

@@ -21,9 +21,9 @@ use super::verify;
 use super::watch::{Follow, Open, Pace, Told};
 
 /// How often it is looked whether it is time to compare both sides.
-const CLOCK: Duration = Duration::from_secs(20);
-/// What differs is looked at again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
+const CLOCK: Duration = Duration::from_secs(5);
+/// What differs is looked at again after two looks for what is new, or so long.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often the resources of the process are said.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,13 +90,15 @@ impl Following {
         }
         let comparing = async {
             let Some(at) = verify_at else { return std::future::pending().await };
-            let mut last = today();
+            let now = || jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+            // Who is started after that time waits for tomorrow's.
+            let mut last = (now().time() >= at).then(|| now().date());
             loop {
                 tokio::time::sleep(CLOCK).await;
-                let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+                let now = now();
                 if now.time() >= at && last != Some(now.date()) {
                     last = Some(now.date());
-                    self.compare(&tables, &shop, &open).await;
+                    self.compare(&tables, &shop, &open, &turns).await;
                 }
             }
         };
@@ -115,7 +117,14 @@ impl Following {
     }
 
     /// Both sides beside each other, told in the log.
-    async fn compare(&self, tables: &[(String, Settings)], shop: &(dyn Fn(&Settings) -> Shop + Sync), open: &Open) {
+    async fn compare(
+        &self,
+        tables: &[(String, Settings)],
+        shop: &(dyn Fn(&Settings) -> Shop + Sync),
+        open: &Open,
+        turns: &Semaphore,
+    ) {
+        let manner = self.config.manner();
         for (name, settings) in tables {
             let Ok(mut source) = open() else { return };
             let mut table = Table::new(name, settings.clone());
@@ -124,16 +133,26 @@ impl Following {
             let shop = shop(settings);
             let mut found = verify::verify(&mut table, source.as_mut(), &shop, &self.base, how).await;
             if found.as_ref().is_ok_and(|found| !found.is_same()) {
-                tokio::time::sleep(AGAIN).await;
+                let poll = settings.poll.map_or(manner.poll, |poll| poll.0);
+                tokio::time::sleep((2 * poll).max(AGAIN)).await;
+                let how = verify::How { repair: self.config.verify_repair, ..how };
+                // What is put right must not be older than what a look sends meanwhile: nobody looks then.
+                let all = if how.repair { u32::try_from(manner.concurrency).unwrap_or(u32::MAX) } else { 0 };
+                let Ok(_turns) = turns.acquire_many(all).await else { return };
                 found = verify::verify(&mut table, source.as_mut(), &shop, &self.base, how).await;
             }
             match found {
                 Ok(found) if found.is_same() => {
                     tracing::info!(table = %name, rows = found.rows, "both sides are the same")
                 }
+                Ok(found) if self.config.verify_repair => tracing::warn!(
+                    table = %name, missing = found.missing, different = found.different, surplus = found.surplus,
+                    repaired = found.repaired, not_repaired = found.not_repaired, "both sides differed; written again"
+                ),
                 Ok(found) => tracing::warn!(
                     table = %name, missing = found.missing, different = found.different, surplus = found.surplus,
-                    "both sides differ; `tapedeck sync verify --repair --table {name}` puts it right"
+                    "both sides differ; `verify_repair = true` puts it right, or `tapedeck sync verify --repair --table {name}` \
+                     while nobody follows it"
                 ),
                 Err(trouble) => tracing::warn!(table = %name, "comparing both sides: {trouble}"),
             }
@@ -192,10 +211,6 @@ pub struct Figures {
 fn midnight() -> i64 {
     const DAY_NS: i64 = 86_400_000_000_000;
     UnixNanos::now().0.div_euclid(DAY_NS) * DAY_NS
-}
-
-fn today() -> Option<jiff::civil::Date> {
-    Some(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date())
 }
 
 /// Of this process, until now.

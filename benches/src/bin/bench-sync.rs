@@ -1,5 +1,5 @@
 //! The sync between a real QuestDB and a real PocketBase: a first load beside prebuilt batches over plain HTTP, a run that
-//! finds nothing new beside one that reads everything again, one changed row, and what memory it takes.
+//! finds nothing new beside one that reads everything again, one changed row, how soon a subscriber has it, and what memory it takes.
 //!
 //!     bench-sync                 10,000 rows loaded, 1,000,000 looked at again, one changed of 1,000,000
 //!     bench-sync 20000 10000000  as many
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tapedeck_benches::process::beside;
+use tapedeck_benches::process::{Running, beside};
 use tapedeck_benches::stores::{Http, Server};
 use tapedeck_benches::{median, probe, spread};
 
@@ -21,6 +21,10 @@ const ROUNDS: usize = 3;
 const BATCH: usize = 200;
 /// What the predecessor's documents claim, records a second.
 const CLAIMED: f64 = 33.4;
+/// How often the source is looked at while it is followed.
+const POLL: Duration = Duration::from_secs(1);
+/// Rows whose way to a subscriber is timed.
+const FOLLOWED: u64 = 30;
 
 fn main() -> anyhow::Result<()> {
     let home = tempfile::tempdir_in(".")?;
@@ -122,7 +126,55 @@ impl Bench {
             median(&again),
             median(&again) / median(&nothing)
         );
+        self.follows(&config, table, "many")
+    }
+
+    /// From QuestDB's answer that it has a row to the event that a subscriber of PocketBase has of it.
+    fn follows(&self, config: &Path, table: &str, collection: &str) -> anyhow::Result<()> {
+        let mut events = Http::to(self.pocket.fact("url"))?.events("/api/realtime")?;
+        let hello = events.event()?;
+        let mut http = self.superuser()?;
+        let wanted = json!({ "clientId": hello["clientId"], "subscriptions": [format!("{collection}/*")] });
+        let (code, text) = http.post("/api/realtime", &serde_json::to_vec(&wanted)?)?;
+        anyhow::ensure!(code == 204, "subscribing: {text}");
+        let mut command = Command::new(&self.tapedeck);
+        command.args(["sync", "watch", "--interval", &format!("{}s", POLL.as_secs()), "-c"]).arg(config);
+        let _watch = Running::start(command.stderr(Stdio::null()))?;
+        let mut took = Vec::new();
+        for n in 0..=FOLLOWED {
+            // Not in step with the looks.
+            std::thread::sleep(Duration::from_millis(n * 137 % 1_000));
+            self.exec(&format!(
+                "INSERT INTO {table} VALUES(dateadd('s', {}, '2026-01-01'::timestamp), 'S1', {n}.25, 2.5, 7)",
+                40 + n
+            ))?;
+            let begun = Instant::now();
+            let event = events.event()?;
+            anyhow::ensure!(event["record"]["bid"] == json!(n as f64 + 0.25), "another event: {event}");
+            // The first waits for the program to start.
+            if n > 0 {
+                took.push(begun.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let (low, high) = spread(&took);
+        println!(
+            "a row reaches a subscriber {:.0} ms after it was taken [{low:.0} … {high:.0}], with a look each {} ms",
+            median(&took),
+            POLL.as_millis()
+        );
         Ok(())
+    }
+
+    /// A connection that may do all at the target.
+    fn superuser(&self) -> anyhow::Result<Http> {
+        let mut http = Http::to(self.pocket.fact("url"))?;
+        http.headers = "Content-Type: application/json\r\n".to_owned();
+        let who = json!({ "identity": self.pocket.fact("user"), "password": self.pocket.fact("password") });
+        let (code, text) = http.post("/api/collections/_superusers/auth-with-password", &serde_json::to_vec(&who)?)?;
+        anyhow::ensure!(code == 200, "login: {text}");
+        let token = serde_json::from_str::<Value>(&text)?["token"].as_str().unwrap_or_default().to_owned();
+        http.headers = format!("Authorization: {token}\r\nContent-Type: application/json\r\n");
+        Ok(http)
     }
 
     /// A table of so many quotes, a second apart.
@@ -198,14 +250,7 @@ impl Bench {
 
     /// The peer: the same documents, made before the clock starts, over a connection that is kept.
     fn prebuilt(&self, collection: &str, rows: u64) -> anyhow::Result<Duration> {
-        let url = self.pocket.fact("url");
-        let mut http = Http::to(url)?;
-        http.headers = "Content-Type: application/json\r\n".to_owned();
-        let who = json!({ "identity": self.pocket.fact("user"), "password": self.pocket.fact("password") });
-        let (code, text) = http.post("/api/collections/_superusers/auth-with-password", &serde_json::to_vec(&who)?)?;
-        anyhow::ensure!(code == 200, "login: {text}");
-        let token = serde_json::from_str::<Value>(&text)?["token"].as_str().unwrap_or_default().to_owned();
-        http.headers = format!("Authorization: {token}\r\nContent-Type: application/json\r\n");
+        let mut http = self.superuser()?;
         let document = |x: u64| {
             let price = (x % 1_000) as f64 / 8.0;
             json!({ "id": format!("{x:015}"), "ts": format!("2026-01-{:02}T{:02}:{:02}:{:02}.000000Z", 1 + x / 86_400, x / 3_600 % 24, x / 60 % 60, x % 60),

@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Rig;
 use crate::support::until;
@@ -145,4 +145,39 @@ fn a_target_that_is_away_for_long_ends_a_run_with_what_to_do_and_a_watch_goes_on
     assert_eq!(rig.count("prices"), 1);
     rig.sync(&["pause", "--resume"]);
     until("the second row", || (rig.count("prices") == 2).then_some(()));
+}
+
+/// Both sides are compared at a time of the day; what somebody has changed at the target is told, or put right where that was asked for.
+#[test]
+fn a_comparison_by_schedule_tells_what_differs_and_repairs_it_where_asked() {
+    let Some(rig) = Rig::new(TABLE) else { return };
+    make(&rig);
+    rig.write("prices,symbol=A price=1.5 1767312000000000000\nprices,symbol=B price=2.5 1767312001000000000\n");
+    rig.sync(&["run"]);
+    for repair in [false, true] {
+        let id = rig.records("prices", "symbol='A'")[0]["id"].as_str().unwrap().to_owned();
+        rig.pocket.call("PATCH", &format!("/api/collections/prices/records/{id}"), &json!({"price": 9}));
+        // Late enough that the program is there before; who comes later waits for tomorrow's.
+        let at = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC) + jiff::SignedDuration::from_secs(15);
+        let text = std::fs::read_to_string(rig.config()).unwrap();
+        let text = text.split_once("[sync]\n").map(|(head, rest)| {
+            let rest: Vec<&str> = rest.lines().filter(|line| !line.starts_with("verify_")).collect();
+            format!(
+                "{head}[sync]\nverify_at = \"{}\"\nverify_repair = {repair}\n{}\n",
+                at.strftime("%H:%M:%S"),
+                rest.join("\n")
+            )
+        });
+        std::fs::write(rig.config(), text.unwrap()).unwrap();
+        let _watch = Watch::of(&rig, &[]);
+        let said = if repair { "written again" } else { "both sides differ;" };
+        let log = rig.home.path().join("watch.log");
+        let line = until("the comparison", || {
+            let log = std::fs::read_to_string(&log).unwrap();
+            log.lines().find(|line| line.contains(said)).map(str::to_owned)
+        });
+        assert!(line.contains("different=1") && line.contains("missing=0"), "{line}");
+        let price = rig.records("prices", "symbol='A'")[0]["price"].as_f64().unwrap();
+        assert!((price - if repair { 1.5 } else { 9.0 }).abs() < 1e-9, "{price}");
+    }
 }
