@@ -21,6 +21,8 @@ Real servers on free ports of this machine, their data in a temporary folder.
 Exit codes: 0, 1 something failed, 2 usage, 3 a server cannot be had here (it is named, with the reason).
 """
 _UNAVAILABLE = 3
+#: What `install` gets where nothing is named: the others take minutes to build.
+_USUAL = ["influxdb", "mosquitto", "pocketbase", "postgres", "prometheus", "questdb"]
 
 
 class Usage(Exception):
@@ -82,7 +84,7 @@ def _kinds(names):
 
 def _install(options):
     report = {}
-    for name, kind in _kinds(options.names or ["influxdb", "mosquitto", "pocketbase", "postgres", "questdb"]).items():
+    for name, kind in _kinds(options.names or _USUAL).items():
         try:
             report[name] = {"installed": _install_one(name, kind)}
             install.say(f"{name}: {report[name]['installed']} is installed")

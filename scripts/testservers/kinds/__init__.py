@@ -72,9 +72,10 @@ def all_kinds():
     from .mosquitto import Mosquitto
     from .pocketbase import PocketBase
     from .postgres import Postgres
+    from .prometheus import Prometheus
     from .questdb import QuestDb
 
-    every = (Grafana(), InfluxDb(), InfluxDb2(), Mosquitto(), PocketBase(), Postgres(), QuestDb())
+    every = (Grafana(), InfluxDb(), InfluxDb2(), Mosquitto(), PocketBase(), Postgres(), Prometheus(), QuestDb())
     return {kind.name: kind for kind in every}
 
 
