@@ -78,10 +78,11 @@ impl Of<'_> {
 /// The deck itself, by its metrics.
 pub(super) fn pipeline(source: Ref, refresh: &str) -> Json {
     let mut board = Board::new("pipeline".to_owned(), "Pipeline".to_owned(), &["tapedeck", "pipeline"], source);
+    board.filters();
     for (title, unit, expr, legend) in [
         ("Sources that deliver", "short", "sum(tapedeck_source_live)", "subscriptions"),
         ("Open gaps", "short", "tapedeck_gaps_open", "gaps"),
-        ("Days until the disk is full", "short", "tapedeck_disk_days_left or vector(0)", "days"),
+        ("Days until the disk is full", "short", "tapedeck_disk_days_left", "days"),
         ("Recorder's last turn", "s", "tapedeck_recorder_silence_seconds", "ago"),
     ] {
         board.panel(QUARTER, title, unit, Look::Stat, vec![metric(expr, legend)]);
@@ -96,9 +97,13 @@ pub(super) fn pipeline(source: Ref, refresh: &str) -> Json {
         ("Records not yet confirmed by readers", "short", vec![metric("tapedeck_reader_lag_records", "{{reader}}")]),
         ("Stores behind", "s", vec![metric("tapedeck_sink_lag_seconds", "{{sink}}")]),
         ("Frames between sources and recorder", "short", vec![metric("tapedeck_queue_frames", "frames")]),
-        ("Not understood, by reason", "short", vec![rate("source, reason", "tapedeck_source_rejects_total")]),
+        (
+            "Not understood since the start, by reason",
+            "short",
+            vec![total("source, reason", "tapedeck_source_rejects_total")],
+        ),
         ("Refused by stores", "short", vec![rate("sink", "tapedeck_sink_rejects_total")]),
-        ("Gaps opened, by cause", "short", vec![rate("source, cause", "tapedeck_gaps_total")]),
+        ("Gaps opened since the start, by cause", "short", vec![total("source, cause", "tapedeck_gaps_total")]),
         ("Reconnects", "short", vec![rate("source", "tapedeck_source_reconnects_total")]),
         ("Restarts of services", "short", vec![rate("service", "tapedeck_service_restarts_total")]),
         ("Processor", "percentunit", vec![metric("rate(tapedeck_cpu_seconds_total[$__rate_interval])", "of one core")]),
@@ -117,8 +122,16 @@ pub(super) fn pipeline(source: Ref, refresh: &str) -> Json {
 
 /// A counter a second, by labels.
 fn rate(labels: &str, counter: &str) -> Json {
-    let legend = labels.split(", ").map(|label| format!("{{{{{label}}}}}")).collect::<Vec<_>>().join(" ");
-    metric(&format!("sum by ({labels}) (rate({counter}[$__rate_interval]))"), &legend)
+    metric(&format!("sum by ({labels}) (rate({counter}[$__rate_interval]))"), &legend(labels))
+}
+
+/// A counter whose series begin with the first of their kind: no rate would show that one.
+fn total(labels: &str, counter: &str) -> Json {
+    metric(&format!("sum by ({labels}) ({counter})"), &legend(labels))
+}
+
+fn legend(labels: &str) -> String {
+    labels.split(", ").map(|label| format!("{{{{{label}}}}}")).collect::<Vec<_>>().join(" ")
 }
 
 fn quantiles(histogram: &str) -> Vec<Json> {
