@@ -131,11 +131,12 @@ async fn run_once(
         .spawn(move || recorder.run(intake))
         .context("starting the recorder")?;
 
-    let mut sources = SourceSet::new(plan.dir.clone(), to_recorder.clone(), watches.full.clone());
+    let mut sources = SourceSet::new(plan.dir.clone(), to_recorder.clone(), watches.full.clone(), plan.longest_wait);
     for source in &plan.sources {
         sources.start(source)?;
     }
-    let mut services = ServiceSet::new(plan.dir.clone(), watches.tape.clone(), to_recorder.downgrade());
+    let (dir, tape) = (plan.dir.clone(), watches.tape.clone());
+    let mut services = ServiceSet::new(dir, tape, to_recorder.downgrade(), plan.longest_wait);
     let status = status_of(plan, &opening, &watches, &sources, &services, to_recorder.downgrade());
     services.set_status(status::Overview::new(status.clone()));
     for service in &plan.services {
@@ -147,9 +148,9 @@ async fn run_once(
     let mut served = Vec::new();
     if let Some(listener) = listener {
         let (restarts, status, stop) = (restarts.clone(), status.clone(), serving.clone());
-        let inlet = sources.inlet().clone();
+        let (inlet, longest_wait) = (sources.inlet().clone(), plan.longest_wait);
         let http = async move {
-            supervise::keep("http", restarts, stop.clone(), || {
+            supervise::keep("http", restarts, stop.clone(), longest_wait, || {
                 http::serve(&listener, status.clone(), inlet.clone(), stop.clone())
             })
             .await;
@@ -157,10 +158,12 @@ async fn run_once(
         served.push((SmolStr::new_static("http"), tokio::spawn(http)));
     }
     let handler = control_handler(status.clone(), services.list(), commands, stopping.clone());
-    let (dir, stop) = (plan.dir.clone(), serving.clone());
+    let (dir, stop, longest_wait) = (plan.dir.clone(), serving.clone(), plan.longest_wait);
     let control = async move {
-        supervise::keep("control", restarts, stop.clone(), || control::serve(&dir, handler.clone(), stop.clone()))
-            .await;
+        supervise::keep("control", restarts, stop.clone(), longest_wait, || {
+            control::serve(&dir, handler.clone(), stop.clone())
+        })
+        .await;
     };
     served.push((SmolStr::new_static("control"), tokio::spawn(control)));
     served.push((SmolStr::new_static("notify"), tokio::spawn(notify::run(status.clone(), serving.clone()))));

@@ -1,19 +1,20 @@
 //! Lifecycle: sessions that are connected again and again, and work that stops in order.
 //!
 //! A source's session that ends, by itself, by an error or by a panic, is started again after a wait
-//! that grows with each failure up to `LONGEST_WAIT`. Only a stop ends it. What stops first is
+//! that grows with each failure up to `[deck] longest_wait`. Only a stop ends it. What stops first is
 //! what produces: stages end one after the other, each within the configured grace.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::FutureExt as _;
 use tapedeck_market::{GapCause, SmolStr, UnixNanos};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Outlet;
@@ -21,12 +22,7 @@ use crate::logs::redact_text;
 use crate::sources::{Again, Finished, Session, Waiting};
 
 /// The first wait before a session is started again.
-const SHORTEST_WAIT: Duration = Duration::from_millis(250);
-/// The longest: venues count connections over minutes (Kraken's own client: 5 to 30 s), and a venue
-/// that is back should not be missed for longer than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A session that lived this long was healthy: the next wait is the shortest again.
-const HEALTHY: Duration = Duration::from_secs(30);
+pub(crate) const SHORTEST_WAIT: Duration = Duration::from_millis(250);
 /// A source that waits for a person looks again this often.
 const WAITING_RETRY: Duration = Duration::from_secs(30);
 
@@ -47,6 +43,7 @@ pub struct Keeper {
     pub restarts: Arc<Restarts>,
     /// True while the disk is full: no session runs then.
     pub disk_full: watch::Receiver<bool>,
+    pub longest_wait: Duration,
 }
 
 /// Makes a session again from its config.
@@ -70,7 +67,7 @@ impl Keeper {
     /// Runs sessions until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let name = self.session.name.clone();
-        let mut waits = waits();
+        let mut waits = Waits::up_to(self.longest_wait);
         loop {
             if self.wait_for_disk(&stop).await.is_err() {
                 break;
@@ -85,9 +82,7 @@ impl Keeper {
             let started = Instant::now();
             let begun = UnixNanos::now();
             let ended = self.one_session(&stop).await;
-            if started.elapsed() >= HEALTHY {
-                waits = self::waits();
-            }
+            waits.lived(started.elapsed());
             let (wait, detail) = match ended {
                 Ended::Stop => break,
                 Ended::DiskFull => (Duration::ZERO, SmolStr::new_static("the disk was full")),
@@ -100,9 +95,9 @@ impl Keeper {
                             tracing::error!(source = %name, error = format!("{error:#}"), "source cannot be made anew")
                         }
                     }
-                    (next(&mut waits), SmolStr::new(format!("panic: {message}")))
+                    (waits.next(), SmolStr::new(format!("panic: {message}")))
                 }
-                Ended::Session(Ok(())) => (next(&mut waits), SmolStr::new_static("the session ended")),
+                Ended::Session(Ok(())) => (waits.next(), SmolStr::new_static("the session ended")),
                 Ended::Session(Err(error)) if error.is::<Finished>() => {
                     tracing::info!(source = %name, "source has delivered everything");
                     self.out.counters().set_state("finished");
@@ -118,7 +113,7 @@ impl Keeper {
                     (asked_for(&error).unwrap_or(WAITING_RETRY), SmolStr::new(state))
                 }
                 Ended::Session(Err(error)) => {
-                    let wait = asked_for(&error).unwrap_or_else(|| next(&mut waits));
+                    let wait = asked_for(&error).unwrap_or_else(|| waits.next());
                     let error = reason(&error);
                     tracing::warn!(source = %name, error, wait_ms = wait.as_millis() as u64, "session lost, connecting again");
                     self.out.counters().set_state(format!("lost: {error}"));
@@ -174,8 +169,27 @@ async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
     }
 }
 
-fn waits() -> ExponentialBackoff {
-    waits_between(SHORTEST_WAIT, LONGEST_WAIT)
+/// The waits before something that ended is started again.
+struct Waits {
+    longest: Duration,
+    growing: ExponentialBackoff,
+}
+
+impl Waits {
+    fn up_to(longest: Duration) -> Waits {
+        Waits { longest, growing: waits_between(SHORTEST_WAIT, longest) }
+    }
+
+    /// What lived as long as the longest wait was healthy: the next wait is the shortest again.
+    fn lived(&mut self, time: Duration) {
+        if time >= self.longest {
+            *self = Waits::up_to(self.longest);
+        }
+    }
+
+    fn next(&mut self) -> Duration {
+        self.growing.next().unwrap_or(self.longest).min(self.longest)
+    }
 }
 
 /// Waits that double with each failure, with jitter, and never end.
@@ -187,10 +201,6 @@ pub(crate) fn waits_between(shortest: Duration, longest: Duration) -> Exponentia
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-fn next(waits: &mut ExponentialBackoff) -> Duration {
-    waits.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
 }
 
 /// How long the source says that the venue wants to be left alone.
@@ -213,11 +223,16 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Runs a service until `stop`, and again after an error or a panic, with the waits of a session.
 /// A service that ends by itself without an error has done its work.
-pub async fn keep<F>(name: &str, restarts: Arc<Restarts>, stop: CancellationToken, mut run: impl FnMut() -> F)
-where
+pub async fn keep<F>(
+    name: &str,
+    restarts: Arc<Restarts>,
+    stop: CancellationToken,
+    longest_wait: Duration,
+    mut run: impl FnMut() -> F,
+) where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let mut waits = waits();
+    let mut waits = Waits::up_to(longest_wait);
     loop {
         let started = Instant::now();
         let error = match AssertUnwindSafe(run()).catch_unwind().await {
@@ -231,10 +246,8 @@ where
         if stop.is_cancelled() {
             return;
         }
-        if started.elapsed() >= HEALTHY {
-            waits = self::waits();
-        }
-        let wait = next(&mut waits);
+        waits.lived(started.elapsed());
+        let wait = waits.next();
         tracing::error!(service = name, error, wait_ms = wait.as_millis() as u64, "service failed, starting it anew");
         restarts.restarts.fetch_add(1, Ordering::Relaxed);
         tokio::select! {
@@ -246,7 +259,7 @@ where
 
 /// Waits for tasks of one stage; what is not done within the limit is aborted and named.
 pub async fn finish(stage: &str, tasks: Vec<(SmolStr, JoinHandle<()>)>, limit: Duration) {
-    let deadline = tokio::time::Instant::now() + limit;
+    let deadline = Instant::now() + limit;
     for (name, mut task) in tasks {
         if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
             tracing::error!(stage, service = %name, limit_s = limit.as_secs(), "service did not stop in time and was ended");
@@ -265,6 +278,8 @@ mod tests {
     use super::*;
     use crate::intake::{Counters, Intake};
     use crate::sources::Source;
+
+    const LONGEST: Duration = Duration::from_secs(30);
 
     /// Ends its sessions in the given ways, then stays connected.
     struct Scripted(Arc<AtomicUsize>);
@@ -305,7 +320,7 @@ mod tests {
         let session = make();
         let rebuild = Rebuild(Box::new(move || Ok(make())));
         (
-            Keeper { session, out, rebuild, restarts: restarts.clone(), disk_full },
+            Keeper { session, out, rebuild, restarts: restarts.clone(), disk_full, longest_wait: LONGEST },
             counters,
             restarts,
             runs,
@@ -355,7 +370,7 @@ mod tests {
         let (keeper, _, _, runs, intake, _full) = keeper();
         let mut intake = answering(intake);
         runs.store(5, Ordering::SeqCst);
-        let (stop, began) = (CancellationToken::new(), tokio::time::Instant::now());
+        let (stop, began) = (CancellationToken::new(), Instant::now());
         let task = tokio::spawn(keeper.run(stop.clone()));
         for (want, after) in [("too many", 0), ("waiting: a new token", 960), ("the stream ended", 965)] {
             match intake.recv().await {
@@ -398,7 +413,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_service_is_started_anew_after_an_error_and_after_a_panic() {
         let (runs, restarts) = (AtomicUsize::new(0), Arc::new(Restarts::default()));
-        keep("test", restarts.clone(), CancellationToken::new(), async || match runs.fetch_add(1, Ordering::SeqCst) {
+        let stop = CancellationToken::new();
+        keep("test", restarts.clone(), stop, LONGEST, async || match runs.fetch_add(1, Ordering::SeqCst) {
             0 => anyhow::bail!("refused"),
             1 => panic!("a bug"),
             _ => Ok(()),
@@ -408,12 +424,37 @@ mod tests {
         assert_eq!((restarts.panics.load(Ordering::Relaxed), restarts.restarts.load(Ordering::Relaxed)), (1, 2));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_lived_as_long_as_the_longest_wait_is_waited_for_shortly_again() {
+        let begun = std::sync::Mutex::new(Vec::new());
+        let longest = Duration::from_secs(2);
+        keep("test", Arc::default(), CancellationToken::new(), longest, async || {
+            let lives = {
+                let mut begun = begun.lock().unwrap();
+                begun.push(Instant::now());
+                begun.len()
+            };
+            match lives {
+                7 => tokio::time::sleep(longest).await,
+                8 => return Ok(()),
+                _ => {}
+            }
+            anyhow::bail!("refused")
+        })
+        .await;
+        let begun = begun.into_inner().unwrap();
+        let waits: Vec<Duration> = begun.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(waits[4] >= longest / 2 && waits[5] >= longest / 2, "grown: {waits:?}");
+        let last = waits[6] - longest;
+        assert!(last >= SHORTEST_WAIT && last <= 3 * SHORTEST_WAIT, "begun anew: {waits:?}");
+    }
+
     #[test]
     fn waits_grow_to_a_ceiling_and_never_end() {
-        let mut waits = waits();
-        let all: Vec<Duration> = (0..50).map(|_| next(&mut waits)).collect();
+        let mut waits = Waits::up_to(LONGEST);
+        let all: Vec<Duration> = (0..50).map(|_| waits.next()).collect();
         assert!(all[0] >= SHORTEST_WAIT && all[0] <= 3 * SHORTEST_WAIT, "{:?}", all[0]);
-        assert!(all.iter().all(|wait| *wait <= LONGEST_WAIT));
-        assert!(all[20..].iter().all(|wait| *wait >= LONGEST_WAIT / 2), "{:?}", &all[20..]);
+        assert!(all.iter().all(|wait| *wait <= LONGEST));
+        assert!(all[20..].iter().all(|wait| *wait >= LONGEST / 2), "{:?}", &all[20..]);
     }
 }

@@ -13,6 +13,7 @@ use super::suggest::nearest;
 use super::tree::Tree;
 use super::types::{Config, KindTable, Listen};
 use super::units::ByteSize;
+use crate::supervise::SHORTEST_WAIT;
 
 /// Bounds of one file of the tape: below, files are mostly headers; above, retention removes too much at once.
 const SEGMENT_MIN: ByteSize = ByteSize(1 << 20);
@@ -139,6 +140,9 @@ pub(super) fn check(config: &Config, tree: &Tree, notes: &mut Vec<Note>, problem
     }
     if config.deck.limit.0.is_zero() {
         problems.push(tree.value_problem(&["deck", "limit"], "must be longer than nothing"));
+    }
+    if config.deck.longest_wait.0 < SHORTEST_WAIT {
+        problems.push(tree.value_problem(&["deck", "longest_wait"], "must be 250ms or more: waits begin there"));
     }
     if let Err(error) = crate::logs::parse_level(&config.log.level) {
         let help = "write error, warn, info, debug or trace";

@@ -362,11 +362,17 @@ pub struct Deck {
     pub grace: Interval,
     /// How long each phase of `tapedeck up` may take until all in it is ready; servers have a limit of their own. Default: "60s".
     pub limit: Interval,
+    /// The longest wait before a source is connected again, or a service started again, that ended: waits double from 250 ms up to it, and begin anew for one that lived as long. Venues count connections over minutes. Default: "30s".
+    pub longest_wait: Interval,
 }
 
 impl Default for Deck {
     fn default() -> Self {
-        Deck { grace: Interval(Duration::from_secs(30)), limit: Interval(Duration::from_secs(60)) }
+        Deck {
+            grace: Interval(Duration::from_secs(30)),
+            limit: Interval(Duration::from_secs(60)),
+            longest_wait: Interval(Duration::from_secs(30)),
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Plan {
     pub http: Option<SocketAddr>,
     /// What each stage may take to stop.
     pub grace: Duration,
+    /// The longest wait before a source or service that ended is started again.
+    pub longest_wait: Duration,
 }
 
 impl Plan {
@@ -118,6 +120,7 @@ impl Plan {
             configured: config.sources.iter().map(|source| source.name.clone()).collect(),
             http: config.http.listen.addr(),
             grace: config.deck.grace.0,
+            longest_wait: config.deck.longest_wait.0,
         }
     }
 }

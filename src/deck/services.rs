@@ -36,6 +36,7 @@ pub(super) struct ServiceSet {
     tape: Arc<Tail>,
     /// Weak: the recorder ends when nobody can write any more.
     to_recorder: mpsc::WeakSender<Intake>,
+    longest_wait: Duration,
     services: Vec<Running>,
     list: List,
     status: Overview,
@@ -61,8 +62,14 @@ struct Listed {
 }
 
 impl ServiceSet {
-    pub(super) fn new(dir: PathBuf, tape: Arc<Tail>, to_recorder: mpsc::WeakSender<Intake>) -> Self {
-        ServiceSet { dir, tape, to_recorder, services: Vec::new(), list: List::default(), status: Overview::default() }
+    pub(super) fn new(
+        dir: PathBuf,
+        tape: Arc<Tail>,
+        to_recorder: mpsc::WeakSender<Intake>,
+        longest_wait: Duration,
+    ) -> Self {
+        let (services, list, status) = (Vec::new(), List::default(), Overview::default());
+        ServiceSet { dir, tape, to_recorder, longest_wait, services, list, status }
     }
 
     /// What those that are started from now on may ask.
@@ -101,8 +108,9 @@ impl ServiceSet {
         self.list.lock().push(listed);
         let stop = CancellationToken::new();
         let (name, setup, stopped) = (plan.name.clone(), plan.setup.clone(), stop.clone());
+        let longest_wait = self.longest_wait;
         let task = tokio::spawn(async move {
-            supervise::keep(&name, restarts, stopped.clone(), || {
+            supervise::keep(&name, restarts, stopped.clone(), longest_wait, || {
                 let (setup, desk, stop) = (&setup, &desk, stopped.clone());
                 async move {
                     desk.shown.set_state("starting");
@@ -252,7 +260,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_service_that_fails_is_started_anew_and_ends_with_its_stage() {
         let (to_recorder, mut intake) = mpsc::channel(1);
-        let mut services = ServiceSet::new(PathBuf::new(), Arc::default(), to_recorder.downgrade());
+        let mut services =
+            ServiceSet::new(PathBuf::new(), Arc::default(), to_recorder.downgrade(), Duration::from_secs(30));
         let setup = Setup { name: "troubled".into(), config: Arc::new(Config::default()), dir: PathBuf::new() };
         services.start(&ServicePlan { name: "troubled".into(), kind: &TROUBLED, section: true.into(), setup });
         let list = services.list();

@@ -39,6 +39,7 @@ pub(super) struct SourceSet {
     dir: PathBuf,
     to_recorder: mpsc::Sender<Intake>,
     disk_full: watch::Receiver<bool>,
+    longest_wait: Duration,
     sources: BTreeMap<SmolStr, Running>,
     shown: Shown,
     inlet: Inlet,
@@ -70,11 +71,17 @@ struct ShownSession {
 }
 
 impl SourceSet {
-    pub(super) fn new(dir: PathBuf, to_recorder: mpsc::Sender<Intake>, disk_full: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        dir: PathBuf,
+        to_recorder: mpsc::Sender<Intake>,
+        disk_full: watch::Receiver<bool>,
+        longest_wait: Duration,
+    ) -> Self {
         SourceSet {
             dir,
             to_recorder,
             disk_full,
+            longest_wait,
             sources: BTreeMap::new(),
             shown: Shown::default(),
             inlet: Inlet::default(),
@@ -125,7 +132,8 @@ impl SourceSet {
                 }))
             };
             outlets.push(out.clone());
-            let keeper = Keeper { session, out, rebuild, restarts, disk_full: self.disk_full.clone() };
+            let (disk_full, longest_wait) = (self.disk_full.clone(), self.longest_wait);
+            let keeper = Keeper { session, out, rebuild, restarts, disk_full, longest_wait };
             tasks.push((name, tokio::spawn(keeper.run(stop.clone()))));
         }
         self.sources.insert(plan.name.clone(), Running { plan: plan.clone(), stop, tasks, outlets });
