@@ -7,8 +7,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backon::ExponentialBackoff;
@@ -18,46 +17,19 @@ use tokio::task::JoinHandle;
 
 use super::compose::{Container, NoDocker};
 use super::log;
-use super::ready;
 use super::running::{End, Process, Running, command_of};
-use super::table::{DECK, Entry, Kind, State, Table};
-use crate::cli::exit;
-use crate::config::{NamedServer, Server, Stop};
-use crate::control::{self, Request};
+use super::spec::{Spec, service_of};
+use super::table::{Entry, State, Table};
+use crate::config::NamedServer;
 use crate::supervise;
 
 /// The first wait before another start, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// A server that says nothing of when it is ready has this long to fail.
-const SETTLED: Duration = Duration::from_millis(500);
-/// Between two questions whether it is ready: the first, and the longest.
-const ASK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// Between two questions whether what runs still answers.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What an adopted process is called.
 const TAKEN_OVER: &str = "taken over from an earlier supervisor";
-
-/// What is kept.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
-pub(super) enum Spec {
-    Server(NamedServer),
-    Deck(Deck),
-}
-
-/// `tapedeck run` as a child.
-#[derive(Clone, Debug)]
-pub(super) struct Deck {
-    /// Behind the program's name.
-    pub(super) args: Vec<OsString>,
-    /// The tape's folder.
-    pub(super) dir: PathBuf,
-    /// From its start until it answers: it may have a long tape to recover.
-    pub(super) limit: Duration,
-    /// All of its stages together.
-    pub(super) grace: Duration,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -177,98 +149,6 @@ impl Kept {
     }
 }
 
-impl Spec {
-    /// Whether an entry is of this, with these settings.
-    pub(super) fn is_of(&self, entry: &Entry) -> bool {
-        entry.name == self.name() && entry.settings == self.settings()
-    }
-
-    fn name(&self) -> &str {
-        match self {
-            Spec::Server(named) => &named.name,
-            Spec::Deck(_) => DECK,
-        }
-    }
-
-    /// Changes with what it is started with.
-    fn settings(&self) -> String {
-        let text = match self {
-            // A table came out of TOML, so it goes back into it.
-            Spec::Server(named) => toml::to_string(&named.server).unwrap_or_default(),
-            Spec::Deck(deck) => format!("{:?}", deck.args),
-        };
-        format!("{:08x}", crc32c::crc32c(text.as_bytes()))
-    }
-
-    fn entry(&self, order: u32, table: &Table) -> Entry {
-        let (kind, command) = match self {
-            Spec::Server(NamedServer { name, server }) => match &server.compose {
-                Some(file) => {
-                    (Kind::Compose, format!("docker compose -f {} up {}", file.display(), service_of(name, server)))
-                }
-                None if server.command.is_empty() => (Kind::Outside, String::new()),
-                None => (Kind::Server, crate::config::secret::mask_urls(&server.command.join(" "))),
-            },
-            Spec::Deck(deck) => {
-                let args: Vec<_> = deck.args.iter().map(|arg| arg.to_string_lossy()).collect();
-                (Kind::Deck, crate::config::secret::mask_urls(&format!("tapedeck {}", args.join(" "))))
-            }
-        };
-        let (stop, grace) = self.stop();
-        Entry {
-            name: self.name().to_owned(),
-            kind,
-            command,
-            order,
-            stop: stop.to_string(),
-            grace_ms: grace.as_millis() as u64,
-            log: table.log_of(self.name()),
-            settings: self.settings(),
-            ..Entry::default()
-        }
-    }
-
-    fn stop(&self) -> (Stop, Duration) {
-        match self {
-            Spec::Server(named) => (named.server.stop.clone(), named.server.grace.0),
-            Spec::Deck(deck) => (Stop::default(), deck.grace),
-        }
-    }
-
-    fn limit(&self) -> Duration {
-        match self {
-            Spec::Server(named) => named.server.limit.0,
-            Spec::Deck(deck) => deck.limit,
-        }
-    }
-
-    fn dir(&self) -> Option<&Path> {
-        match self {
-            Spec::Server(named) => named.server.dir.as_deref(),
-            Spec::Deck(_) => None,
-        }
-    }
-
-    /// Whether an exit code says that another start cannot help.
-    fn gives_up(&self, code: i32) -> bool {
-        match self {
-            Spec::Server(named) => named.server.hopeless.contains(&code),
-            Spec::Deck(_) => [exit::USAGE, exit::LOCKED].map(i32::from).contains(&code),
-        }
-    }
-
-    /// How often it may be started again, and in which time.
-    fn ceiling(&self) -> (u32, Duration) {
-        let server = Server::default();
-        let server = if let Spec::Server(named) = self { &named.server } else { &server };
-        (server.restarts, server.within.0)
-    }
-}
-
-fn service_of<'a>(name: &'a str, server: &'a Server) -> &'a str {
-    server.service.as_deref().unwrap_or(name)
-}
-
 impl Keeper {
     async fn run(mut self, mut adopted: Option<Process>) {
         let mut wanted = adopted.is_some();
@@ -354,7 +234,7 @@ impl Keeper {
         let mut last = String::new();
         let waited = {
             let pid = self.entry.identity.as_ref().map(|identity| identity.pid);
-            let ready = until_ready(&self.spec, begun, pid, &mut last);
+            let ready = self.spec.until_ready(begun, pid, &mut last);
             tokio::pin!(ready);
             let too_long = tokio::time::sleep(limit);
             tokio::pin!(too_long);
@@ -408,7 +288,7 @@ impl Keeper {
                 _ = look.tick() => {
                     // A log that cannot be turned is full of what nobody loses.
                     let _ = log::turn(&self.entry.log);
-                    match ask(&self.spec, self.entry.identity.as_ref().map(|identity| identity.pid)).await {
+                    match self.spec.ask(self.entry.identity.as_ref().map(|identity| identity.pid)).await {
                         Ok(()) if self.entry.state == State::Silent => self.set(State::Running, ""),
                         Err(why) if self.entry.state == State::Running => {
                             tracing::warn!(service = self.entry.name, why, "does not answer");
@@ -455,9 +335,7 @@ impl Keeper {
                 Running::Outside
             }
             Spec::Server(NamedServer { name, server }) => {
-                if let Some(taken) = server.ready.as_ref().and_then(taken)
-                    && server.compose.is_none()
-                {
+                if let Some(taken) = self.spec.taken() {
                     // One that was just killed may need a moment to let go of its port; at the first start it is somebody else's.
                     return Err(Ended::Failed { how: taken, hopeless: first });
                 }
@@ -533,54 +411,4 @@ async fn next_order(orders: &mut mpsc::Receiver<Asked>, waiting: &mut Vec<onesho
     let (order, done) = orders.recv().await?;
     waiting.extend(done);
     Some(order)
-}
-
-/// Somebody else listens where it would.
-fn taken(ready: &crate::config::Ready) -> Option<String> {
-    let address = ready.address()?;
-    match crate::bus::check_port(address.ip(), address.port()) {
-        Err((_, Some(holder))) => Some(format!("port {} is taken by {holder}", address.port())),
-        _ => None,
-    }
-}
-
-/// Returns when it is ready; `last` is why it was not, the last time.
-async fn until_ready(spec: &Spec, begun: Instant, pid: Option<u32>, last: &mut String) {
-    let mut waits = supervise::waits_between(ASK.0, ASK.1);
-    loop {
-        match ask(spec, pid).await {
-            Ok(()) => break,
-            Err(why) => *last = why,
-        }
-        tokio::time::sleep(waits.next().unwrap_or(ASK.1).min(ASK.1)).await;
-    }
-    let silent = matches!(spec, Spec::Server(named) if named.server.ready.is_none() && named.server.compose.is_none());
-    if silent {
-        tokio::time::sleep(SETTLED.saturating_sub(begun.elapsed())).await;
-    }
-}
-
-async fn ask(spec: &Spec, pid: Option<u32>) -> Result<(), String> {
-    match spec {
-        Spec::Server(NamedServer { name, server }) => match (&server.ready, &server.compose) {
-            (Some(ready), _) => ready::ask(ready, server.dir.as_deref()).await,
-            (None, Some(path)) => {
-                let container = Container::new(path, service_of(name, server), server.dir.as_deref());
-                match container.state().await {
-                    Ok(Some(health)) if matches!(health.as_str(), "" | "healthy") => Ok(()),
-                    Ok(Some(health)) => Err(format!("its container is {health}")),
-                    Ok(None) => Err("its container does not run".to_owned()),
-                    Err(error) => Err(format!("{error:#}")),
-                }
-            }
-            (None, None) => Ok(()),
-        },
-        Spec::Deck(deck) => match control::ask(&deck.dir, &Request::Status).await {
-            // Another deck on this tape is not this one.
-            Ok(Some(status)) if status["pid"].as_u64() == pid.map(u64::from) => Ok(()),
-            Ok(Some(status)) => Err(format!("another deck answers, pid {}", status["pid"])),
-            Ok(None) => Err("it does not answer yet".to_owned()),
-            Err(error) => Err(format!("{error:#}")),
-        },
-    }
 }

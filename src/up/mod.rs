@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - A start goes through [`phases::PHASES`], each with a gate that proves what the phase promises (`gates`).
-//! - The supervisor is small and does nothing but keep (`keeper`); what it knows is in files that every shell reads
+//! - The supervisor is small and does nothing but keep (`keeper`: the life of one thing, `spec`: what it is); what it knows is in files that every shell reads
 //!   ([`table`]). When it is killed, what it kept runs on and the deck records on: the next `up` takes all of it over, the
 //!   next `down` ends all of it. That is why children write their logs themselves and die with nobody.
 //! - A process is known by number, start time and start of the machine, so that no stranger is ever signalled.
@@ -22,6 +22,7 @@ pub mod phases;
 pub mod process;
 mod ready;
 mod running;
+mod spec;
 mod supervisor;
 pub mod table;
 

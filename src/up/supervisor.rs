@@ -1,24 +1,29 @@
 //! The supervisor: through the phases of a start, then keeping what runs, then the stop in reverse order.
 
+mod asked;
+mod start;
+
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
 use tapedeck_market::UnixNanos;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::access;
-use super::gates::{self, Found};
-use super::keeper::{Deck, Kept, Order, Spec};
-use super::phases::{PHASES, Phase, PhaseState, Stage, Supervisor, Trouble};
+use super::gates;
+use super::keeper::{Kept, Order};
+use super::phases::{Stage, Supervisor, Trouble};
 use super::process::Identity;
 use super::running::{Process, Running};
+use super::spec::{Deck, Spec};
 use super::table::{DECK, Kind, Lock, SERVERS, State, Table};
 use crate::config::{Config, Loaded, Stop};
-use crate::control::{self, Response};
+use crate::control;
+pub use asked::Ask;
+use asked::{Signals, handler, stop_asked};
+use start::all_ahead;
 
 /// Stages of the deck that stop one after the other, each within the grace: sources, what derives, recorder, readers, servers.
 const STAGES: u32 = 5;
@@ -39,18 +44,6 @@ pub struct Job {
     pub validate: bool,
     /// How long a phase may take, in place of the config's.
     pub limit: Option<Duration>,
-}
-
-/// What a running supervisor is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "snake_case")]
-pub enum Ask {
-    /// Starts what is not running; without names everything.
-    Up { names: Vec<String> },
-    /// Ends these; without names everything, and itself.
-    Down { names: Vec<String> },
-    /// Ends and starts one.
-    Restart { name: String },
 }
 
 struct Warden {
@@ -170,7 +163,7 @@ impl Warden {
     async fn work(mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) -> anyhow::Result<()> {
         let names = self.job.names.clone();
         let started = tokio::select! {
-            started = self.start(&names) => started,
+            started = Box::pin(self.start(&names)) => started,
             () = stop_asked(signals, asked) => Err(Broken::Stop),
         };
         let failed = match started {
@@ -206,96 +199,6 @@ impl Warden {
         failed.map_or(Ok(()), |trouble| Err(trouble.into()))
     }
 
-    /// Through the phases. Whatever is running already passes its gate at once.
-    async fn start(&mut self, names: &[String]) -> Result<(), Broken> {
-        let wanted = |name: &str| {
-            names.is_empty() || names.iter().any(|wanted| wanted == name || (wanted == SERVERS && name != DECK))
-        };
-        let (servers, deck): (Vec<usize>, Vec<usize>) =
-            (0..self.kept.len()).filter(|at| wanted(&self.kept[*at].name)).partition(|at| self.kept[*at].name != DECK);
-        let limit = self.limit();
-        let config = self.config.clone();
-        let mut phase = self.begin(0, !servers.is_empty());
-        if let Some(phase) = &mut phase {
-            // One after the other, as the file has them: a later one may need an earlier one.
-            for at in servers {
-                self.kept[at].order(Order::Start).await;
-                let line = gates::process(PHASES[0], &mut self.kept[at]).await;
-                match line {
-                    Ok(line) => phase.found.lines.push(line),
-                    Err(trouble) => return Err(self.fail(0, trouble)),
-                }
-                self.show(0, phase);
-            }
-        }
-        self.finish(0, phase);
-        let with_deck = deck.first().copied();
-        let has_retention = with_deck.is_some() && config.sinks.iter().any(|sink| has_retention(&config, sink));
-        let phase = self.begin(1, has_retention);
-        if let Some(mut phase) = phase {
-            phase.found = gates::retention(&config, limit).await.map_err(|trouble| self.fail(1, trouble))?;
-            self.finish(1, Some(phase));
-        }
-        let Some(at) = with_deck else {
-            (2..PHASES.len()).for_each(|nth| drop(self.begin(nth, false)));
-            return Ok(());
-        };
-        if let Some(mut phase) = self.begin(2, true) {
-            self.kept[at].order(Order::Start).await;
-            let ready = gates::process(PHASES[2], &mut self.kept[at]).await;
-            phase.found.lines.push(ready.map_err(|trouble| self.fail(2, trouble))?);
-            self.show(2, &phase);
-            let found = gates::sources(&config, &mut self.kept[at], limit).await;
-            phase.add(found.map_err(|trouble| self.fail(2, trouble))?);
-            self.finish(2, Some(phase));
-        }
-        if let Some(mut phase) = self.begin(3, !config.sinks.is_empty()) {
-            let found = gates::sinks(&config, &mut self.kept[at], limit).await;
-            phase.add(found.map_err(|trouble| self.fail(3, trouble))?);
-            self.finish(3, Some(phase));
-        }
-        if let Some(mut phase) = self.begin(4, config.grafana.is_some()) {
-            phase.add(Box::pin(gates::grafana(&config, limit)).await);
-            self.finish(4, Some(phase));
-        }
-        if let Some(mut phase) = self.begin(5, self.job.validate && !config.sinks.is_empty()) {
-            phase.add(gates::validation(&config, limit).await.map_err(|trouble| self.fail(5, trouble))?);
-            self.finish(5, Some(phase));
-        }
-        Ok(())
-    }
-
-    /// A phase begins, or is skipped because there is nothing in it.
-    fn begin(&mut self, nth: usize, something: bool) -> Option<Working> {
-        self.said.phases[nth] = Phase {
-            name: PHASES[nth].to_owned(),
-            state: if something { PhaseState::Working } else { PhaseState::Skipped },
-            ..Phase::default()
-        };
-        self.write();
-        something.then(|| Working { began: Instant::now(), found: Found::default() })
-    }
-
-    fn show(&mut self, nth: usize, working: &Working) {
-        self.said.phases[nth].lines.clone_from(&working.found.lines);
-        self.write();
-    }
-
-    fn finish(&mut self, nth: usize, working: Option<Working>) {
-        let Some(working) = working else { return };
-        let phase = &mut self.said.phases[nth];
-        phase.state = PhaseState::Done;
-        phase.took_ms = Some(working.began.elapsed().as_millis() as u64);
-        (phase.lines, phase.warnings) = (working.found.lines, working.found.warnings);
-        self.write();
-    }
-
-    fn fail(&mut self, nth: usize, trouble: Trouble) -> Broken {
-        self.said.phases[nth].state = PhaseState::Failed;
-        self.write();
-        Broken::Trouble(trouble)
-    }
-
     /// Keeps everything until somebody asks for the end.
     async fn keep(&mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) {
         loop {
@@ -322,7 +225,7 @@ impl Warden {
                     self.said.phases = all_ahead();
                     self.write();
                     let started = tokio::select! {
-                        started = self.start(&names) => started,
+                        started = Box::pin(self.start(&names)) => started,
                         () = stop_asked(signals, asked) => Err(Broken::Stop),
                     };
                     match started {
@@ -403,27 +306,6 @@ impl Warden {
     }
 }
 
-struct Working {
-    began: Instant,
-    found: Found,
-}
-
-impl Working {
-    fn add(&mut self, found: Found) {
-        self.found.lines.extend(found.lines);
-        self.found.warnings.extend(found.warnings);
-    }
-}
-
-/// Every phase of a start that begins.
-fn all_ahead() -> Vec<Phase> {
-    PHASES.iter().map(|name| Phase { name: (*name).to_owned(), ..Phase::default() }).collect()
-}
-
-fn has_retention(config: &Config, sink: &crate::config::KindTable) -> bool {
-    crate::sinks::build(sink, &config.tape.dir).is_ok_and(|(_, mut sink)| sink.retention().is_some())
-}
-
 /// What each sink still had before it when the deck ended.
 fn drained(config: &Config, before: &[(String, u64)]) -> Vec<String> {
     let after = gates::queued(config, &config.tape.dir);
@@ -438,70 +320,4 @@ fn drained(config: &Config, before: &[(String, u64)]) -> Vec<String> {
         }
     };
     after.into_iter().filter_map(line).collect()
-}
-
-/// Refuses names that are not kept, and passes on the rest.
-fn handler(asks: mpsc::Sender<Ask>, known: Vec<String>) -> control::Handler<Ask> {
-    std::sync::Arc::new(move |ask| {
-        let (asks, known) = (asks.clone(), known.clone());
-        Box::pin(async move {
-            let names: &[String] = match &ask {
-                Ask::Up { names } | Ask::Down { names } => names,
-                Ask::Restart { name } => std::slice::from_ref(name),
-            };
-            let strange = names.iter().find(|name| *name != SERVERS && !known.contains(name));
-            if let Some(name) = strange {
-                return Response::Error(format!(
-                    "nothing called `{name}` is kept here; there are: {}",
-                    known.join(", ")
-                ));
-            }
-            match asks.try_send(ask) {
-                Ok(()) => Response::Ok("done as asked".into()),
-                Err(_) => Response::Error("busy with what was asked before".to_owned()),
-            }
-        })
-    })
-}
-
-/// Returns when the end is asked for, by a signal or by `down`; what else is asked during a start is done by it anyway.
-async fn stop_asked(signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) {
-    loop {
-        tokio::select! {
-            () = signals.stop() => return,
-            ask = asked.recv() => match ask {
-                Some(Ask::Down { names }) if names.is_empty() => return,
-                Some(ask) => tracing::warn!(?ask, "not done: it is still starting"),
-                None => return,
-            },
-        }
-    }
-}
-
-struct Signals {
-    int: Signal,
-    term: Signal,
-    hup: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Signals> {
-        let listen = |kind| signal(kind).context("listening for signals");
-        Ok(Signals {
-            int: listen(SignalKind::interrupt())?,
-            term: listen(SignalKind::terminate())?,
-            hup: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// A terminal that went away is no reason to stop.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.int.recv() => return,
-                _ = self.term.recv() => return,
-                _ = self.hup.recv() => {}
-            }
-        }
-    }
 }
