@@ -43,6 +43,7 @@ mod replay;
 mod secrets;
 mod servers;
 mod skipped;
+mod soak;
 mod store;
 mod stores;
 mod support;

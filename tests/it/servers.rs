@@ -13,6 +13,7 @@
 //! `None` is a server that cannot be had here: the test returns, and is named as skipped.
 
 pub(crate) mod asking;
+pub(crate) mod gate;
 mod living;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,14 +1,12 @@
 //! What the predecessors' bridge lost, doubled or stored wrongly, with the same input, in a real InfluxDB.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Child;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::servers::gate::Gate;
 use crate::support::{free_port, python};
 
 /// A publisher of the predecessors; it is killed when it is dropped.
@@ -95,51 +93,6 @@ fn acceptance_3_one_nan_in_three_thousand_costs_itself_alone() {
     assert_eq!((row[1].as_i64(), row[2].as_f64()), (Some(2_999), Some(sum)), "each of the others once");
 }
 
-/// Passes connections on to a server, or answers 503 to everything.
-struct Gate {
-    port: u16,
-    closed: Arc<AtomicBool>,
-    /// Requests that got 503.
-    refused: Arc<AtomicU32>,
-}
-
-impl Gate {
-    fn closed(server: u16) -> Gate {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = Gate {
-            port: listener.local_addr().unwrap().port(),
-            closed: Arc::new(AtomicBool::new(true)),
-            refused: Arc::default(),
-        };
-        let (closed, refused) = (gate.closed.clone(), gate.refused.clone());
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let Ok(mut client) = client else { break };
-                if !closed.load(Ordering::SeqCst) {
-                    let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
-                    pass(client.try_clone().unwrap(), server.try_clone().unwrap());
-                    pass(server, client);
-                    continue;
-                }
-                refused.fetch_add(1, Ordering::SeqCst);
-                // What is asked is small: all of it comes before the answer, and the connection ends with it.
-                client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-                let _ = client.read(&mut [0; 64 << 10]);
-                let _ = client
-                    .write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            }
-        });
-        gate
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(std::net::Shutdown::Both);
-    });
-}
-
 #[test]
 fn acceptance_4_fourteen_seconds_of_503_cost_few_tries_and_nothing_and_a_stop_is_obeyed() {
     let Some(server) = Influx1::shared() else { return };
@@ -151,14 +104,14 @@ fn acceptance_4_fourteen_seconds_of_503_cost_few_tries_and_nothing_and_a_stop_is
     until("the 503", || state(&deck).contains("503").then_some(()));
     // Not for luck: so long lasts the outage.
     std::thread::sleep(Duration::from_secs(14).saturating_sub(began.elapsed()));
-    let tries = gate.refused.load(Ordering::SeqCst);
+    let tries = gate.refused();
     assert!((2..10).contains(&tries), "{tries} tries");
     let stopping = Instant::now();
     deck.stop();
     assert!(stopping.elapsed() < Duration::from_secs(10), "within the grace: {:?}", stopping.elapsed());
     let deck = desk.start();
     desk.post(&lines("m", 1_000, 1_000));
-    gate.closed.store(false, Ordering::SeqCst);
+    gate.open();
     let found = until("all points", || {
         let found = rows(server.url(), &database, "SELECT COUNT(v), SUM(v) FROM m");
         (found.first()?[1].as_i64()? >= 2_000).then_some(found)
