@@ -6,6 +6,7 @@
 
 pub mod bus;
 pub mod child;
+pub mod five;
 pub mod frames;
 pub mod process;
 pub mod recording;

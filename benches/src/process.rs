@@ -40,7 +40,7 @@ impl Running {
     /// # Errors
     /// It ended.
     pub fn rss_mib(&self) -> anyhow::Result<f64> {
-        self.sum_mib("status", "VmRSS:")
+        rss_mib(self.0.id())
     }
 
     /// Its share of memory, pages that several have divided among them.
@@ -48,12 +48,7 @@ impl Running {
     /// # Errors
     /// It ended.
     pub fn pss_mib(&self) -> anyhow::Result<f64> {
-        self.sum_mib("smaps_rollup", "Pss:")
-    }
-
-    fn sum_mib(&self, file: &str, key: &str) -> anyhow::Result<f64> {
-        let each = self.family().into_iter().map(|pid| kibibytes(&format!("/proc/{pid}/{file}"), key));
-        Ok(each.sum::<anyhow::Result<f64>>()? / 1024.0)
+        pss_mib(self.0.id())
     }
 
     /// Processor time so far, of it and its children: user and system, in the scheduler's nanoseconds,
@@ -63,7 +58,7 @@ impl Running {
     /// It ended.
     pub fn cpu_s(&self) -> anyhow::Result<f64> {
         let mut nanos = 0;
-        for pid in self.family() {
+        for pid in family(self.0.id()) {
             let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} is gone"))?;
             // A thread may end while it is looked at: it did nothing that would show here.
             let texts = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
@@ -71,23 +66,44 @@ impl Running {
         }
         Ok(nanos as f64 / 1e9)
     }
+}
 
-    /// It and all below it.
-    fn family(&self) -> Vec<u32> {
-        let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(|pid| Some((pid, parent(pid)?)))
-            .collect();
-        let mut family = vec![self.0.id()];
-        let mut nth = 0;
-        while let Some(&parent) = family.get(nth) {
-            family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-            nth += 1;
-        }
-        family
+/// Resident memory of a process and its children.
+///
+/// # Errors
+/// It ended.
+pub fn rss_mib(pid: u32) -> anyhow::Result<f64> {
+    sum_mib(pid, "status", "VmRSS:")
+}
+
+/// Their share of memory, pages that several have divided among them.
+///
+/// # Errors
+/// It ended.
+pub fn pss_mib(pid: u32) -> anyhow::Result<f64> {
+    sum_mib(pid, "smaps_rollup", "Pss:")
+}
+
+fn sum_mib(pid: u32, file: &str, key: &str) -> anyhow::Result<f64> {
+    let each = family(pid).into_iter().map(|pid| kibibytes(&format!("/proc/{pid}/{file}"), key));
+    Ok(each.sum::<anyhow::Result<f64>>()? / 1024.0)
+}
+
+/// A process and all below it.
+fn family(pid: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect();
+    let mut family = vec![pid];
+    let mut nth = 0;
+    while let Some(&parent) = family.get(nth) {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        nth += 1;
     }
+    family
 }
 
 /// The process that started this one.

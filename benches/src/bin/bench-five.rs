@@ -3,16 +3,15 @@
 //!
 //! Whole programs on both sides of real sockets. The venues share the two cores with the deck.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tapedeck::status::Status;
+use tapedeck_benches::five::{FIVE, simulated};
 use tapedeck_benches::process::{Running, beside};
 use tapedeck_benches::{median, probe, spread};
-use tapedeck_testkit::{betfair, kite, oanda, x};
 
 const ROUNDS: usize = 3;
 const SETTLE: Duration = Duration::from_secs(6);
@@ -22,8 +21,6 @@ const BETWEEN: Duration = Duration::from_secs(2);
 /// A start that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Messages a second of each venue.
-const FIVE: [(&str, u32); 5] = [("kraken", 5_000), ("oanda", 2_000), ("kite", 2_000), ("betfair", 900), ("x", 100)];
 const ALONE: [(&str, u32); 1] = [("kraken", 10_000)];
 
 fn main() -> anyhow::Result<()> {
@@ -68,19 +65,8 @@ const COLUMNS: [Column; 6] = [
 ];
 
 fn measure(tapedeck: &Path, dir: &Path, venues: &[(&str, u32)]) -> anyhow::Result<Measured> {
-    let mut config = format!("[tape]\ndir = {dir:?}\n[http]\nlisten = \"off\"\n[log]\ndir = \"off\"\n");
-    let mut running = Vec::new();
-    for (venue, rate) in venues {
-        let (first, second) = (free_port()?, free_port()?);
-        let mut command = Command::new(tapedeck);
-        let rate = rate.to_string();
-        command.args(["simulate", venue, "--listen", &format!("127.0.0.1:{first}"), "--rate", &rate]);
-        if *venue == "betfair" {
-            command.args(["--login-listen", &format!("127.0.0.1:{second}")]);
-        }
-        running.push(Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?);
-        config.push_str(&table(venue, first, second));
-    }
+    let (_venues, tables) = simulated(tapedeck, venues)?;
+    let config = format!("[tape]\ndir = {dir:?}\n[http]\nlisten = \"off\"\n[log]\ndir = \"off\"\n{tables}");
     let path = dir.with_extension("toml");
     std::fs::write(&path, config)?;
     let deck =
@@ -124,39 +110,4 @@ fn look(tapedeck: &Path, config: &PathBuf) -> Option<Status> {
     let asked =
         Command::new(tapedeck).args(["status", "--json", "-c"]).arg(config).stderr(Stdio::null()).output().ok()?;
     serde_json::from_slice(&asked.stdout).ok().filter(|status: &Status| status.running)
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn table(venue: &str, port: u16, login: u16) -> String {
-    let keys = match venue {
-        "kraken" => {
-            format!(
-                "url = \"ws://127.0.0.1:{port}/v2\"\nrest_url = \"http://127.0.0.1:{port}\"\npairs = [\"*\"]\nchannels = [\"trade\", \"ticker\", \"book\"]\n"
-            )
-        }
-        "oanda" => format!(
-            "url = \"http://127.0.0.1:{port}\"\ntoken = \"{}\"\naccount = \"{}\"\ninstruments = [\"EUR_USD\", \"USD_JPY\", \"XAU_USD\"]\n",
-            oanda::TOKEN,
-            oanda::ACCOUNT
-        ),
-        "kite" => format!(
-            "url = \"ws://127.0.0.1:{port}\"\napi_key = \"{}\"\naccess_token = \"{}\"\ninstruments = [\"INFY\", \"RELIANCE\", \"TCS\", \"SBIN\"]\n",
-            kite::API_KEY,
-            kite::ACCESS_TOKEN
-        ),
-        "betfair" => format!(
-            "url = \"tcp://127.0.0.1:{port}\"\nlogin_url = \"http://127.0.0.1:{login}\"\napp_key = \"{}\"\nusername = \"{}\"\npassword = \"{}\"\nevent_types = [\"7\"]\n",
-            betfair::APP_KEY,
-            betfair::USERNAME,
-            betfair::PASSWORD
-        ),
-        _ => format!(
-            "url = \"http://127.0.0.1:{port}\"\nbearer_token = \"{}\"\n[[source.x.rules]]\ntag = \"btc\"\nvalue = \"(bitcoin OR $BTC) lang:en -is:retweet\"\n",
-            x::TOKEN
-        ),
-    };
-    format!("[source.{venue}]\nkind = \"{venue}\"\n{keys}")
 }
