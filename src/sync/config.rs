@@ -117,6 +117,16 @@ impl Config {
                 *settings = settings.clone().over(preset.settings());
             }
         }
+        let mut collections = BTreeMap::new();
+        for (name, settings) in &config.table {
+            let collection = settings.collection_of(name);
+            if let Some(other) = collections.insert(collection.clone(), name) {
+                anyhow::bail!(
+                    "table.{name}.collection: `{other}` goes to `{collection}`, too, and each would take the other's documents for \
+                     its own; name another one"
+                );
+            }
+        }
         Ok(config)
     }
 
@@ -158,5 +168,37 @@ impl Config {
     #[must_use]
     pub fn folder(&self, tape: &Path) -> PathBuf {
         self.dir.clone().unwrap_or_else(|| tape.join(DIR))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> anyhow::Result<Config> {
+        Config::from_table(format!("{text}\n[source]\nurl = 'sqlite:x.db'\n").parse().expect("TOML"))
+    }
+
+    #[test]
+    fn speeds_say_what_is_not_said_and_no_more() {
+        let manner = |text: &str| read(text).expect("good").manner();
+        let ms = Duration::from_millis;
+        let usual = Manner { poll: ms(60_000), batch: 200, concurrency: 3, pause: ms(0), retry: ms(1_000) };
+        assert_eq!(manner(""), usual);
+        assert_eq!(manner("speed = 'fast'"), Manner { poll: ms(30_000), concurrency: 5, retry: ms(500), ..usual });
+        let slow = Manner { poll: ms(300_000), batch: 50, concurrency: 1, pause: ms(100), retry: ms(2_000) };
+        assert_eq!(manner("speed = 'constrained'"), slow);
+        assert_eq!(
+            manner("speed = 'constrained'\nbatch = 10\npoll = '1s'"),
+            Manner { batch: 10, poll: ms(1_000), ..slow }
+        );
+    }
+
+    #[test]
+    fn two_tables_do_not_share_a_collection() {
+        let two = |b: &str| read(&format!("[table.a-b]\nkey = ['x']\n[table.b]\nkey = ['x']\ncollection = '{b}'\n"));
+        two("other").expect("good");
+        let error = two("a_b").expect_err("shared").to_string();
+        assert!(error.contains("table.b.collection: `a-b` goes to `a_b`, too"), "{error}");
     }
 }

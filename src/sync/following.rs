@@ -16,7 +16,7 @@ use super::config::{Config, Manner};
 use super::mapping::Settings;
 use super::pass::{How, Pass, Shop, Table};
 use super::pocketbase::{Client, PocketBase};
-use super::state::State;
+use super::state::{State, TableState};
 use super::verify;
 use super::watch::{Follow, Open, Pace, Told};
 
@@ -108,7 +108,13 @@ impl Following {
                 self.say();
             }
         };
-        let ended = async { while running.join_next().await.is_some() {} };
+        let ended = async {
+            while let Some(done) = running.join_next().await {
+                if let Err(error) = done {
+                    tracing::error!("a table is followed no more, and nothing of it is lost: {error}");
+                }
+            }
+        };
         tokio::select! {
             () = ended => Ok(()),
             () = comparing => Ok(()),
@@ -135,7 +141,7 @@ impl Following {
             if found.as_ref().is_ok_and(|found| !found.is_same()) {
                 let poll = settings.poll.map_or(manner.poll, |poll| poll.0);
                 tokio::time::sleep((2 * poll).max(AGAIN)).await;
-                let how = verify::How { repair: self.config.verify_repair, ..how };
+                let how = verify::How { repair: self.config.verify_repair, alone: self.config.verify_repair, ..how };
                 // What is put right must not be older than what a look sends meanwhile: nobody looks then.
                 let all = if how.repair { u32::try_from(manner.concurrency).unwrap_or(u32::MAX) } else { 0 };
                 let Ok(_turns) = turns.acquire_many(all).await else { return };
@@ -146,7 +152,7 @@ impl Following {
                     tracing::info!(table = %name, rows = found.rows, "both sides are the same")
                 }
                 Ok(found) if self.config.verify_repair => tracing::warn!(
-                    table = %name, missing = found.missing, different = found.different, surplus = found.surplus,
+                    table = %name, missing = found.missing, different = found.different, surplus = found.surplus, gone = found.gone,
                     repaired = found.repaired, not_repaired = found.not_repaired, "both sides differed; written again"
                 ),
                 Ok(found) => tracing::warn!(
@@ -159,12 +165,17 @@ impl Following {
         }
     }
 
+    /// The tables as they are remembered, where that can be read.
+    #[must_use]
+    pub fn states(&self) -> Option<Vec<TableState>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).tables().ok()
+    }
+
     /// What is known of all tables together, where the state can be read.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
-        let tables = self.state.lock().unwrap_or_else(PoisonError::into_inner).tables().ok()?;
         let mut figures = Figures::default();
-        for table in tables {
+        for table in self.states()? {
             figures.processed += table.total.seen;
             figures.synced += table.synced;
             figures.failed += table.failed;

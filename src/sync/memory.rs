@@ -13,6 +13,8 @@ use super::source::{Day, Mark, News, Source, Span, Wanted};
 use super::target::{Asked, Change, Found, Ready, Target, Written};
 use super::{By, Class, Column, Id, Row, Schema, Trouble, Type, Value};
 
+/// The time of a row that no nanoseconds can say.
+pub(super) const FAR_NS: i64 = i64::MAX;
 pub(super) const DAY_NS: i64 = 86_400_000_000_000;
 
 /// Rows by time and symbol, with a log of what was touched.
@@ -23,12 +25,21 @@ pub(super) struct Table {
     pub log: Vec<(Span, bool)>,
     /// Chunks after which reading breaks, once.
     pub breaks_after: Option<usize>,
+    /// Other columns than the usual ones.
+    pub schema: Option<Schema>,
+    columns_changed: bool,
 }
 
 impl Table {
+    /// Rows are told apart by these columns from now on; without a clock they come in no order.
+    pub(super) fn alter(&mut self, key: &[&str], clock: bool) {
+        self.schema = Some(columns(key, clock.then_some(0)));
+        self.columns_changed = true;
+    }
+
     pub(super) fn put(&mut self, time_ns: i64, symbol: &str, price: f64) {
         self.rows.insert((time_ns, symbol.to_owned()), price);
-        self.log.push((Span { from_ns: Some(time_ns), to_ns: Some(time_ns + 1) }, false));
+        self.log.push((Span { from_ns: Some(time_ns), to_ns: time_ns.checked_add(1) }, false));
     }
 
     pub(super) fn remove(&mut self, time_ns: i64, symbol: &str) {
@@ -45,14 +56,17 @@ impl Table {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows(pub Arc<Mutex<Table>>);
 
+/// The columns of a table whose rows are told apart by these, and that may go by no clock.
+fn columns(key: &[&str], time: Option<usize>) -> Schema {
+    let column =
+        |name: &str, kind| Column { name: name.into(), kind, native: "".into(), upsert_key: key.contains(&name) };
+    let columns =
+        [column("ts", Type::Time { nanos: false }), column("symbol", Type::Text), column("price", Type::Double)];
+    Schema { columns: columns.into(), time }
+}
+
 pub(super) fn schema() -> Schema {
-    let column = |name: &str, kind, key| Column { name: name.into(), kind, native: "".into(), upsert_key: key };
-    let columns = [
-        column("ts", Type::Time { nanos: false }, true),
-        column("symbol", Type::Text, true),
-        column("price", Type::Double, false),
-    ];
-    Schema { columns: columns.into(), time: Some(0) }
+    columns(&["ts", "symbol"], Some(0))
 }
 
 #[async_trait]
@@ -66,11 +80,12 @@ impl Source for Rows {
     }
 
     async fn schema(&mut self, _: &str) -> Result<Schema, Trouble> {
-        Ok(schema())
+        Ok(self.0.lock().unwrap().schema.clone().unwrap_or_else(schema))
     }
 
     async fn news(&mut self, _: &str, mark: Option<&Mark>) -> Result<News, Trouble> {
-        let table = self.0.lock().unwrap();
+        let mut table = self.0.lock().unwrap();
+        let columns = std::mem::take(&mut table.columns_changed);
         let mark_now = Mark(json!(table.log.len()));
         let Some(mark) = mark else {
             let spans = vec![Span::default()];
@@ -85,18 +100,25 @@ impl Source for Rows {
             spans = vec![Span::default()];
         }
         let by = if spans.is_empty() { By::Gate } else { By::Log };
-        Ok(News { spans, mark: mark_now, by, removed, columns: false })
+        Ok(News { spans, mark: mark_now, by, removed, columns })
     }
 
     async fn rows(&mut self, wanted: &Wanted<'_>, out: mpsc::Sender<Vec<Row>>) -> Result<u64, Trouble> {
         let within: Vec<Row> = {
             let table = self.0.lock().unwrap();
             let (from, to) = (wanted.span.from_ns.unwrap_or(i64::MIN), wanted.span.to_ns.unwrap_or(i64::MAX));
-            let rows = table.rows.iter().filter(|((time, _), _)| (from..to).contains(time));
+            let rows = table.rows.iter().filter(|((time, _), _)| *time >= from && (*time < to || to == i64::MAX));
             let row = |((time, symbol), price): (&(i64, String), &f64)| {
-                vec![Value::Time(*time), Value::Text(symbol.clone()), Value::Double(*price)]
+                // As the real one gives a time that is too far away.
+                let time =
+                    if *time == FAR_NS { Value::Text("9999-12-31T00:00:00Z".into()) } else { Value::Time(*time) };
+                vec![time, Value::Text(symbol.clone()), Value::Double(*price)]
             };
-            rows.map(row).take(wanted.limit.unwrap_or(u64::MAX) as usize).collect()
+            let mut rows: Vec<_> = rows.collect();
+            if wanted.schema.time.is_none() {
+                rows.sort_by(|one, other| one.0.1.cmp(&other.0.1));
+            }
+            rows.into_iter().map(row).take(wanted.limit.unwrap_or(u64::MAX) as usize).collect()
         };
         for (n, chunk) in within.chunks(700).enumerate() {
             let breaks = {
@@ -133,6 +155,8 @@ pub(super) struct Memory {
     /// It writes all, and its answer is lost, once.
     pub mute: Mutex<bool>,
     pub birth: Mutex<String>,
+    /// It refuses to let go of anything.
+    pub holds_on: Mutex<bool>,
 }
 
 /// A price that this target refuses.
@@ -167,6 +191,9 @@ impl Target for Memory {
                 }
                 Change::Put(document) => {
                     kept.insert(document.id.as_str().into(), document.body.clone());
+                }
+                Change::Delete(_) if *self.holds_on.lock().unwrap() => {
+                    written.refused.push((n, "something needs it".into()));
                 }
                 Change::Delete(id) => {
                     kept.remove(id.as_str());

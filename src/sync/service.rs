@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+use tapedeck_market::UnixNanos;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::following::Following;
 use super::pass::How;
+use super::state::TableState;
 use crate::service::{Desk, Holds, Service, ServiceKind, Setup, Stage};
 
 /// How often its figures are shown anew.
@@ -68,6 +71,18 @@ fn show(following: &Following, desk: &Desk) {
         Some((table, said)) => format!("waiting: {table}: {}", said["trouble"].as_str().unwrap_or_default()),
         None => "running".to_owned(),
     });
+    if let Some(states) = following.states() {
+        let now = UnixNanos::now();
+        let figures = |table: &TableState| {
+            json!({
+                "synced": table.synced, "failed": table.failed, "gone": table.gone, "processed": table.total.seen,
+                "sent": table.total.sent, "lag_seconds": table.lag_seconds(now), "records_per_second": table.rate(),
+                "success_ratio": table.success_ratio(), "trouble": table.trouble,
+            })
+        };
+        let by_table: Map<String, Value> = states.iter().map(|table| (table.name.clone(), figures(table))).collect();
+        desk.shown.set("by_table", by_table);
+    }
     if let Some(figures) = following.figures() {
         desk.shown.set("tables", tables.len());
         desk.shown.set("processed", figures.processed);

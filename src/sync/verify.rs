@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 
 use super::document::digest_of;
 use super::mapping::{Mapping, Mode, instant_of, time_text};
-use super::pass::{Shop, Table};
+use super::pass::{Shop, Table, own, too_old};
 use super::source::{Source, Span, Wanted};
+use super::state::{Known, Number};
 use super::target::{Asked, Change, Found, Target};
 use super::{Class, Digest, Document, Id, Row, Schema, Trouble};
 
@@ -38,8 +39,10 @@ pub struct Verified {
     pub doubled: u64,
     pub missing: u64,
     pub different: u64,
-    /// Documents of the target that no row of the source explains.
+    /// Documents of the target that no row of the source explains, and that we have not written.
     pub surplus: u64,
+    /// Ours of which the source has the row no more: kept there, or for a mirror to take away.
+    pub gone: u64,
     /// Stretches whose counts and checksums were equal, and those looked at record by record.
     pub stretches_equal: u64,
     pub stretches_different: u64,
@@ -117,6 +120,8 @@ pub struct How {
     pub repair: bool,
     /// Only what is older, where rows have a time: newer ones may be on their way.
     pub before_ns: Option<i64>,
+    /// Nobody brings rows over meanwhile, so that what the source has no more can be noted.
+    pub alone: bool,
 }
 
 /// Compares one table.
@@ -133,14 +138,26 @@ pub async fn verify(
     let (schema, mapping) = table.mapped(source, base).await?;
     let mut found =
         Verified { table: table.name.clone(), collection: mapping.collection.to_string(), ..Verified::default() };
-    let name = table.name.clone();
+    let (name, number) = (table.name.clone(), table.number(shop)?);
+    let floor_ns = own(shop, |state| state.floor(number))?;
+    let keep_ns = table.settings.keep.map(|keep| too_old(keep.0));
     let spans = stretches(source, &name, &mapping, how.before_ns).await?;
     let mut days = Days::new();
     for span in spans {
         if shop.stop.is_cancelled() {
             return Err(Trouble::new(Class::Own, "stopped before everything was compared"));
         }
-        let stretch = Stretch { table: &name, schema: &schema, mapping: &mapping, span };
+        let stretch = Stretch {
+            table: &name,
+            schema: &schema,
+            mapping: &mapping,
+            span,
+            shop,
+            number,
+            alone: how.alone,
+            floor_ns,
+            keep_ns,
+        };
         let changes = stretch.compare(source, shop.target.as_ref(), &mut found, &mut days).await?;
         if !how.repair {
             continue;
@@ -214,6 +231,13 @@ struct Stretch<'a> {
     schema: &'a Schema,
     mapping: &'a Mapping,
     span: Span,
+    shop: &'a Shop,
+    number: Number,
+    alone: bool,
+    /// Before it only what was sent once is wanted.
+    floor_ns: Option<i64>,
+    /// Before it nothing is wanted.
+    keep_ns: Option<i64>,
 }
 
 /// Count and checksum of records, whatever their order.
@@ -244,16 +268,23 @@ impl Stretch<'_> {
         days: &mut Days,
     ) -> Result<Vec<Change>, Trouble> {
         let mut ours: HashMap<Id, (Digest, Option<i64>)> = HashMap::new();
-        let mut refused: Vec<Id> = Vec::new();
+        // Of the target's documents these are none of our business: what is refused now, or older than is kept.
+        let mut aside: Vec<Id> = Vec::new();
+        let mut early: Vec<Id> = Vec::new();
         let timed = self.mapping.time_field();
+        let is_old = |time_ns: i64| time_ns != 0 && self.keep_ns.is_some_and(|keep| time_ns < keep);
         self.rows(source, |row| match self.mapping.document(row) {
+            Ok(document) if is_old(document.time_ns) => aside.push(document.id),
             Ok(document) => {
+                if self.floor_ns.is_some_and(|floor| document.time_ns < floor) {
+                    early.push(document.id);
+                }
                 let day = timed.map(|_| document.time_ns.div_euclid(DAY_NS));
                 found.doubled += u64::from(ours.insert(document.id, (document.digest(), day)).is_some());
             }
             Err(_) => {
                 found.refused += 1;
-                refused.extend(self.mapping.id_of(row));
+                aside.extend(self.mapping.id_of(row));
             }
         })
         .await
@@ -261,13 +292,19 @@ impl Stretch<'_> {
         let mut theirs: HashMap<SmolStr, (Digest, Option<i64>)> = HashMap::new();
         self.documents(target, |document| {
             let at = timed.and_then(|(name, _)| instant_of(document.body.get(name)?));
+            if at.is_some_and(is_old) {
+                return;
+            }
             theirs.insert(document.id, (digest_of(&document.body), at.map(|ns| ns.div_euclid(DAY_NS))));
         })
         .await?;
-        // An older version of what is refused now: it is in the dead letters, not here.
-        for id in refused.iter().filter(|id| !ours.contains_key(*id)) {
+        for id in aside.iter().filter(|id| !ours.contains_key(*id)) {
             theirs.remove(id.as_str());
         }
+        for id in early.iter().filter(|id| !theirs.contains_key(id.as_str())) {
+            ours.remove(id);
+        }
+        self.leave_out_gone(&ours, &mut theirs, found)?;
         found.documents += ours.len() as u64;
         found.found += theirs.len() as u64;
         let (mut left, mut right) = (Sum::default(), Sum::default());
@@ -296,6 +333,30 @@ impl Stretch<'_> {
             theirs.into_keys().filter(|id| Id::parse(id).is_none_or(|id| !ours.contains_key(&id))).collect();
         drop(ours);
         self.name(source, target, wrong, surplus, found).await
+    }
+
+    /// What we have written and the source has no more is no difference: it stays, unless a mirror was asked for, which is told so here.
+    fn leave_out_gone(
+        &self,
+        ours: &HashMap<Id, (Digest, Option<i64>)>,
+        theirs: &mut HashMap<SmolStr, (Digest, Option<i64>)>,
+        found: &mut Verified,
+    ) -> Result<(), Trouble> {
+        let alone = theirs.keys().filter_map(|id| Id::parse(id)).filter(|id| !ours.contains_key(id));
+        let mut gone = Vec::new();
+        for id in alone {
+            if matches!(own(self.shop, |state| state.known(self.number, id))?, Some(Known::Sent | Known::Gone)) {
+                gone.push(id);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        found.gone += gone.len() as u64;
+        gone.iter().for_each(|id| {
+            theirs.remove(id.as_str());
+        });
+        if self.alone { own(self.shop, |state| state.set_gone(self.number, &gone)) } else { Ok(()) }
     }
 
     /// Reads again what differs, this time with its values.

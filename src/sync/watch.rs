@@ -89,12 +89,16 @@ impl Follow {
             let wait = match outcome {
                 Ok(pass) => {
                     troubles = 0;
-                    self.how.from_now = false;
+                    self.how.from = None;
                     looks.note(&self.shop, &self.table, None);
                     self.told.passed(&self.table.name, &pass);
                     self.pace.poll.saturating_sub(began.elapsed())
                 }
                 Err(trouble) => {
+                    let broken = std::mem::take(&mut self.table.broken);
+                    for note in &broken.notes {
+                        tracing::warn!(table = %self.table.name, "{note}");
+                    }
                     let wait = waiting(&trouble, self.pace.wait, troubles);
                     troubles += 1;
                     looks.note(&self.shop, &self.table, Some(&trouble));

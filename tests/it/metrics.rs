@@ -90,7 +90,7 @@ async fn a_deck_tells_what_the_document_says_and_nothing_else() {
         deck.until("a reject", |status| status.sources[0].rejects > 0);
         venue.inject(Fault::Cut { mid_frame: false });
         // A record that the store has, a gap, a ping, and the pace that days are reckoned from.
-        let wanted = |family: &Family| !matches!(family.when, When::Up | When::Odd);
+        let wanted = |family: &Family| !matches!(family.when, When::Up | When::Odd | When::Sync);
         let scrape = until("all families", || {
             let scrape = Scrape::of(port);
             metrics::all().filter(|family| wanted(family)).all(|family| scrape.has(family)).then_some(scrape)

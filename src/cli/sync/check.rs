@@ -12,7 +12,7 @@ use crate::sync::collection::wanted;
 use crate::sync::mapping::{Mapping, Settings};
 use crate::sync::pocketbase::Client;
 use crate::sync::source::{Source, Span, Wanted};
-use crate::sync::{Row, Trouble};
+use crate::sync::{Class, Row, Trouble};
 
 /// Rows that are shown.
 const SAMPLE: u64 = 10;
@@ -39,11 +39,14 @@ impl Args {
         let good = worst(&findings) != Mark::Bad;
         if self.json {
             // The four checks by their old names, then each finding.
-            let is = |what: &str| findings.iter().filter(|one| one.what == what).all(|one| one.result != Mark::Bad);
+            let is = |what: &str| {
+                let mut asked = findings.iter().filter(|one| one.what.starts_with(what)).peekable();
+                asked.peek().is_some() && asked.all(|one| one.result != Mark::Bad)
+            };
             out.json(&json!({
                 "ok": good,
                 "pocketbase_connection": is("target"), "questdb_connection": is("source"), "authentication": is("login"),
-                "data_access": good,
+                "data_access": is("rows of"),
                 "findings": findings, "samples": samples,
             }))?;
         } else {
@@ -68,6 +71,9 @@ impl Args {
                 reached = login;
                 if login {
                     findings.push(match client.limits().await {
+                        Ok(_) if set.config.target.is_nobody() => {
+                            Finding::new("batches", Mark::Good, "whether they are on is not shown to nobody")
+                        }
                         Ok(limits) if limits.enabled => {
                             Finding::new("batches", Mark::Good, format!("on, {} requests each", limits.requests))
                         }
@@ -108,8 +114,17 @@ impl Args {
             };
             findings.push(Finding::new(what, Mark::Good, format!("{} columns", schema.columns.len())));
             if let (Ok(client), true) = (&client, reached) {
-                collection(client, &mapping, &mut findings).await;
+                collection(client, &mapping, set.config.target.is_nobody(), &mut findings).await;
             }
+            let wanted = Wanted { table: name, schema: &schema, span: Span::default(), limit: Some(1) };
+            let read = match some(source.as_mut(), &wanted).await {
+                Ok(rows) if rows.is_empty() => {
+                    Finding::new(format!("rows of {name}"), Mark::Good, "there are none so far")
+                }
+                Ok(_) => Finding::new(format!("rows of {name}"), Mark::Good, "can be read"),
+                Err(trouble) => Finding::new(format!("rows of {name}"), Mark::Bad, trouble.to_string()),
+            };
+            findings.push(read);
             if self.sample {
                 let wanted = Wanted { table: name, schema: &schema, span: Span::default(), limit: Some(SAMPLE) };
                 samples.insert(name.clone(), sample(source.as_mut(), &wanted, &mapping).await);
@@ -128,7 +143,7 @@ fn told(what: &str, outcome: Result<String, Trouble>, findings: &mut Vec<Finding
     good
 }
 
-async fn collection(client: &Client, mapping: &Mapping, findings: &mut Vec<Finding>) {
+async fn collection(client: &Client, mapping: &Mapping, nobody: bool, findings: &mut Vec<Finding>) {
     let what = format!("collection {}", mapping.collection);
     match client.compare(&wanted(mapping)).await {
         Ok(differences) if differences.is_empty() => findings.push(Finding::new(what, Mark::Good, "as it must be")),
@@ -136,12 +151,15 @@ async fn collection(client: &Client, mapping: &Mapping, findings: &mut Vec<Findi
             let mark = if difference.forbids_writing() { Mark::Bad } else { Mark::Warn };
             Finding::new(what.clone(), mark, difference.to_string())
         })),
+        Err(trouble) if nobody && trouble.class == Class::Authentication => {
+            findings.push(Finding::new(what, Mark::Warn, "its fields cannot be seen without a login"));
+        }
         Err(trouble) => findings.push(Finding::new(what, Mark::Bad, trouble.to_string())),
     }
 }
 
-/// Rows, and what the first that is good becomes.
-async fn sample(source: &mut dyn Source, wanted: &Wanted<'_>, mapping: &Mapping) -> Value {
+/// The first rows.
+async fn some(source: &mut dyn Source, wanted: &Wanted<'_>) -> Result<Vec<Row>, Trouble> {
     let (out, mut chunks) = mpsc::channel::<Vec<Row>>(1);
     let taking = async {
         let mut rows = Vec::new();
@@ -151,9 +169,15 @@ async fn sample(source: &mut dyn Source, wanted: &Wanted<'_>, mapping: &Mapping)
         rows
     };
     let (read, rows) = tokio::join!(source.rows(wanted, out), taking);
-    if let Err(trouble) = read {
-        return json!({ "trouble": trouble.to_string() });
-    }
+    read.map(|_| rows)
+}
+
+/// Rows, and what the first that is good becomes.
+async fn sample(source: &mut dyn Source, wanted: &Wanted<'_>, mapping: &Mapping) -> Value {
+    let rows = match some(source, wanted).await {
+        Ok(rows) => rows,
+        Err(trouble) => return json!({ "trouble": trouble.to_string() }),
+    };
     let shown: Vec<String> = rows.iter().map(|row| mapping.row_shown(row)).collect();
     let became = rows.first().map(|row| match mapping.document(row) {
         Ok(document) => json!({ "id": document.id.as_str(), "body": document.body }),

@@ -23,7 +23,7 @@ use crate::config::Loaded;
 use crate::sync::config::{Config, Manner};
 use crate::sync::following;
 use crate::sync::mapping::Settings;
-use crate::sync::pass::{Progress, Shop, Table};
+use crate::sync::pass::{self, Progress, Shop, Table};
 use crate::sync::pocketbase::Client;
 use crate::sync::state::{State, Taken};
 use crate::sync::watch::Open;
@@ -79,6 +79,22 @@ struct Tables {
     /// Only these tables; may be given several times
     #[arg(long = "table", value_name = "TABLE")]
     names: Vec<String>,
+}
+
+/// `--from`, of the verbs that bring rows over.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Since {
+    Now,
+    Beginning,
+}
+
+impl From<Since> for pass::Since {
+    fn from(since: Since) -> Self {
+        match since {
+            Since::Now => pass::Since::Now,
+            Since::Beginning => pass::Since::Beginning,
+        }
+    }
 }
 
 /// `[sync]` of the config, read.

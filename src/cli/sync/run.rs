@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Set, Tables, stop_at_signal};
+use super::{Set, Since, Tables, stop_at_signal};
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::Out;
@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// At most so many rows of each table
     #[arg(long, value_name = "ROWS")]
     limit: Option<u64>,
+    /// `now`: leave out what is there already, where nothing was synced yet; `beginning`: no more
+    #[arg(long)]
+    from: Option<Since>,
     /// Say what would be written and taken away, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -62,7 +65,7 @@ impl Args {
                 counted.fetch_add(figures.seen, Ordering::Relaxed);
             });
             let shop = set.shops(told, stop)?;
-            let how = How { limit: self.limit, dry: self.dry_run, from_now: false };
+            let how = How { limit: self.limit, dry: self.dry_run, from: self.from.map(Into::into) };
             let turns = Arc::new(Semaphore::new(set.manner.concurrency));
             let all = Arc::new(AtomicU64::new(0));
             let mut running = JoinSet::new();
@@ -159,7 +162,9 @@ fn json(outcomes: &[Outcome], took: Duration) -> Value {
                     "unchanged": pass.figures.unchanged, "equal_keys": pass.figures.doubled, "failed": pass.failed, "gone": pass.gone,
                     "taken_away": pass.figures.removed, "notes": pass.notes, "cut": pass.cut})
             }
-            Err(trouble) => json!({"table": name, "error": trouble.to_string(), "class": trouble.class.as_str()}),
+            Err(trouble) => {
+                json!({"table": name, "synced": 0, "total": 0, "error": trouble.to_string(), "class": trouble.class.as_str()})
+            }
         };
         collections.insert(collection.clone(), said);
     }
@@ -215,7 +220,7 @@ impl Once {
             }
         };
         watch::note(&self.shop, &table, result.as_ref().err());
-        let collection = table.settings.collection.clone().unwrap_or_else(|| table.name.clone());
+        let collection = table.settings.collection_of(&table.name);
         let result = result.and_then(|pass| {
             if pass.cut && self.how.limit.is_none() {
                 return Err(Trouble::new(Class::Own, "stopped; what was written stays, run again to go on"));

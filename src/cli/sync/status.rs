@@ -8,7 +8,8 @@ use super::{Set, Tables};
 use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::Out;
-use crate::sync::state::{State, TableState};
+use crate::sync::paused::Paused;
+use crate::sync::state::{State, TableState, rate, success_ratio};
 
 /// Show how far each table is, and what was refused
 #[derive(Debug, clap::Args)]
@@ -31,10 +32,11 @@ impl Args {
         let wanted = |table: &TableState| self.tables.names.is_empty() || self.tables.names.contains(&table.name);
         let tables: Vec<TableState> = state.tables()?.into_iter().filter(wanted).collect();
         let running = State::is_taken(&set.folder);
+        let paused = Paused::read(&set.folder);
         let usage = State::taken_by(&set.folder).and_then(Usage::of);
         let now = UnixNanos::now();
         if self.json {
-            return out.json(&json(&tables, running, usage, now));
+            return out.json(&json(&tables, &paused, running, usage, now));
         }
         out.line(match usage {
             Some(usage) => {
@@ -57,8 +59,8 @@ impl Args {
                     table.failed.to_string(),
                     table.total.unchanged.to_string(),
                     table.gone.to_string(),
-                    format!("{:.0}/s", rate(table.total.seen, table.total.busy_ms)),
-                    format!("{:.2} %", success_rate(table.synced, table.failed)),
+                    format!("{:.0}/s", table.rate()),
+                    format!("{:.2} %", table.success_ratio() * 100.0),
                     age(table.last),
                     age(table.good),
                 ]
@@ -79,6 +81,9 @@ impl Args {
         ];
         out.table(&headings, &rows)?;
         for table in &tables {
+            if paused.holds(&table.name) {
+                out.line(format!("{}: waits, until `tapedeck sync pause --resume`", table.name))?;
+            }
             if let Some(trouble) = &table.trouble {
                 out.line(format!("{}: {trouble}", table.name))?;
             }
@@ -97,14 +102,13 @@ fn seconds(now: UnixNanos, then: UnixNanos) -> f64 {
     (now.0 - then.0) as f64 / 1e9
 }
 
-/// What was refused counts against it.
+/// In percent, as the predecessor had it.
 pub(super) fn success_rate(synced: u64, failed: u64) -> f64 {
-    let all = synced + failed;
-    if all == 0 { 100.0 } else { synced as f64 * 100.0 / all as f64 }
+    success_ratio(synced, failed) * 100.0
 }
 
 /// With the predecessor's names where it had one.
-pub(super) fn json(tables: &[TableState], running: bool, usage: Option<Usage>, now: UnixNanos) -> Value {
+fn json(tables: &[TableState], paused: &Paused, running: bool, usage: Option<Usage>, now: UnixNanos) -> Value {
     let sum = |of: &dyn Fn(&TableState) -> u64| tables.iter().map(of).sum::<u64>();
     let (synced, failed) = (sum(&|table| table.synced), sum(&|table| table.failed));
     let busy_ms = sum(&|table| table.total.busy_ms);
@@ -116,11 +120,11 @@ pub(super) fn json(tables: &[TableState], running: bool, usage: Option<Usage>, n
                 "total": table.synced + table.failed, "synced": table.synced, "failed": table.failed, "gone": table.gone,
                 "processed": table.total.seen, "sent": table.total.sent, "unchanged": table.total.unchanged,
                 "equal_keys": table.total.doubled, "taken_away": table.total.removed, "polls": table.polls,
-                "lag_seconds": table.good.map(|at| seconds(now, at)),
+                "lag_seconds": table.lag_seconds(now), "paused": paused.holds(&table.name),
                 "newest": table.newest.map(|at| at.to_string()),
                 "last_sync_time": table.last.map(|at| at.to_string()),
                 "last_look": table.looked.map(|at| at.to_string()),
-                "records_per_second": rate(table.total.seen, table.total.busy_ms),
+                "records_per_second": table.rate(),
                 "success_rate": success_rate(table.synced, table.failed),
                 "trouble": table.trouble,
             })
@@ -142,8 +146,4 @@ pub(super) fn json(tables: &[TableState], running: bool, usage: Option<Usage>, n
             "memory_mb": usage.memory_mib, "cpu_percent": usage.cpu_percent, "cpu_seconds": usage.cpu_seconds,
         })),
     })
-}
-
-fn rate(count: u64, busy_ms: u64) -> f64 {
-    if busy_ms > 0 { count as f64 * 1e3 / busy_ms as f64 } else { 0.0 }
 }

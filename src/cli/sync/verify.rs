@@ -38,7 +38,7 @@ impl Args {
             let mut found = Vec::new();
             for (name, settings) in &tables {
                 let mut table = set.table(name, settings);
-                let how = How { repair: self.repair, ..How::default() };
+                let how = How { repair: self.repair, alone: true, ..How::default() };
                 found.push(verify::verify(&mut table, source.as_mut(), &shop(settings), &set.base, how).await?);
             }
             Ok(found)
@@ -59,8 +59,17 @@ fn print(found: &[Verified], all: bool, out: &mut Out) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = found
         .iter()
         .map(|one| {
-            let numbers =
-                [one.rows, one.refused, one.doubled, one.found, one.missing, one.different, one.surplus, one.repaired];
+            let numbers = [
+                one.rows,
+                one.refused,
+                one.doubled,
+                one.found,
+                one.missing,
+                one.different,
+                one.surplus,
+                one.gone,
+                one.repaired,
+            ];
             let mut row = vec![one.table.clone(), one.collection.clone()];
             row.extend(numbers.map(|number| number.to_string()));
             row
@@ -76,6 +85,7 @@ fn print(found: &[Verified], all: bool, out: &mut Out) -> anyhow::Result<()> {
         "MISSING",
         "DIFFERENT",
         "SURPLUS",
+        "GONE",
         "REPAIRED",
     ];
     out.table(&headings, &rows)?;

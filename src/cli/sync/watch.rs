@@ -1,6 +1,6 @@
 //! `tapedeck sync watch`: tables followed until Ctrl-C.
 
-use super::{Set, Tables, busy, stop_at_signal};
+use super::{Set, Since, Tables, busy, stop_at_signal};
 use crate::cli::Global;
 use crate::cli::out::Out;
 use crate::config::units::Interval;
@@ -15,9 +15,9 @@ pub(super) struct Args {
     /// Look so often, in place of what the config says
     #[arg(long, value_name = "TIME")]
     interval: Option<Interval>,
-    /// `now`: leave out what is there already, where nothing was synced yet
-    #[arg(long, value_name = "now", value_parser = ["now"])]
-    from: Option<String>,
+    /// `now`: leave out what is there already, where nothing was synced yet; `beginning`: no more
+    #[arg(long)]
+    from: Option<Since>,
     /// Show queries, transforms and requests
     #[arg(long)]
     debug: bool,
@@ -38,7 +38,7 @@ impl Args {
             if let Some(interval) = self.interval {
                 config.poll = Some(interval);
             }
-            let how = How { from_now: self.from.is_some(), ..How::default() };
+            let how = How { from: self.from.map(Into::into), ..How::default() };
             let following = Following::new(config, set.folder.clone(), set.base.clone()).map_err(busy)?;
             following.run(tables, how, stop).await
         })

@@ -36,6 +36,8 @@ pub enum When {
     Up,
     /// There are `[alert.NAME]` tables.
     Alerts,
+    /// The deck follows tables of a `[sync]`.
+    Sync,
 }
 
 impl When {
@@ -58,6 +60,7 @@ impl When {
             When::Delivered => "once a store confirmed something",
             When::Up => "under `tapedeck up`",
             When::Alerts => "with an `[alert.NAME]`",
+            When::Sync => "with a `[sync]`",
         }
     }
 }
@@ -248,6 +251,21 @@ pub(super) const ALERTS_SENT: Family =
     counter("alerts_sent", "Messages that a webhook or a command took").of(&[], When::Alerts);
 pub(super) const ALERTS_LOST: Family =
     counter("alerts_lost", "Messages that none took, after all tries").of(&[], When::Alerts);
+pub(super) const SYNC_RECORDS: Family = gauge(
+    "sync_records",
+    "Rows of a table by what they are at the target: `synced`, `failed` (refused), `gone` (at the source)",
+)
+.of(&["table", "state"], When::Sync);
+pub(super) const SYNC_SENT: Family = counter("sync_sent", "Documents written").of(&["table"], When::Sync);
+pub(super) const SYNC_LAG: Family =
+    gauge("sync_lag", "Since a look at the table last ended well; never, where it is absent")
+        .seconds()
+        .of(&["table"], When::Sync);
+pub(super) const SYNC_RATE: Family =
+    gauge("sync_rate", "Rows brought over in a second of work, so far").of(&["table"], When::Sync);
+pub(super) const SYNC_SUCCESS: Family =
+    gauge("sync_success_ratio", "Share of its rows that are at the target; refused ones are not")
+        .of(&["table"], When::Sync);
 pub(super) const PROCESS_HOPELESS: Family =
     gauge("process_hopeless", "1 when `tapedeck up` has given up starting it").of(&["process"], When::Up);
 pub(super) const PROCESS_RESTARTS: Family =
@@ -343,6 +361,11 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
             ALERT_FIRING,
             ALERTS_SENT,
             ALERTS_LOST,
+            SYNC_RECORDS,
+            SYNC_SENT,
+            SYNC_LAG,
+            SYNC_RATE,
+            SYNC_SUCCESS,
             PROCESS_HOPELESS,
             PROCESS_RESTARTS,
         ],

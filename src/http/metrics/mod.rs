@@ -268,6 +268,21 @@ impl Samples {
                 self.number(ALERT_FIRING, &[alert], firing.as_f64().unwrap_or(0.0));
             }
         }
+        if let Some(sync) = status.services.iter().find(|service| service.name == crate::sync::service::KIND.name) {
+            for (table, said) in sync.detail.get("by_table").and_then(Json::as_object).into_iter().flatten() {
+                for state in ["synced", "failed", "gone"] {
+                    self.number(SYNC_RECORDS, &[table, state], said[state].as_f64().unwrap_or(0.0));
+                }
+                self.count(SYNC_SENT, &[table], said["sent"].as_u64().unwrap_or(0));
+                for (family, name) in
+                    [(SYNC_LAG, "lag_seconds"), (SYNC_RATE, "records_per_second"), (SYNC_SUCCESS, "success_ratio")]
+                {
+                    if let Some(number) = said[name].as_f64() {
+                        self.number(family, &[table], number);
+                    }
+                }
+            }
+        }
         for process in &status.processes {
             self.flag(PROCESS_HOPELESS, &[&process.name], process.state == crate::up::State::Hopeless);
             self.number(PROCESS_RESTARTS, &[&process.name], process.restarts as f64);

@@ -195,6 +195,11 @@ impl Field {
         }
     }
 
+    /// Whether its file of lookups is another one than the one that was read.
+    pub(super) fn lookup_changed(&self) -> bool {
+        matches!(&self.origin, Origin::Lookup { file, .. } if file.has_changed())
+    }
+
     /// Whether equal values of that column, and only they, give equal fields.
     pub(super) fn copies(&self, at: usize) -> bool {
         self.reads(at) && !matches!(self.kind, Kind::Json)

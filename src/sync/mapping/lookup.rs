@@ -10,10 +10,14 @@ use crate::sync::Id;
 /// Lines of a file; more is a table, not a lookup.
 const LINES_MAX: usize = 1_000_000;
 
+/// By what a file is known without being read: when it was written, and its length.
+type Stamp = (std::time::SystemTime, u64);
+
 /// The file, read.
 #[derive(Debug)]
 pub(super) struct Lookup {
     path: PathBuf,
+    stamp: Option<Stamp>,
     values: HashMap<String, String>,
     or_else: Option<String>,
 }
@@ -23,6 +27,8 @@ impl Lookup {
     /// It cannot be read, a column is missing, or one key has two values.
     pub(super) fn read(path: &Path, by: &str, take: &str, or_else: Option<String>) -> anyhow::Result<Self> {
         let shown = path.display();
+        // Before it is read: what is written meanwhile is seen by the next look.
+        let stamp = stamp(path);
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .from_path(path)
@@ -50,7 +56,11 @@ impl Lookup {
                 anyhow::bail!("lookup: {shown} has both {other:?} and {value:?} for {key:?}");
             }
         }
-        Ok(Lookup { path: path.to_owned(), values, or_else })
+        Ok(Lookup { path: path.to_owned(), stamp, values, or_else })
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        stamp(&self.path) != self.stamp
     }
 
     pub(super) fn find(&self, key: &str) -> Option<&str> {
@@ -68,4 +78,9 @@ impl Lookup {
     pub(super) fn shown(&self) -> std::path::Display<'_> {
         self.path.display()
     }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
 }

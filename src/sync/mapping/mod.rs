@@ -13,6 +13,7 @@ mod settings;
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use tapedeck_market::SmolStr;
 
@@ -27,6 +28,8 @@ pub use settings::{FieldSettings, Mode, Null, RuleSettings, Settings};
 pub struct Mapping {
     pub collection: SmolStr,
     key: Vec<(SmolStr, usize)>,
+    /// Places of the key's columns in the order of the table: an id says nothing of the order in which they were named.
+    key_places: Vec<usize>,
     time: Option<usize>,
     /// Field that holds the time of a row at the target, and its kind.
     time_field: Option<(SmolStr, Kind)>,
@@ -35,6 +38,22 @@ pub struct Mapping {
     columns: Schema,
     /// Whether any part is written as an expression.
     calculates: bool,
+}
+
+/// What the ids of a table are made of, in the order of its columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyParts {
+    pub columns: Vec<String>,
+    /// Fields that are copies of those; `None`: not all of them have one.
+    pub fields: Option<Vec<String>>,
+}
+
+impl KeyParts {
+    /// Whether the same row has the same id by both.
+    #[must_use]
+    pub fn is_same(&self, other: &KeyParts) -> bool {
+        self.columns == other.columns || (self.fields.is_some() && self.fields == other.fields)
+    }
 }
 
 /// A row that becomes no document.
@@ -84,16 +103,30 @@ impl Mapping {
             fields.push((SmolStr::new(name), field));
         }
         let time_field = time.and_then(|time| {
-            fields.iter().find(|(_, field)| field.reads(time)).map(|(name, field)| (name.clone(), field.kind()))
+            let is_time = |kind| matches!(kind, Kind::Date | Kind::Time { .. });
+            let found = fields.iter().find(|(_, field)| field.reads(time) && is_time(field.kind()));
+            found.map(|(name, field)| (name.clone(), field.kind()))
         });
         let mut rules = Vec::new();
         for (n, settings) in settings.rules.iter().enumerate() {
             rules.extend(Rule::new(settings, &place).with_context(|| format!("rule {}", n + 1))?);
         }
         let calculates = fields.iter().any(|(_, field)| field.calculates()) || rules.iter().any(Rule::calculates);
-        let collection = settings.collection.as_deref().map_or_else(|| field::name_of(table), str::to_owned);
+        let collection = settings.collection_of(table);
         let columns = schema.clone();
-        Ok(Mapping { collection: collection.into(), key, time, time_field, fields, rules, columns, calculates })
+        let mut key_places: Vec<usize> = key.iter().map(|(_, at)| *at).collect();
+        key_places.sort_unstable();
+        Ok(Mapping {
+            collection: collection.into(),
+            key,
+            key_places,
+            time,
+            time_field,
+            fields,
+            rules,
+            columns,
+            calculates,
+        })
     }
 
     /// What the collection must have.
@@ -147,14 +180,44 @@ impl Mapping {
     #[must_use]
     pub fn id_of(&self, row: &[Value]) -> Option<Id> {
         let parts: Option<Vec<String>> =
-            self.key.iter().map(|(_, at)| row.get(*at).and_then(field::key_text)).collect();
+            self.key_places.iter().map(|at| row.get(*at).and_then(field::key_text)).collect();
         parts.map(|parts| Id::of(parts.iter().map(String::as_str)))
     }
 
-    /// Whether a row's time is read by another column than the source goes by.
+    /// Whether a row's time is read by another column than the source goes by, which may go by none.
     #[must_use]
     pub fn has_another_clock(&self) -> bool {
-        self.columns.time.is_some() && self.time != self.columns.time
+        self.time != self.columns.time
+    }
+
+    /// Whether rows have a time at all.
+    #[must_use]
+    pub fn has_time(&self) -> bool {
+        self.time.is_some()
+    }
+
+    /// What ids are made of: the same columns, or the same fields of the target where columns were renamed, make the same ids.
+    #[must_use]
+    pub fn made_of(&self) -> KeyParts {
+        let columns = self.key_places.iter().map(|at| self.columns.columns[*at].name.to_string()).collect();
+        let field = |at: &usize| {
+            let found = self.fields.iter().find(|(_, field)| field.copies(*at));
+            found.map(|(name, _)| name.to_string())
+        };
+        KeyParts { columns, fields: self.key_places.iter().map(field).collect() }
+    }
+
+    /// Whether a row may be replaced at the source by one of another key: the table tells rows apart by fewer columns.
+    #[must_use]
+    pub fn is_finer_than_source(&self) -> bool {
+        let upserts = |at: &usize| self.columns.columns[*at].upsert_key;
+        self.columns.columns.iter().any(|column| column.upsert_key) && !self.key_places.iter().all(upserts)
+    }
+
+    /// Whether the files of lookups are other ones than those that were read.
+    #[must_use]
+    pub fn lookups_changed(&self) -> bool {
+        self.fields.iter().any(|(_, field)| field.lookup_changed())
     }
 
     /// Whether rows of different times, by the source's clock, have different keys.

@@ -34,7 +34,7 @@ pub struct Settings {
     /// What a row must keep to; one that does not becomes a dead letter. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSettings>,
-    /// Documents a request, at most; the server's own limit is kept to in any case. Default: 200.
+    /// Documents a request, at most: 200 or what the server allows, where that is less. Default: 200.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
     /// How often to look for what is new. Default: that of `[sync]`.
@@ -174,6 +174,12 @@ pub enum RuleSettings {
 
 /// How a preset is overridden: what is said goes before what is ready.
 impl Settings {
+    /// The collection that a table of that name goes to.
+    #[must_use]
+    pub fn collection_of(&self, table: &str) -> String {
+        self.collection.clone().unwrap_or_else(|| super::field::name_of(table))
+    }
+
     #[must_use]
     pub fn over(self, ready: Settings) -> Settings {
         let or = |said: Vec<String>, ready: Vec<String>| if said.is_empty() { ready } else { said };

@@ -2,29 +2,30 @@
 //!
 //! A look that broke off is brought to its end by the next one, from where it was, before anything else is asked for.
 
+mod away;
 mod reading;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tapedeck_market::UnixNanos;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(in crate::sync) use self::away::too_old;
 use self::reading::Reading;
 use super::document::digest_of;
 use super::mapping::{Mapping, Mode, Settings};
-use super::source::Source;
+use super::source::{Source, Span, Wanted};
 use super::state::{Ends, Figures, Number, Reached, State, Way};
-use super::target::{Change, Target};
-use super::{By, Class, Digest, Document, Id, Schema, Trouble};
+use super::target::Target;
+use super::{By, Class, Digest, Document, Row, Schema, Trouble, Value};
 
-/// What is taken away at a time.
-const AWAY_AT_ONCE: u32 = 1_000;
-/// Documents that a rehearsed mirror takes away without being looked at again.
-const FEW: u64 = 100;
+/// What was found in order is looked at again after so long: people change collections while tables are followed.
+const READY_FOR: Duration = Duration::from_secs(60);
 
 /// Is told of every chunk: the table, what became of its rows, and how many were refused.
 pub type Progress = Arc<dyn Fn(&str, Figures, u64) + Send + Sync>;
@@ -55,8 +56,8 @@ pub struct Table {
     pub broken: Pass,
     number: Option<Number>,
     known: Option<Known>,
-    /// Once the collection was found in order.
-    ready: bool,
+    /// When the collection was found in order.
+    ready: Option<Instant>,
     /// What a person should know, told with the next look.
     notes: Vec<String>,
 }
@@ -75,8 +76,17 @@ pub struct How {
     pub limit: Option<u64>,
     /// Write nothing, remember nothing.
     pub dry: bool,
-    /// Take what is there now as known, and follow from here.
-    pub from_now: bool,
+    /// Where to begin, if that is not where the last look ended.
+    pub from: Option<Since>,
+}
+
+/// Where a table is followed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// What is there now is left out, where nothing was synced yet.
+    Now,
+    /// What was left out before is wanted.
+    Beginning,
 }
 
 /// What a look found.
@@ -132,7 +142,7 @@ impl Table {
     #[must_use]
     pub fn new(name: impl Into<String>, settings: Settings) -> Self {
         let (broken, notes) = (Pass::default(), Vec::new());
-        Table { name: name.into(), settings, broken, number: None, known: None, ready: false, notes }
+        Table { name: name.into(), settings, broken, number: None, known: None, ready: None, notes }
     }
 
     /// Looks once.
@@ -153,7 +163,7 @@ impl Table {
             Ok(()) => Ok(pass),
             Err(trouble) => {
                 // It may be another collection when it is back.
-                self.ready = false;
+                self.ready = None;
                 self.broken = std::mem::take(&mut self.broken).with(&pass);
                 Err(trouble)
             }
@@ -168,7 +178,8 @@ impl Table {
         how: How,
         pass: &mut Pass,
     ) -> Result<(), Trouble> {
-        if self.known.is_none() {
+        // Files of lookups are read again once somebody has written to them.
+        if self.known.as_ref().is_none_or(|known| known.mapping.lookups_changed()) {
             self.learn(source, base).await?;
         }
         if how.dry && self.is_of_others(shop, pass)? {
@@ -176,7 +187,13 @@ impl Table {
         }
         let number = self.number(shop)?;
         pass.notes.append(&mut self.notes);
+        if how.from == Some(Since::Beginning) && !how.dry {
+            own(shop, |state| state.set_floor(number, None))?;
+        }
         if !how.dry && self.go_on(source, shop, base, (number, how), pass).await? {
+            return Ok(());
+        }
+        if self.has_other_ids(shop, number, how, pass).await? {
             return Ok(());
         }
         loop {
@@ -191,9 +208,12 @@ impl Table {
                     pass.notes
                         .push(format!("its columns have changed; the mapping leaves out {}", left_out.join(", ")));
                 }
+                if self.has_other_ids(shop, number, how, pass).await? {
+                    return Ok(());
+                }
             }
             let known = self.known()?;
-            let now = known.shape;
+            let (now, finer) = (known.shape, known.mapping.is_finer_than_source());
             if mark.is_some() && shape != Some(now) {
                 // Mapped otherwise than what is there: all of it is read again; only what comes out differently is written. With
                 // another key everything looks gone, so somebody has to see that first.
@@ -204,9 +224,14 @@ impl Table {
                 news = source.news(&self.name, None).await?;
             }
             pass.by = if pass.by == By::Gate { news.by } else { pass.by };
-            if how.from_now && fresh {
-                own(shop, |state| state.set_mark(number, &news.mark, now))?;
-                pass.notes.push("what was there before is left out".to_owned());
+            if how.from == Some(Since::Now) && fresh {
+                let floor = newest(source, &self.name, &known.schema).await?;
+                own(shop, |state| {
+                    state.set_floor(number, floor)?;
+                    state.set_mark(number, &news.mark, now)
+                })?;
+                pass.notes
+                    .push("what was there before is left out, until `tapedeck sync run --from beginning`".to_owned());
                 return Ok(());
             }
             if news.spans.is_empty() {
@@ -222,7 +247,7 @@ impl Table {
                 continue;
             }
             // What was there before a first look may be of an earlier life of the same folder.
-            let removed = news.removed || mark.is_none() && own(shop, |state| state.knows_any(number))?;
+            let removed = news.removed || finer || mark.is_none() && own(shop, |state| state.knows_any(number))?;
             let at = Reached::default();
             let way = Way { mark: news.mark, shape: now.0, spans: news.spans, by: news.by, removed, at };
             if !how.dry {
@@ -242,9 +267,16 @@ impl Table {
         (number, how): (Number, How),
         pass: &mut Pass,
     ) -> Result<bool, Trouble> {
-        let Some(way) = own(shop, |state| state.way(number))? else { return Ok(false) };
+        if own(shop, |state| state.way(number))?.is_none() {
+            return Ok(false);
+        }
         // Its columns may be other ones by now.
         self.learn(source, base).await?;
+        if self.has_other_ids(shop, number, how, pass).await? {
+            return Ok(true);
+        }
+        // The collection may have been another one.
+        let Some(way) = own(shop, |state| state.way(number))? else { return Ok(false) };
         if way.shape != self.known()?.shape.0 || self.make_ready(shop, number, how, pass).await? {
             return Ok(false);
         }
@@ -294,15 +326,45 @@ impl Table {
         Ok(true)
     }
 
-    /// Looks once whether the collection is as it must be. Whether it is another one than that which was written to.
+    /// Notes what ids are made of; `true`: a rehearsal ends here.
+    ///
+    /// # Errors
+    /// They were made of something else before, and the collection is the same: every document would be there twice.
+    async fn has_other_ids(&mut self, shop: &Shop, number: Number, how: How, pass: &mut Pass) -> Result<bool, Trouble> {
+        let parts = self.known()?.mapping.made_of();
+        let known = own(shop, |state| state.key(number))?;
+        if let Some(was) = known.as_ref().filter(|was| !was.is_same(&parts)) {
+            // Where it is another collection by now, nothing of that is there.
+            self.ready = None;
+            if !self.make_ready(shop, number, how, pass).await? {
+                let (collection, was, is) = (self.collection(), was.columns.join(", "), parts.columns.join(", "));
+                let text = format!(
+                    "{}: its key is ({is}) now, and was ({was}): every document would have another id",
+                    self.name
+                );
+                return Err(Trouble::new(Class::Setup, text).fix(format!(
+                    "put `key` back; or name another `collection`; or delete `{collection}` there, and run `tapedeck sync init`"
+                )));
+            }
+            if how.dry {
+                return Ok(true);
+            }
+        }
+        if !how.dry && known.as_ref() != Some(&parts) {
+            own(shop, |state| state.set_key(number, &parts))?;
+        }
+        Ok(false)
+    }
+
+    /// Looks now and then whether the collection is as it must be. Whether it is another one than that which was written to.
     async fn make_ready(&mut self, shop: &Shop, number: Number, how: How, pass: &mut Pass) -> Result<bool, Trouble> {
-        if self.ready {
+        if self.ready.is_some_and(|since| since.elapsed() < READY_FOR) {
             return Ok(false);
         }
         let known = self.known()?;
         let ready = shop.target.ready(&known.mapping.collection, &known.mapping.wanted()).await?;
         pass.notes.extend(ready.notes);
-        self.ready = true;
+        self.ready = Some(Instant::now());
         let Some(birth) = ready.birth else { return Ok(false) };
         if own(shop, |state| state.is_born(number, &birth))? {
             return Ok(false);
@@ -357,21 +419,25 @@ impl Table {
         let setup = |error: anyhow::Error| Trouble::new(Class::Setup, format!("{}: {error:#}", self.name));
         let mapping = Mapping::new(&self.name, &self.settings, &schema, base).map_err(setup)?;
         // Days are closed in the order of the source's own clock: by another one what is there would look gone.
-        if mapping.has_another_clock() && self.settings.mirror {
+        if mapping.has_another_clock() && schema.time.is_some() && self.settings.mirror {
             let text = format!("{}: a mirror wants the designated timestamp as `time`", self.name);
             return Err(Trouble::new(Class::Setup, text).fix("leave `time` out, or `mirror`"));
         }
-        if self.settings.keep.is_some() && mapping.time_field().is_none() && schema.time.is_none() {
+        if self.settings.keep.is_some() && !mapping.has_time() {
             let text = format!("{}: `keep` wants a time, and the table has none", self.name);
             return Err(Trouble::new(Class::Setup, text).fix("leave `keep` out, or name a column as `time`"));
         }
         let shape = shape_of(&self.settings, &mapping);
         self.known = Some(Known { schema, mapping: Arc::new(mapping), shape });
-        self.ready = false;
+        self.ready = None;
         Ok(())
     }
 
-    fn number(&mut self, shop: &Shop) -> Result<Number, Trouble> {
+    /// Its place in the state, made where it is new.
+    ///
+    /// # Errors
+    /// Our own folder cannot be written.
+    pub fn number(&mut self, shop: &Shop) -> Result<Number, Trouble> {
         if let Some(number) = self.number {
             return Ok(number);
         }
@@ -381,67 +447,41 @@ impl Table {
         self.number = Some(number);
         Ok(number)
     }
-
-    /// Takes away what was asked to be taken away: what is gone at the source, what is too old.
-    async fn take_away(&self, shop: &Shop, number: Number, how: How, pass: &mut Pass) -> Result<(), Trouble> {
-        let collection = self.collection();
-        let mut mirror = self.settings.mirror;
-        if how.dry {
-            let gone = own(shop, |state| state.standing(number))?.1 + pass.gone;
-            if mirror && gone > 0 {
-                pass.notes.push(format!("{gone} documents that are gone at the source would be taken away"));
-            }
-            // What was seen of a part says nothing of the whole.
-            if mirror && !pass.cut {
-                own(shop, |state| state.set_rehearsed(number, Some(gone)))?;
-            }
-            return Ok(());
-        }
-        if mirror {
-            let (synced, gone) = own(shop, |state| state.standing(number))?;
-            let seen = own(shop, |state| state.rehearsed(number))?;
-            // Few are what a mirror is for; a tenth of a table is somebody's mistake until it was looked at.
-            let few = gone <= FEW || gone <= (synced + gone) / 10;
-            if gone > 0 && !seen.is_some_and(|seen| few || gone <= seen) {
-                pass.notes.push(format!(
-                    "{gone} documents that are gone at the source are kept until somebody has seen that: tapedeck sync run --dry-run --table {}",
-                    self.name
-                ));
-                mirror = false;
-            }
-        }
-        let before = self.settings.keep.map(|keep| too_old(keep.0));
-        if !mirror && before.is_none() {
-            return Ok(());
-        }
-        loop {
-            let ids = own(shop, |state| state.surplus(number, before, mirror, AWAY_AT_ONCE))?;
-            if ids.is_empty() || shop.stop.is_cancelled() {
-                return Ok(());
-            }
-            let changes: Vec<Change> = ids.iter().map(|id: &Id| Change::Delete(*id)).collect();
-            let written = shop.target.write(&collection, &changes, Mode::Upsert).await;
-            let figures = Figures { removed: written.done as u64, ..Figures::default() };
-            own(shop, |state| {
-                state.forget(number, &ids[..written.done])?;
-                state.confirm(number, [], &[], figures, UnixNanos::now())
-            })?;
-            pass.figures.removed += figures.removed;
-            if let Some(trouble) = written.trouble {
-                return Err(trouble);
-            }
-        }
-    }
 }
 
-fn too_old(keep: std::time::Duration) -> i64 {
-    UnixNanos::now().0.saturating_sub(i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX))
+/// The time of the newest row; `None`: there is none.
+async fn newest(source: &mut dyn Source, table: &str, schema: &Schema) -> Result<Option<i64>, Trouble> {
+    let Some(time) = schema.time else {
+        let text = format!("{table}: it has no designated timestamp, so that nobody can tell what was there before");
+        return Err(Trouble::new(Class::Setup, text).fix("follow it without `--from now`"));
+    };
+    let Some(day) = source.days(table, Span::default()).await?.pop() else { return Ok(None) };
+    let (out, mut chunks) = mpsc::channel::<Vec<Row>>(2);
+    let span = Span { from_ns: Some(day.start_ns), to_ns: None };
+    let wanted = Wanted { table, schema, span, limit: None };
+    let taking = async {
+        let mut newest = None;
+        while let Some(rows) = chunks.recv().await {
+            newest = newest.max(
+                rows.iter()
+                    .filter_map(|row| match row.get(time) {
+                        Some(Value::Time(ns)) => Some(*ns),
+                        _ => None,
+                    })
+                    .max(),
+            );
+        }
+        newest
+    };
+    let (read, newest) = tokio::join!(source.rows(&wanted, out), taking);
+    read?;
+    // The first that is wanted is the one behind it.
+    Ok(newest.map(|ns: i64| ns.saturating_add(1)))
 }
 
 /// What decides how rows come out: a change here means that all of them must be mapped again.
 fn shape_of(settings: &Settings, mapping: &Mapping) -> Digest {
-    let said =
-        serde_json::to_value(Settings { batch: None, poll: None, mirror: false, keep: None, ..settings.clone() });
+    let said = serde_json::to_value(Settings { batch: None, poll: None, mirror: false, ..settings.clone() });
     let columns: Vec<String> =
         mapping.columns().columns.iter().map(|column| format!("{} {:?}", column.name, column.kind)).collect();
     let mut shape = serde_json::Map::new();
@@ -453,7 +493,7 @@ fn shape_of(settings: &Settings, mapping: &Mapping) -> Digest {
 }
 
 /// Something done with the state; it is ours and small, so what blocks is short.
-fn own<T>(shop: &Shop, what: impl FnOnce(&mut State) -> anyhow::Result<T>) -> Result<T, Trouble> {
+pub(in crate::sync) fn own<T>(shop: &Shop, what: impl FnOnce(&mut State) -> anyhow::Result<T>) -> Result<T, Trouble> {
     let mut state = shop.state.lock().unwrap_or_else(PoisonError::into_inner);
     what(&mut state).map_err(|error| {
         Trouble::new(Class::Own, format!("what the sync remembers: {error:#}"))

@@ -14,21 +14,30 @@ use super::{How, Pass, Shop, busy_ms, own, too_old};
 use crate::config::units::Interval;
 use crate::sync::mapping::{Mapping, Mode};
 use crate::sync::source::{Source, Span, Wanted};
-use crate::sync::state::{Figures, Letter, Number, Reached, Way};
+use crate::sync::state::{Figures, Letter, Lies, Number, Reached, TIMELESS, Way};
 use crate::sync::target::Change;
-use crate::sync::{Digest, Document, Id, Row, Schema, Trouble, Value};
+use crate::sync::{By, Digest, Document, Id, Row, Schema, Trouble, Value};
 
 /// Chunks of rows between source and target.
 const CHUNKS_AHEAD: usize = 4;
-/// Documents that are compared and written at a time.
-const AT_ONCE: usize = 1_000;
+/// Documents that are compared and written at a time, and what they may hold.
+const AT_ONCE: Room = Room { documents: 1_000, bytes: 4 << 20 };
 /// Rows of one instant are settled together, so that of equal keys the last is known; but not more than these.
-const OF_AN_INSTANT: usize = 20_000;
+const OF_AN_INSTANT: Room = Room { documents: 20_000, bytes: 32 << 20 };
+/// Documents of which is found out at a time that they are gone.
+const GONE_AT_ONCE: u32 = 10_000;
 /// Keys that are held to tell rows of equal keys, where rows of different times may have one; of more only these are told.
 const KEYS_HELD: usize = 900_000;
 const DAY_NS: i64 = 86_400_000_000_000;
 /// Of a document in a dead letter; more says no more.
 const LETTER_CHARS: usize = 4_096;
+
+/// How much is settled together.
+#[derive(Clone, Copy)]
+struct Room {
+    documents: usize,
+    bytes: usize,
+}
 
 /// A look under way.
 pub(super) struct Reading<'a> {
@@ -42,6 +51,10 @@ pub(super) struct Reading<'a> {
     how: How,
     pass: &'a mut Pass,
     began: Instant,
+    /// Rows before it are left out, unless they were sent once.
+    floor_ns: Option<i64>,
+    /// Only stretches are read, of which a row may be older than what another one has made of the same key.
+    newest: bool,
     /// Up to the last row that was taken.
     at: Reached,
     /// Keys of this instant, or of the whole look.
@@ -59,13 +72,21 @@ enum Became {
 struct Pile {
     became: Vec<Became>,
     places: HashMap<Id, usize>,
+    bytes: usize,
     seen: u64,
     doubled: u64,
 }
 
 impl Pile {
+    fn fills(&self, room: Room) -> bool {
+        self.became.len() >= room.documents || self.bytes >= room.bytes
+    }
+
     /// Whether another row of that key was there.
     fn put(&mut self, id: Id, became: Became) -> bool {
+        if let Became::Document(document) = &became {
+            self.bytes += document.body.values().map(|value| value.as_str().map_or(16, str::len)).sum::<usize>();
+        }
         match self.places.insert(id, self.became.len()) {
             None => self.became.push(became),
             Some(place) => {
@@ -86,6 +107,8 @@ struct Missing {
     day: Option<i64>,
     /// Each day is closed when the next one begins.
     by_day: bool,
+    /// Rows whose time is none that can be read, wherever they come; `None`: not the whole table is read, and nobody knows of all.
+    timeless: Option<HashSet<Id>>,
 }
 
 /// Rows that were settled before this look broke off.
@@ -122,11 +145,17 @@ impl<'a> Reading<'a> {
         pass: &'a mut Pass,
     ) -> Self {
         let (began, at, met) = (Instant::now(), Reached::default(), HashSet::new());
-        Reading { table, number, schema, mapping, keep, mode, shop, how, pass, began, at, met }
+        let (floor_ns, newest) = (None, false);
+        Reading { table, number, schema, mapping, keep, mode, shop, how, pass, began, floor_ns, newest, at, met }
     }
 
     /// Reads what is left of a look.
     pub(super) async fn all(&mut self, source: &mut dyn Source, way: &Way) -> Result<(), Trouble> {
+        // What the log tells of was written since: it is wanted whatever its time.
+        if way.by != By::Log {
+            self.floor_ns = own(self.shop, |state| state.floor(self.number))?;
+        }
+        self.newest = !self.mapping.key_has_clock() && !way.removed && way.by != By::Beginning;
         for (place, span) in way.spans.iter().enumerate().skip(way.at.span) {
             let from = if place == way.at.span { way.at } else { Reached { span: place, ..Reached::default() } };
             self.span(source, *span, from, way.removed).await?;
@@ -153,8 +182,13 @@ impl<'a> Reading<'a> {
         let (out, mut chunks) = mpsc::channel::<Vec<Row>>(CHUNKS_AHEAD);
         let wanted = Wanted { table: self.table, schema: self.schema, span: asked, limit };
         let reading = source.rows(&wanted, out);
-        let mut missing =
-            removed.then(|| Missing { from_ns: asked.from_ns, ids: HashSet::new(), day: None, by_day: !other });
+        let mut missing = removed.then(|| Missing {
+            from_ns: asked.from_ns,
+            ids: HashSet::new(),
+            day: None,
+            by_day: !other,
+            timeless: (asked == Span::default()).then(HashSet::new),
+        });
         let writing = async {
             let done = self.take(&mut chunks, from, missing.as_mut()).await;
             // Nobody listens any more: reading ends.
@@ -169,7 +203,10 @@ impl<'a> Reading<'a> {
             self.pass.cut = true;
         }
         match missing {
-            Some(missing) if !self.pass.cut => self.gone(&missing, span.to_ns),
+            Some(missing) if !self.pass.cut => {
+                self.gone(&missing.ids, Span { from_ns: missing.from_ns, to_ns: span.to_ns })?;
+                missing.timeless.map_or(Ok(()), |ids| self.gone(&ids, TIMELESS))
+            }
             _ => Ok(()),
         }
     }
@@ -205,13 +242,13 @@ impl<'a> Reading<'a> {
                     if self.mapping.key_has_clock() {
                         self.met.clear();
                     }
-                    if pile.became.len() >= AT_ONCE {
+                    if pile.fills(AT_ONCE) {
                         self.settle(std::mem::take(&mut pile)).await?;
                     }
-                } else if pile.became.len() >= if clock.is_some() { OF_AN_INSTANT } else { AT_ONCE } {
+                } else if pile.fills(if clock.is_some() { OF_AN_INSTANT } else { AT_ONCE }) {
                     self.settle(std::mem::take(&mut pile)).await?;
                 }
-                self.row(&row, &mut pile);
+                self.row(&row, &mut pile)?;
                 self.advance(clock);
                 if let Some(missing) = missing.as_deref_mut() {
                     self.is_there(&row, missing)?;
@@ -242,11 +279,17 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn row(&mut self, row: &Row, pile: &mut Pile) {
+    fn row(&mut self, row: &Row, pile: &mut Pile) -> Result<(), Trouble> {
         pile.seen += 1;
         let time_ns = self.mapping.time_of(row);
         if self.keep.is_some_and(|keep| time_ns != 0 && time_ns < too_old(keep.0)) {
-            return;
+            return Ok(());
+        }
+        if self.floor_ns.is_some_and(|floor| time_ns < floor) {
+            let id = self.id_of(row);
+            if own(self.shop, |state| state.known(self.number, id))?.is_none() {
+                return Ok(());
+            }
         }
         let (id, became) = match self.mapping.document(row) {
             Ok(document) => {
@@ -285,6 +328,7 @@ impl<'a> Reading<'a> {
         } else if self.met.len() < KEYS_HELD {
             self.met.insert(id);
         }
+        Ok(())
     }
 
     /// What a row is known by, also where a part of its key is absent.
@@ -293,30 +337,35 @@ impl<'a> Reading<'a> {
     }
 
     fn is_there(&mut self, row: &Row, missing: &mut Missing) -> Result<(), Trouble> {
-        let day = self.mapping.time_of(row).div_euclid(DAY_NS);
-        if missing.by_day && missing.day.is_some_and(|known| known != day) {
-            self.gone(missing, Some(day * DAY_NS))?;
-            missing.ids.clear();
-            missing.from_ns = Some(day * DAY_NS);
+        let (id, time_ns) = (self.id_of(row), self.mapping.time_of(row));
+        if time_ns == 0 {
+            missing.timeless.as_mut().map(|ids| ids.insert(id));
+            return Ok(());
         }
-        missing.day = Some(day);
-        missing.ids.insert(self.id_of(row));
+        let day = time_ns.div_euclid(DAY_NS);
+        if missing.by_day && missing.day.is_some_and(|known| known < day) {
+            let ended = Span { from_ns: missing.from_ns, to_ns: Some(day * DAY_NS) };
+            self.gone(&std::mem::take(&mut missing.ids), ended)?;
+            missing.from_ns = ended.to_ns;
+        }
+        missing.day = missing.day.max(Some(day));
+        missing.ids.insert(id);
         Ok(())
     }
 
     /// What we know of a stretch and did not meet there is gone at the source.
-    fn gone(&mut self, missing: &Missing, to_ns: Option<i64>) -> Result<(), Trouble> {
-        let span = Span { from_ns: missing.from_ns, to_ns };
-        let known = own(self.shop, |state| state.within(self.number, span))?;
-        let gone: Vec<(Id, bool)> = known.into_iter().filter(|(id, _)| !missing.ids.contains(id)).collect();
-        if gone.is_empty() {
-            return Ok(());
+    fn gone(&mut self, there: &HashSet<Id>, span: Span) -> Result<(), Trouble> {
+        let mut last: Option<Lies> = None;
+        loop {
+            let known = own(self.shop, |state| state.within(self.number, span, last.as_ref(), GONE_AT_ONCE))?;
+            let Some(end) = known.last() else { return Ok(()) };
+            last = Some(end.clone());
+            let gone: Vec<Lies> = known.into_iter().filter(|lies| !there.contains(&lies.id)).collect();
+            self.pass.gone += gone.iter().filter(|lies| !lies.dead).count() as u64;
+            if !self.how.dry && !gone.is_empty() {
+                own(self.shop, |state| state.set_gone(self.number, gone.iter().map(|lies| &lies.id)))?;
+            }
         }
-        self.pass.gone += gone.iter().filter(|(_, dead)| !dead).count() as u64;
-        if self.how.dry {
-            return Ok(());
-        }
-        own(self.shop, |state| state.set_gone(self.number, gone.iter().map(|(id, _)| id)))
     }
 
     /// Compares, writes, remembers.
@@ -331,7 +380,7 @@ impl<'a> Reading<'a> {
                 Became::Refused(letter) => letters.push(letter),
             }
         }
-        let changed = own(self.shop, |state| state.changed(self.number, &documents))?;
+        let changed = own(self.shop, |state| state.changed(self.number, &documents, self.newest))?;
         let unchanged = (documents.len() - changed.len()) as u64;
         let mut figures = Figures { seen: pile.seen, doubled: pile.doubled, unchanged, ..Figures::default() };
         let mut trouble = None;

@@ -1,5 +1,7 @@
 //! What lies between source and target, with both in memory.
 
+mod edges;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{How, Pass, Shop, Table};
+use super::{How, Pass, Shop, Since, Table};
 use crate::sync::mapping::Settings;
 use crate::sync::memory::{DAY_NS, Memory, Rows, UNWANTED};
 use crate::sync::state::{Ends, State};
@@ -48,7 +50,7 @@ impl Rig {
     }
 
     async fn verify(&mut self, repair: bool) -> Verified {
-        let how = verify::How { repair, ..verify::How::default() };
+        let how = verify::How { repair, alone: true, ..verify::How::default() };
         verify::verify(&mut self.table, &mut self.source, &self.shop, Path::new(""), how).await.expect("compared")
     }
 
@@ -175,7 +177,7 @@ async fn a_dry_run_a_limit_and_a_start_from_now_leave_what_they_should() {
 
     let mut rig = Rig::new("");
     rig.fill(1, 100);
-    rig.look(How { from_now: true, ..How::default() }).await.expect("a look");
+    rig.look(How { from: Some(Since::Now), ..How::default() }).await.expect("a look");
     rig.source.0.lock().unwrap().put(DAY_NS, "PKN", 1.0);
     assert_eq!((rig.pass().await.figures.sent, rig.writes()), (1, 1));
 }

@@ -19,9 +19,19 @@ use crate::sync::{Class, Trouble};
 
 /// The largest answer is a page of records.
 const ANSWER_BYTES: usize = 32 << 20;
+const TOO_LARGE: &str = "the answer is larger than";
 
 /// People change settings; what was refused by them is asked for at once.
 const LIMITS_FOR: Duration = Duration::from_secs(60);
+
+fn too_large(what: &str) -> Trouble {
+    Trouble::new(Class::Setup, format!("{what}: {TOO_LARGE} {} MiB", ANSWER_BYTES >> 20))
+}
+
+/// Whether less should be asked for at a time.
+pub(super) fn is_too_large(trouble: &Trouble) -> bool {
+    trouble.text.contains(TOO_LARGE)
+}
 
 /// A PocketBase. One is enough for everybody: it is used by shared reference, its connections are kept, and requests that find the
 /// login at its end wait for the one that renews it.
@@ -225,7 +235,7 @@ impl Client {
         if answer.whole {
             return Ok(answer);
         }
-        Err(Trouble::new(Class::Setup, format!("{what}: the answer is larger than {} MiB", ANSWER_BYTES >> 20)))
+        Err(too_large(what))
     }
 
     fn away(&self, error: reqwest::Error, what: &str) -> Trouble {

@@ -72,7 +72,11 @@ impl Target {
     /// # Errors
     /// Begins with the key that is wrong.
     pub fn validate(&self) -> anyhow::Result<()> {
-        self.base()?;
+        let url = self.base()?;
+        ensure!(
+            url.username().is_empty() && url.password().is_none(),
+            "url: takes no user and password; `email` and `password` are keys of their own"
+        );
         ensure!(self.email.is_some() == self.password.is_some(), "{}: needs `{}`", self.half().0, self.half().1);
         ensure!(self.token.is_none() || self.email.is_none(), "token: stands in place of `email` and `password`");
         ensure!(!self.timeout.0.is_zero(), "timeout: must be longer than nothing");
@@ -82,6 +86,12 @@ impl Target {
     /// The key of a login that is there, and the one that is not.
     fn half(&self) -> (&'static str, &'static str) {
         if self.email.is_some() { ("email", "password") } else { ("password", "email") }
+    }
+
+    /// Whether nobody logs in.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.email.is_none() && self.token.is_none()
     }
 
     pub(super) fn base(&self) -> anyhow::Result<Url> {
@@ -106,6 +116,7 @@ mod tests {
         read("url = 'https://pb.example.com/under'\nemail = 'a@example.com'\npassword = 'x'").unwrap();
         for (text, words) in [
             ("url = 'here'", "url: write it as in http://127.0.0.1:8090"),
+            ("url = 'https://u:hush@pb.example.com'", "url: takes no user and password"),
             ("password = 'x'", "password: needs `email`"),
             ("email = 'x'", "email: needs `password`"),
             ("email = 'u'\npassword = 'p'\ntoken = 'x'", "in place of `email`"),

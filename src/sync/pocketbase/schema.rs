@@ -376,11 +376,18 @@ fn made(wanted: &Collection) -> Value {
 fn added(wanted: &Collection, there: &Value, found: &[Difference]) -> (Option<Vec<Value>>, Option<Vec<Value>>) {
     let all = |name: &str| there[name].as_array().cloned().unwrap_or_default();
     let (mut fields, mut indexes) = (all("fields"), all("indexes"));
+    // One of another key has the usual name.
+    let usual = format!("`{}`", key_index_name(wanted));
+    let is_taken = indexes.iter().any(|index| index.as_str().is_some_and(|index| index.contains(&usual)));
     let had = (fields.len(), indexes.len());
     for difference in found {
         match &difference.lack {
             Lack::Field { name, .. } => fields.extend(wanted.fields.iter().filter(|f| f.name == *name).map(field)),
-            Lack::UniqueIndex { .. } => indexes.push(key_index(wanted).into()),
+            Lack::UniqueIndex { .. } => {
+                let index = key_index(wanted);
+                let other = format!("`{}_{}`", key_index_name(wanted), wanted.key.join("_"));
+                indexes.push(if is_taken { index.replacen(&usual, &other, 1) } else { index }.into());
+            }
             Lack::TimeIndex { field } => indexes.push(time_index(wanted, field).into()),
             _ => {}
         }
@@ -399,9 +406,13 @@ fn field(field: &Field) -> Value {
 
 // Names of indexes are common to the whole database there.
 
+fn key_index_name(wanted: &Collection) -> String {
+    format!("idx_{}_key", wanted.name)
+}
+
 fn key_index(wanted: &Collection) -> String {
     let fields: Vec<String> = wanted.key.iter().map(|name| format!("`{name}`")).collect();
-    format!("CREATE UNIQUE INDEX `idx_{0}_key` ON `{0}` ({1})", wanted.name, fields.join(", "))
+    format!("CREATE UNIQUE INDEX `{}` ON `{}` ({})", key_index_name(wanted), wanted.name, fields.join(", "))
 }
 
 fn time_index(wanted: &Collection, time: &str) -> String {

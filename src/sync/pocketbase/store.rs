@@ -9,7 +9,7 @@ use serde_json::Value;
 use tapedeck_market::SmolStr;
 
 use super::answer::Who;
-use super::client::Client;
+use super::client::{Client, is_too_large};
 use super::read::{Fields, Order, Place, Range};
 use super::schema::{Collection, Field, Kind};
 use super::sql::Sql;
@@ -130,8 +130,14 @@ impl Target for PocketBase {
         let (names, exact) = names(asked.fields);
         let fields = Fields { names: &names, exact: &exact };
         let after = after.map(|id| Place::behind(id));
-        let page =
-            self.client.page(asked.collection, range.as_ref(), &fields, (Order::Ids, most), after.as_ref()).await?;
+        let mut most = most;
+        let page = loop {
+            let order = (Order::Ids, most);
+            match self.client.page(asked.collection, range.as_ref(), &fields, order, after.as_ref()).await {
+                Err(trouble) if most > 1 && is_too_large(&trouble) => most /= 2,
+                page => break page?,
+            }
+        };
         Ok(page.records.into_iter().map(|found| Found { id: found.id.into(), body: found.body }).collect())
     }
 
@@ -139,8 +145,13 @@ impl Target for PocketBase {
         let (names, exact) = names(fields);
         let fields = Fields { names: &names, exact: &exact };
         let mut all = Vec::with_capacity(ids.len());
-        for some in ids.chunks(IDS_AT_ONCE) {
+        let mut open: Vec<&[Id]> = ids.chunks(IDS_AT_ONCE).collect();
+        while let Some(some) = open.pop() {
             match self.client.by_ids(collection, &fields, some).await {
+                Err(trouble) if some.len() > 1 && is_too_large(&trouble) => {
+                    let (one, other) = some.split_at(some.len() / 2);
+                    open.extend([one, other]);
+                }
                 Err(trouble) if trouble.class == Class::Authentication && self.client.who() == Who::Nobody => {
                     return Ok(Vec::new());
                 }

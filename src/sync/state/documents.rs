@@ -8,21 +8,41 @@ use crate::sync::source::Span;
 use crate::sync::{Document, Id};
 
 impl State {
-    /// Of these documents, which say something else than what was confirmed (by place).
+    /// Of these documents, which say something else than what was confirmed (by place); with `newest`, none that is older than that.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn changed(&self, table: Number, documents: &[Document]) -> anyhow::Result<Vec<usize>> {
-        let mut known = self.db.prepare_cached("SELECT digest FROM sent WHERE tbl = ?1 AND id = ?2 AND NOT gone")?;
+    pub fn changed(&self, table: Number, documents: &[Document], newest: bool) -> anyhow::Result<Vec<usize>> {
+        let mut known =
+            self.db.prepare_cached("SELECT digest, time_ns FROM sent WHERE tbl = ?1 AND id = ?2 AND NOT gone")?;
         let mut changed = Vec::new();
         for (at, document) in documents.iter().enumerate() {
-            let digest: Option<i64> =
-                known.query_row(params![table.0, document.id.as_str()], |row| row.get(0)).optional()?;
-            if digest != Some(document.digest().0 as i64) {
+            let known: Option<(i64, i64)> = known
+                .query_row(params![table.0, document.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let stands = known.is_some_and(|(digest, time_ns)| {
+                digest == document.digest().0 as i64 || newest && time_ns > document.time_ns
+            });
+            if !stands {
                 changed.push(at);
             }
         }
         Ok(changed)
+    }
+
+    /// What is known of a document; `None`: it was never sent.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn known(&self, table: Number, id: Id) -> anyhow::Result<Option<Known>> {
+        let sql = "SELECT gone FROM sent WHERE tbl = ?1 AND id = ?2";
+        let gone =
+            self.db.prepare_cached(sql)?.query_row(params![table.0, id.as_str()], |row| row.get(0)).optional()?;
+        Ok(gone.map(|gone: i64| match gone {
+            0 => Known::Sent,
+            1 => Known::Gone,
+            _ => Known::Refused,
+        }))
     }
 
     /// Notes what is about to be sent.
@@ -154,21 +174,28 @@ impl State {
         Ok(())
     }
 
-    /// What lies in a stretch, from one id on, in order of time and id: id, time, and whether it is a dead letter.
+    /// What lies in a stretch, behind `after`, in order of time and id, at most so many. What has no time lies in none, but for that
+    /// from 0 to 1, where it is alone.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn within(&self, table: Number, span: Span) -> anyhow::Result<Vec<(Id, bool)>> {
+    pub fn within(&self, table: Number, span: Span, after: Option<&Lies>, most: u32) -> anyhow::Result<Vec<Lies>> {
         let mut known = self.db.prepare_cached(
-            "SELECT id, 0 FROM sent WHERE tbl = ?1 AND NOT gone AND time_ns >= ?2 AND time_ns < ?3
-             UNION ALL SELECT id, 1 FROM dead WHERE tbl = ?1 AND time_ns >= ?2 AND time_ns < ?3",
+            "SELECT id, time_ns, 0 FROM sent
+                 WHERE tbl = ?1 AND NOT gone AND (time_ns, id) > (?2, ?3) AND time_ns < ?4 AND (time_ns = 0) = ?5
+             UNION ALL SELECT id, time_ns, 1 FROM dead
+                 WHERE tbl = ?1 AND (time_ns, id) > (?2, ?3) AND time_ns < ?4 AND (time_ns = 0) = ?5
+             ORDER BY 2, 1 LIMIT ?6",
         )?;
-        let bounds = params![table.0, span.from_ns.unwrap_or(i64::MIN), span.to_ns.unwrap_or(i64::MAX)];
-        let rows = known.query_map(bounds, |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?;
+        let timeless = span == TIMELESS;
+        let (from_ns, id) =
+            after.map_or((span.from_ns.unwrap_or(i64::MIN), ""), |last| (last.time_ns, last.id.as_str()));
+        let bounds = params![table.0, from_ns, id, span.to_ns.unwrap_or(i64::MAX), timeless, most];
+        let rows = known.query_map(bounds, |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
         let mut found = Vec::new();
         for row in rows {
-            let (id, dead) = row?;
-            found.extend(Id::parse(&id).map(|id| (id, dead)));
+            let (id, time_ns, dead) = row?;
+            found.extend(Id::parse(&id).map(|id| Lies { id, time_ns, dead }));
         }
         Ok(found)
     }
@@ -217,16 +244,22 @@ impl State {
         Ok(())
     }
 
-    /// Documents that are gone at the source, or older than a time: ids, at most so many.
+    /// Documents that are gone at the source, or older than a time: ids, at most so many, without the first `but`.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn surplus(&self, table: Number, before_ns: Option<i64>, gone: bool, most: u32) -> anyhow::Result<Vec<Id>> {
+    pub fn surplus(
+        &self,
+        table: Number,
+        before_ns: Option<i64>,
+        gone: bool,
+        (most, but): (u32, u64),
+    ) -> anyhow::Result<Vec<Id>> {
         let mut found = self.db.prepare_cached(
-            "SELECT id FROM sent WHERE tbl = ?1 AND ((?2 AND gone = 1) OR (time_ns <> 0 AND time_ns < ?3)) LIMIT ?4",
+            "SELECT id FROM sent WHERE tbl = ?1 AND ((?2 AND gone = 1) OR (time_ns <> 0 AND time_ns < ?3)) ORDER BY id LIMIT ?4 OFFSET ?5",
         )?;
-        let rows = found
-            .query_map(params![table.0, gone, before_ns.unwrap_or(i64::MIN), most], |row| row.get::<_, String>(0))?;
+        let asked = params![table.0, gone, before_ns.unwrap_or(i64::MIN), most, but as i64];
+        let rows = found.query_map(asked, |row| row.get::<_, String>(0))?;
         let mut ids = Vec::new();
         for row in rows {
             ids.extend(Id::parse(&row?));
@@ -253,6 +286,27 @@ impl State {
             one("SELECT count(*) FROM sent WHERE gone = 1"),
         )
     }
+}
+
+/// The stretch of what has no time.
+pub const TIMELESS: Span = Span { from_ns: Some(0), to_ns: Some(1) };
+
+/// A document, or a dead letter, and its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lies {
+    pub id: Id,
+    pub time_ns: i64,
+    pub dead: bool,
+}
+
+/// What is known of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Sent,
+    /// The source has it no more.
+    Gone,
+    /// The source has a version that was refused.
+    Refused,
 }
 
 /// How the counts of a table change: kept beside it, because counting millions of rows takes a second.

@@ -4,7 +4,7 @@ use anyhow::bail;
 use rusqlite::Connection;
 
 /// Layout of the file.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const LAYOUT: &str = "
 CREATE TABLE tables (
@@ -43,6 +43,12 @@ ALTER TABLE tables ADD COLUMN at_rows INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE flying (tbl INTEGER NOT NULL, id TEXT NOT NULL, digest INTEGER NOT NULL, PRIMARY KEY (tbl, id)) WITHOUT ROWID;
 ";
 
+/// What the third has beside it: what ids are made of, and before which time rows are left out that were never sent.
+const THIRD: &str = "
+ALTER TABLE tables ADD COLUMN key TEXT;
+ALTER TABLE tables ADD COLUMN floor_ns INTEGER;
+";
+
 /// Makes what is missing.
 ///
 /// # Errors
@@ -50,8 +56,9 @@ CREATE TABLE flying (tbl INTEGER NOT NULL, id TEXT NOT NULL, digest INTEGER NOT 
 pub(super) fn make(db: &Connection) -> anyhow::Result<()> {
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let missing = match version {
-        0 => [LAYOUT, SECOND].concat(),
-        1 => SECOND.to_owned(),
+        0 => [LAYOUT, SECOND, THIRD].concat(),
+        1 => [SECOND, THIRD].concat(),
+        2 => THIRD.to_owned(),
         VERSION => return Ok(()),
         other => bail!("its layout is {other}, this version knows {VERSION}: it was written by a newer one"),
     };

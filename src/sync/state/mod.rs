@@ -24,6 +24,7 @@ use anyhow::{Context as _, bail};
 use rusqlite::Connection;
 use tapedeck_market::UnixNanos;
 
+pub use documents::{Known, Lies, TIMELESS};
 pub use letters::Letter;
 pub use table::{Anew, Ends};
 pub use way::{Reached, Way};
@@ -100,6 +101,39 @@ pub struct TableState {
     /// The last look that ended well: up to then the target has what the source had.
     pub good: Option<UnixNanos>,
     pub trouble: Option<String>,
+}
+
+impl TableState {
+    /// Share of its rows that are at the target: what was refused counts against it.
+    #[must_use]
+    pub fn success_ratio(&self) -> f64 {
+        success_ratio(self.synced, self.failed)
+    }
+
+    /// Rows looked at in a second of work.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        rate(self.total.seen, self.total.busy_ms)
+    }
+
+    /// Since the last look that ended well.
+    #[must_use]
+    pub fn lag_seconds(&self, now: UnixNanos) -> Option<f64> {
+        self.good.map(|at| (now.0 - at.0) as f64 / 1e9)
+    }
+}
+
+/// Share of rows that are at the target.
+#[must_use]
+pub fn success_ratio(synced: u64, failed: u64) -> f64 {
+    let all = synced + failed;
+    if all == 0 { 1.0 } else { synced as f64 / all as f64 }
+}
+
+/// Of so many in so long, how many a second.
+#[must_use]
+pub fn rate(count: u64, busy_ms: u64) -> f64 {
+    if busy_ms > 0 { count as f64 * 1e3 / busy_ms as f64 } else { 0.0 }
 }
 
 impl State {

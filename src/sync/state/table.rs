@@ -8,6 +8,7 @@ use tapedeck_market::UnixNanos;
 
 use super::{Number, State};
 use crate::sync::Digest;
+use crate::sync::mapping::KeyParts;
 use crate::sync::source::Mark;
 
 /// Between whom the tables stand: addresses without secrets.
@@ -103,7 +104,7 @@ impl State {
             Some(Anew::Collection { .. } | Anew::Target { .. }) => forget_all(&change, number)?,
             Some(Anew::Source { .. }) => {
                 change.execute(
-                    "UPDATE tables SET mark = NULL, way = NULL, rehearsed = NULL WHERE number = ?1",
+                    "UPDATE tables SET mark = NULL, way = NULL, rehearsed = NULL, floor_ns = NULL WHERE number = ?1",
                     [number],
                 )?;
             }
@@ -168,6 +169,47 @@ impl State {
         Ok(())
     }
 
+    /// What the ids of a table are made of; `None`: of nothing so far.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn key(&self, table: Number) -> anyhow::Result<Option<KeyParts>> {
+        let sql = "SELECT key FROM tables WHERE number = ?1";
+        let known: Option<String> = self.db.query_row(sql, [table.0], |row| row.get(0))?;
+        known.map(|text| serde_json::from_str(&text)).transpose().context("a key")
+    }
+
+    /// Notes what ids are made of.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_key(&mut self, table: Number, key: &KeyParts) -> anyhow::Result<()> {
+        let text = serde_json::to_string(key)?;
+        self.db.execute("UPDATE tables SET key = ?2 WHERE number = ?1", params![table.0, text])?;
+        Ok(())
+    }
+
+    /// Rows before that time are left out, unless they were sent once; `None`: none is.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn floor(&self, table: Number) -> anyhow::Result<Option<i64>> {
+        Ok(self.db.query_row("SELECT floor_ns FROM tables WHERE number = ?1", [table.0], |row| row.get(0))?)
+    }
+
+    /// Notes from when on rows are wanted; where that changes, all of it is to be read again.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_floor(&mut self, table: Number, floor_ns: Option<i64>) -> anyhow::Result<()> {
+        self.db.execute(
+            "UPDATE tables SET floor_ns = ?2, mark = CASE WHEN floor_ns IS ?2 THEN mark END,
+                 way = CASE WHEN floor_ns IS ?2 THEN way END WHERE number = ?1",
+            params![table.0, floor_ns],
+        )?;
+        Ok(())
+    }
+
     /// How many documents a mirror would take away when somebody last looked; `None`: nobody has.
     ///
     /// # Errors
@@ -218,7 +260,7 @@ fn forget_all(db: &Connection, number: i64) -> rusqlite::Result<()> {
         db.execute(&format!("DELETE FROM {of} WHERE tbl = ?1"), [number])?;
     }
     db.execute(
-        "UPDATE tables SET mark = NULL, shape = NULL, way = NULL, rehearsed = NULL, birth = NULL, synced = 0, failed = 0, gone = 0, newest_ns = NULL
+        "UPDATE tables SET mark = NULL, shape = NULL, way = NULL, rehearsed = NULL, birth = NULL, key = NULL, synced = 0, failed = 0, gone = 0, newest_ns = NULL
          WHERE number = ?1",
         [number],
     )?;

@@ -29,13 +29,13 @@ fn what_was_confirmed_is_not_changed_until_it_says_something_else() {
     let mut state = State::open(folder.path()).expect("opened");
     let table = state.table("t", "c", &Ends::default()).expect("made").0;
     let documents = [document("a", 1.0, 1), document("b", 2.0, 2)];
-    assert_eq!(state.changed(table, &documents).expect("asked"), [0, 1]);
+    assert_eq!(state.changed(table, &documents, false).expect("asked"), [0, 1]);
     let figures = Figures { seen: 2, sent: 2, ..Figures::default() };
     state.confirm(table, &documents, &[], figures, NOW).expect("kept");
     drop(state);
     let state = State::open(folder.path()).expect("opened again");
     let again = [document("a", 1.0, 1), document("b", 2.5, 2)];
-    assert_eq!(state.changed(table, &again).expect("asked"), [1]);
+    assert_eq!(state.changed(table, &again, false).expect("asked"), [1]);
     let shown = &state.tables().expect("asked")[0];
     assert_eq!((shown.synced, shown.failed, shown.newest, shown.total.sent), (2, 0, Some(UnixNanos(2)), 2));
 }
@@ -48,17 +48,26 @@ fn what_is_refused_is_a_dead_letter_until_a_good_version_is_confirmed() {
     let good = document("a", 1.0, 7);
     state.confirm(table, [&good], &[], Figures::default(), NOW).expect("kept");
     state.confirm(table, [], &[letter("a"), letter("b")], Figures::default(), NOW).expect("kept");
-    assert_eq!(state.changed(table, std::slice::from_ref(&good)).expect("asked"), [0], "the target has an old version");
+    assert_eq!(
+        state.changed(table, std::slice::from_ref(&good), false).expect("asked"),
+        [0],
+        "the target has an old version"
+    );
     assert_eq!(state.reasons("t").expect("asked"), [("price is below 0".to_owned(), 2)]);
     state.confirm(table, [&good], &[], Figures::default(), NOW).expect("kept");
     assert_eq!(state.letters("t", 10).expect("asked"), [letter("b")]);
     let span = Span { from_ns: Some(7), to_ns: Some(8) };
-    assert_eq!(state.within(table, span).expect("asked"), [(good.id, false), (Id::of(["b"]), true)]);
+    let within = |state: &State, span| -> Vec<(Id, bool)> {
+        let found = state.within(table, span, None, 9).expect("asked");
+        found.into_iter().map(|lies| (lies.id, lies.dead)).collect()
+    };
+    let (a, b) = ((good.id, false), (Id::of(["b"]), true));
+    assert_eq!(within(&state, span), if a.0.as_str() < b.0.as_str() { [a, b] } else { [b, a] });
     state.set_gone(table, &[good.id]).expect("noted");
-    assert_eq!(state.surplus(table, None, true, 9).expect("asked"), [good.id]);
-    assert_eq!(state.changed(table, std::slice::from_ref(&good)).expect("asked"), [0], "it came back");
+    assert_eq!(state.surplus(table, None, true, (9, 0)).expect("asked"), [good.id]);
+    assert_eq!(state.changed(table, std::slice::from_ref(&good), false).expect("asked"), [0], "it came back");
     state.forget(table, &[good.id, Id::of(["b"])]).expect("forgotten");
-    assert_eq!(state.within(table, Span::default()).expect("asked"), []);
+    assert_eq!(within(&state, Span::default()), []);
 }
 
 #[test]
@@ -106,23 +115,23 @@ fn another_target_begins_anew_another_source_reads_anew_and_asking_changes_nothi
     assert!(
         would.to_string().contains("it went to pocket before") && would.to_string().contains("says nothing of other")
     );
-    assert_eq!(state.changed(table, &known).expect("asked"), [] as [usize; 0], "asking changes nothing");
+    assert_eq!(state.changed(table, &known, false).expect("asked"), [] as [usize; 0], "asking changes nothing");
 
     let (same, anew) = state.table("t", "c", &ends("elsewhere", "pocket")).expect("known");
     assert_eq!(anew, Some(Anew::Source { was: "quest".into(), is: "elsewhere".into() }));
     assert_eq!(state.mark(same).expect("asked").0, None);
-    assert_eq!(state.changed(same, &known).expect("asked"), [] as [usize; 0], "it is at the target still");
+    assert_eq!(state.changed(same, &known, false).expect("asked"), [] as [usize; 0], "it is at the target still");
 
     let (other, anew) = state.table("t", "c", &ends("elsewhere", "other")).expect("known");
     assert!(matches!(anew, Some(Anew::Target { .. })));
-    assert_eq!(state.changed(other, &known).expect("asked"), [0]);
+    assert_eq!(state.changed(other, &known, false).expect("asked"), [0]);
     assert_eq!(state.table("t", "c", &ends("elsewhere", "other")).expect("known").1, None, "said once");
 
     assert!(state.is_born(other, "2026-01-02").expect("asked"), "first heard of");
     assert!(state.is_born(other, "2026-01-02").expect("asked") && !state.is_born(other, "2026-01-03").expect("asked"));
     state.confirm(other, &known, &[], Figures::default(), NOW).expect("kept");
     state.begin_anew(other, "2026-01-03").expect("forgotten");
-    assert_eq!(state.changed(other, &known).expect("asked"), [0]);
+    assert_eq!(state.changed(other, &known, false).expect("asked"), [0]);
     assert!(state.is_born(other, "2026-01-03").expect("asked"));
     assert_eq!((state.tables().expect("asked")[0].synced as i64, 0, 0), state.counted());
 }
@@ -193,7 +202,10 @@ fn a_file_of_the_first_layout_is_taken_over() {
     let mut state = State::open(folder.path()).expect("opened");
     let table = state.table("t", "c", &Ends::default()).expect("made").0;
     state.confirm(table, [&document("a", 1.0, 1)], &[], Figures::default(), NOW).expect("kept");
-    for column in ["source", "target", "birth", "doubled", "polls", "good_ns", "way", "at_span", "at_ns", "at_rows"] {
+    for column in [
+        "source", "target", "birth", "doubled", "polls", "good_ns", "way", "at_span", "at_ns", "at_rows", "key",
+        "floor_ns",
+    ] {
         state.db.execute(&format!("ALTER TABLE tables DROP COLUMN {column}"), []).expect("dropped");
     }
     state.db.execute_batch("DROP TABLE flying; PRAGMA user_version = 1").expect("dropped");

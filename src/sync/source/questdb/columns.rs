@@ -98,6 +98,14 @@ impl Reader {
     pub(super) fn values(&self, row: &Row) -> Result<Vec<Value>, Trouble> {
         let value = |(at, (column, how)): (usize, &(Column, How))| {
             let Some(bytes) = raw(row, at) else { return Ok(Value::Null) };
+            let kind = row.columns().get(at).map(tokio_postgres::Column::type_);
+            if !kind.is_some_and(|kind| fits(*how, kind)) {
+                let words = format!(
+                    "column `{}` is no {} any more: the table was changed while it was read",
+                    column.name, column.native
+                );
+                return Err(Trouble::new(Class::Server, words));
+            }
             read(*how, bytes).ok_or_else(|| {
                 let words = format!("column `{}`: {} bytes are no {}", column.name, bytes.len(), column.native);
                 Trouble::new(Class::Server, words)
@@ -141,6 +149,18 @@ fn whole(bytes: &[u8]) -> Option<i64> {
         4 => Some(i32::from_be_bytes(bytes.try_into().ok()?).into()),
         8 => Some(i64::from_be_bytes(bytes.try_into().ok()?)),
         _ => None,
+    }
+}
+
+/// Whether an answer of that type may be what was asked for, and not what a column has become meanwhile.
+fn fits(how: How, kind: &PgType) -> bool {
+    let floating = [PgType::FLOAT4, PgType::FLOAT8].contains(kind);
+    let whole = [PgType::INT2, PgType::INT4, PgType::INT8].contains(kind);
+    match how {
+        How::Float | How::Double => floating,
+        How::Short | How::Int | How::Long | How::Time { .. } => whole,
+        How::Text | How::Geohash | How::Decimal => !floating && !whole && *kind != PgType::BOOL,
+        How::Bool | How::Uuid | How::Binary | How::Array => true,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::sync::{Schema, Span, Trouble};
 /// Rows of a page: the overhead of a question is no more than a tenth of the time by then.
 const MOST_ROWS: u64 = 16_384;
 /// The first page, before anything is known of how large rows are.
-const FIRST_ROWS: u64 = 512;
+const FIRST_ROWS: u64 = 64;
 /// What a page may hold of answers.
 const PAGE_BYTES: usize = 4 << 20;
 /// A page is at most so many times larger than the one before.
