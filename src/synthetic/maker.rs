@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tapedeck_market::{
-    Body, Book, BookUpdate, CandleInput, Event, Flags, GapState, Price, SmolStr, Synthetic, UnixNanos, is_absurd,
+    Body, Book, BookUpdate, CandleInput, Event, Flags, GapState, Price, SmolStr, Synthetic, UnixNanos,
 };
 
 use super::chain::{Bounds, Chain, Crosses, Outcome, Top, coin};
@@ -266,7 +266,7 @@ impl Maker {
 
 /// The venue's time, where it told one that can be; else ours.
 fn time_of(event: &Event) -> i64 {
-    event.ts_event.filter(|told| !is_absurd(*told, event.ts_recv)).unwrap_or(event.ts_recv).0
+    event.told().unwrap_or(event.ts_recv).0
 }
 
 /// The predecessors' condition: a bid above an ask, of this quote or of the one before.

@@ -25,12 +25,17 @@ pub struct Event {
 }
 
 impl Event {
+    /// The venue's time, where it can be one.
+    #[must_use]
+    pub fn told(&self) -> Option<UnixNanos> {
+        self.ts_event.filter(|ts_event| !is_absurd(*ts_event, self.ts_recv))
+    }
+
     /// The earlier of the venue's time and ours: what comes next may bear a time as early as this, and no earlier.
     /// A venue time that cannot be one counts for nothing.
     #[must_use]
     pub fn earliest(&self) -> UnixNanos {
-        let told = self.ts_event.filter(|ts_event| !is_absurd(*ts_event, self.ts_recv));
-        told.map_or(self.ts_recv, |ts_event| ts_event.min(self.ts_recv))
+        self.told().map_or(self.ts_recv, |ts_event| ts_event.min(self.ts_recv))
     }
 }
 

@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_cannot_be_one_is_none_of_the_old_tick_either() {
+        for form in [LegacyTick::Bridge, LegacyTick::Nbpy] {
+            let event = Event {
+                source: "kite".into(),
+                venue: "kite".into(),
+                symbol: "TCS".into(),
+                ts_event: Some(UnixNanos(0)),
+                ts_recv: UnixNanos(1_700_000_000_200_000_000),
+                flags: Flags::NONE,
+                origin: None,
+                body: quote(),
+            };
+            let mut lines = Lines::default();
+            line(form, &mut lines, &Record { seq: 42, event }).unwrap();
+            let text = String::from_utf8(lines.text).unwrap();
+            assert_eq!(text, "tick,instrument=TCS bid=1.08230,ask=1.08245 1700000000200000042\n");
+        }
+    }
+
+    #[test]
     fn nbpys_tick_has_nineteen_fields() {
         let text = written(LegacyTick::Nbpy, "kraken", "BTC/USD", ticker());
         let want = "tick,base_ccy=XBT,instrument=XXBTZUSD,term_ccy=USD \

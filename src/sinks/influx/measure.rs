@@ -5,7 +5,7 @@
 //! | quote, ticker | `<venue>_tick` | pair (Kraken) or instrument, exchange | bid, ask, last_trade_price, volume, vwap … |
 //! | trade | `<venue>_trade` | instrument, exchange, side | price, size, id |
 //! | order | `<venue>_orders` | pair or instrument, status, type, exchange | order_id, price, amount, … |
-//! | odds | `betfair_stream` | market_id, selection, handicap | back_price, lay_price, matched_amount |
+//! | odds | `betfair_stream` | market_id, selection, handicap | back_price, back_size, lay_price, lay_size, matched_amount |
 //! | post | `twitter_sentiment` | author, topic, location | sentiment_score, text_length |
 //! | candle | `candle` | instrument, exchange, interval, input | open, high, low, close, volume, vwap, trades, flags, revision |
 //! | book | `<venue>_depth`, a line a level | pair or instrument, exchange, level | bid_price, bid_size, ask_price, ask_size |
@@ -16,8 +16,8 @@
 //! Every line but a point's has the fields `seq` and, where the venue told a time, `ts_event_ns`.
 
 use tapedeck_market::{
-    Body, BookUpdate, Candle, Event, Gap, Level, Odds, Order, Point, Post, Quote, Record, Synthetic, Ticker, Trade,
-    UnixNanos, Value,
+    Body, BookUpdate, Candle, Event, Gap, Level, LevelPriceSize, Odds, Order, Point, Post, Quote, Record, Synthetic,
+    Ticker, Trade, UnixNanos, Value,
 };
 
 use crate::config::units::show_duration;
@@ -53,10 +53,11 @@ pub(super) fn lines(lines: &mut Lines, record: &Record) -> Done {
 /// The time of a line, so that two events of the same moment stay apart.
 ///
 /// A store keeps one point for a series and time. The digits below the resolution of the venue's clock carry the seq, so that
-/// equal times differ; where the venue tells nanoseconds, there are no such digits, and its time stays exact.
+/// equal times differ; where the venue tells nanoseconds, there are no such digits, and its time stays exact. A time that
+/// cannot be one would be the newest of its series for good, or older than anything is kept: ours stands in its place.
 pub(super) fn stamp(record: &Record) -> i64 {
     let event = &record.event;
-    let Some(UnixNanos(ts)) = event.ts_event else {
+    let Some(UnixNanos(ts)) = event.told() else {
         // Our own clock: a frame of several events has one receive time.
         return apart(event.ts_recv.0, 3, record.seq);
     };
@@ -213,15 +214,25 @@ fn odds(line: &mut Line<'_>, event: &Event, odds: &Odds) -> Done {
     line.tag("handicap", &odds.handicap.to_string())?;
     line.tag("market_id", &event.symbol)?;
     line.tag("selection", &odds.selection.to_string())?;
-    let best = |ladder: &[tapedeck_market::LevelPriceSize]| {
-        // A best level of size zero is none any more.
-        ladder.iter().find(|level| level.level == 0 && !level.size.0.is_zero()).map(|level| level.price)
-    };
-    decimals!(line,
-        "back_price": best(&odds.best_to_back), "lay_price": best(&odds.best_to_lay), "last": odds.last,
-        "matched_amount": odds.volume, "market_matched": odds.market_volume,
-    );
+    // An image that tells of one side says of the other that it is empty; one of neither may be of a feed without best levels.
+    let anew = odds.image && !(odds.best_to_back.is_empty() && odds.best_to_lay.is_empty());
+    best(line, ["back_price", "back_size"], &odds.best_to_back, anew)?;
+    best(line, ["lay_price", "lay_size"], &odds.best_to_lay, anew)?;
+    decimals!(line, "last": odds.last, "matched_amount": odds.volume, "market_matched": odds.market_volume);
     Ok(())
+}
+
+/// The best level of a ladder. One that is gone has size 0: left out, the price that was would look like the present one.
+fn best(line: &mut Line<'_>, [price, size]: [&str; 2], ladder: &[LevelPriceSize], anew: bool) -> Done {
+    let mut bests = ladder.iter().filter(|level| level.level == 0);
+    match bests.clone().find(|level| !level.size.0.is_zero()) {
+        Some(level) => {
+            line.decimal(price, level.price.into())?;
+            line.decimal(size, level.size.into())
+        }
+        None if anew || bests.next().is_some() => line.decimal(size, tapedeck_market::Decimal::ZERO),
+        None => Ok(()),
+    }
 }
 
 fn post(line: &mut Line<'_>, post: &Post) -> Done {
@@ -377,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_runner_is_a_series_and_a_best_level_that_went_is_no_price() {
-        let best = |level: u32, price: &str, size: &str| tapedeck_market::LevelPriceSize {
+        let best = |level: u32, price: &str, size: &str| LevelPriceSize {
             level,
             price: price.parse().unwrap(),
             size: size.parse().unwrap(),
@@ -390,21 +401,42 @@ mod tests {
             best_to_lay: vec![best(0, "0", "0")],
             ..Odds::default()
         };
-        let text = written(&record(7, "betfair", None, Body::Odds(Box::new(odds))));
+        let text = |odds: &Odds| written(&record(7, "betfair", None, Body::Odds(Box::new(odds.clone()))));
         let want = "betfair_stream,exchange=betfair,handicap=-0.5,market_id=BTC/USD,selection=7 \
-                    back_price=9.2,matched_amount=25.16,seq=7i 1700000000000000007\n";
-        assert_eq!(text, want);
+                    back_price=9.2,back_size=1.8,lay_size=0,matched_amount=25.16,seq=7i 1700000000000000007\n";
+        assert_eq!(text(&odds), want);
+        let untold = Odds { best_to_lay: Vec::new(), ..odds };
+        assert!(!text(&untold).contains("lay_"), "what is not told stays as it was: {}", text(&untold));
+        let image = Odds { image: true, ..untold };
+        assert!(text(&image).contains(",lay_size=0,") && !text(&image).contains("lay_price"), "{}", text(&image));
+        let neither = Odds { best_to_back: Vec::new(), ..image };
+        assert!(!text(&neither).contains("_size"), "{}", text(&neither));
     }
 
     #[test]
     fn equal_times_stay_apart_and_nanoseconds_stay_exact() {
-        let at = |venue, ts, seq| stamp(&record(seq, venue, ts, quote()));
-        assert_eq!(at("kraken", Some(5_000), 1_001), 5_001);
-        assert_eq!(at("kite", Some(7_000_000_000), 42), 7_000_000_042);
-        assert_eq!(at("betfair", Some(3_000_000), 1_000_002), 3_000_002);
-        assert_eq!(at("oanda", Some(123_456_789), 9), 123_456_789);
-        assert_eq!(at("other", Some(123_456_789), 9), 123_456_789);
-        assert_eq!(at("other", None, 9), 1_700_000_000_000_000_009);
-        assert_eq!(at("kraken", Some(-1_500), 7), -1_993, "before 1970 too");
+        const SECOND: i64 = 1_699_999_999_000_000_000;
+        let at = |venue, ts, seq| stamp(&record(seq, venue, Some(SECOND + ts), quote())) - SECOND;
+        assert_eq!(at("kraken", 5_000, 1_001), 5_001);
+        assert_eq!(at("kite", 0, 42), 42);
+        assert_eq!(at("betfair", 3_000_000, 1_000_002), 3_000_002);
+        assert_eq!(at("oanda", 123_456_789, 9), 123_456_789);
+        assert_eq!(at("other", 123_456_789, 9), 123_456_789);
+        assert_eq!(stamp(&record(9, "other", None, quote())), 1_700_000_000_000_000_009);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_one_is_told_and_ours_is_the_time_of_the_line() {
+        let year_2106 = 4_294_967_295_000_000_000;
+        for (venue, absurd) in
+            [("kite", 0), ("kite", year_2106), ("kraken", -1_500), ("oanda", 946_684_799_000_000_000)]
+        {
+            let record = record(42, venue, Some(absurd), quote());
+            let text = written(&record);
+            assert!(text.ends_with(&format!(",ts_event_ns={absurd}i 1700000000000000042\n")), "{text}");
+            assert_eq!(time(&record), UnixNanos(1_700_000_000_000_000_042), "what is too old, or late, goes by it too");
+        }
+        let clocks_differ = 1_700_000_000_000_000_000 + 3_600_000_000_000;
+        assert_eq!(stamp(&record(42, "oanda", Some(clocks_differ), quote())), clocks_differ);
     }
 }

@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use tapedeck_market::{Body, Decimal, Event, Leg, Record, SmolStr, Sum, UnixNanos, Uuid, is_absurd};
+use tapedeck_market::{Body, Decimal, Event, Leg, Record, SmolStr, Sum, UnixNanos, Uuid};
 use tapedeck_tables::{Column, Columns, Holds, LEG_DECIMALS, Rung, Shape, Table, leg_decimals, row};
 
 use super::line::{Line, NoLine, fits_decimal, fits_double};
@@ -26,7 +26,7 @@ pub(super) fn time(event: &Event) -> UnixNanos {
         Body::Candle(candle) => candle.start,
         // Whoever sent it decided on its time.
         Body::Point(_) => event.ts_event.unwrap_or(event.ts_recv),
-        _ => event.ts_event.filter(|ts_event| !is_absurd(*ts_event, event.ts_recv)).unwrap_or(event.ts_recv),
+        _ => event.told().unwrap_or(event.ts_recv),
     }
 }
 
