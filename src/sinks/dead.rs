@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! <dir>/deadletter/<sink>/: each payload is a positional MessagePack of
-//!   version 1 · what (0 a letter, 1 delivered later, 2 dropped) · tape id · seq · when, ns · the store's words · the record
+//!   version 1 · what (0 a letter, 1 delivered later, 2 dropped, 3 a letter of a part) · tape id · seq · when, ns · the store's words · the record
 //! ```
 //!
-//! Nothing is ever removed from the middle: what was delivered later, or dropped, is said by a further entry.
+//! Nothing is ever removed from the middle: what was delivered later, or dropped, is said by a further entry. When they take more
+//! than they may, the oldest go, which is counted and told.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -17,10 +19,14 @@ use tapedeck_market::{Record, UnixNanos, Uuid, wire};
 use tapedeck_tape::storage::Disk;
 use tapedeck_tape::{Allocation, Entry, Item, Log, Options, Reader, Retention, Start};
 
+use super::Fate;
+
 /// Segments are small, because they are removed whole.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// The store's words are cut here: an error may quote the whole line, and a line may have megabytes.
 const WORDS_CHARS: usize = 1_000;
+/// How often it is told that letters are lost: while a store refuses everything, they are with every few megabytes.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A record that a store refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +57,8 @@ struct Written<'a> {
 const LETTER: u8 = 0;
 const DELIVERED: u8 = 1;
 const DROPPED: u8 = 2;
+/// The record was delivered, but for what the words name.
+const PART: u8 = 3;
 
 /// The folder of a sink's dead letters.
 #[must_use]
@@ -67,6 +75,9 @@ pub(super) struct Letters {
     log: Option<Log>,
     /// Letters that are neither delivered nor dropped.
     open: u64,
+    /// Of such, how many went to make room since this was opened, and what of it was told when.
+    lost: u64,
+    told: Option<(u64, Instant)>,
 }
 
 impl Letters {
@@ -77,7 +88,7 @@ impl Letters {
     pub(super) fn of(dir: &Path, sink: &str, keep_bytes: u64) -> anyhow::Result<Letters> {
         let dir = folder(dir, sink);
         let open = open_places(&dir, 0)?.len() as u64;
-        Ok(Letters { dir, keep_bytes, log: None, open })
+        Ok(Letters { dir, keep_bytes, log: None, open, lost: 0, told: None })
     }
 
     /// The folder that they lie in.
@@ -92,13 +103,20 @@ impl Letters {
         self.open
     }
 
+    /// How many went since this was opened, because there were too many, although nobody had dealt with them.
+    #[must_use]
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// Adds letters, durably: it waits for the disk.
     ///
     /// # Errors
     /// They cannot be written: the records must not count as done.
     pub(super) fn add(&mut self, letters: &Entries) -> anyhow::Result<()> {
-        let removed = self.append(letters.at, &letters.payloads)?;
-        self.count(removed, self.open + letters.payloads.len() as u64)
+        let left = self.append(letters.at, &letters.payloads)?;
+        self.count(left, self.open + letters.payloads.len() as u64);
+        Ok(())
     }
 
     /// Says of letters that they were delivered after all, or that nobody wants them.
@@ -118,20 +136,27 @@ impl Letters {
             payload: &[],
         });
         let payloads: Vec<Vec<u8>> = entries.map(|entry| rmp_serde::to_vec(&entry)).collect::<Result<_, _>>()?;
-        let removed = self.append(at, &payloads)?;
-        self.count(removed, self.open.saturating_sub(payloads.len() as u64))
-    }
-
-    /// Counts anew where letters went with the oldest entries.
-    fn count(&mut self, removed: bool, now: u64) -> anyhow::Result<()> {
-        self.open = if removed { open_places(&self.dir, 0)?.len() as u64 } else { now };
+        let left = self.append(at, &payloads)?;
+        self.count(left, self.open.saturating_sub(payloads.len() as u64));
         Ok(())
     }
 
-    /// Whether the oldest had to go for it.
-    fn append(&mut self, at: i64, payloads: &[Vec<u8>]) -> anyhow::Result<bool> {
+    /// Takes over how many there are: what was counted where the oldest had to go, else `now`.
+    fn count(&mut self, left: Option<Left>, now: u64) {
+        self.open = left.map_or(now, |left| left.open);
+        self.lost += left.map_or(0, |left| left.lost);
+        let known = self.told.map_or(0, |(told, _)| told);
+        if self.lost > known && self.told.is_none_or(|(_, at)| at.elapsed() >= TELL_EVERY) {
+            let lost = self.lost - known;
+            tracing::warn!(dir = %self.dir.display(), lost, kept = self.open, "more dead letters than `dead_letters` lets be kept: the oldest are gone");
+            self.told = Some((self.lost, Instant::now()));
+        }
+    }
+
+    /// What is left, where the oldest had to go for it.
+    fn append(&mut self, at: i64, payloads: &[Vec<u8>]) -> anyhow::Result<Option<Left>> {
         if payloads.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         let words = || format!("writing dead letters to {}", self.dir.display());
         let log = match &mut self.log {
@@ -150,10 +175,24 @@ impl Letters {
             self.log = None;
             return Err(error).with_context(|| format!("writing dead letters to {}", self.dir.display()));
         }
+        let removing = "removing the oldest dead letters";
+        if log.extent().context(removing)?.bytes <= self.keep_bytes {
+            return Ok(None);
+        }
+        let open = open_places(&self.dir, 0)?;
         let keep = Retention { keep_bytes: Some(self.keep_bytes), ..Retention::default() };
-        let retained = log.retain(&keep, at).context("removing the oldest dead letters")?;
-        Ok(retained.segments > 0)
+        let retained = log.retain(&keep, at).context(removing)?;
+        let gone = |place: u64| retained.segments > 0 && place < retained.first_seq;
+        let lost = open.values().filter(|open| gone(open.place)).count() as u64;
+        Ok(Some(Left { open: open.len() as u64 - lost, lost }))
     }
+}
+
+/// Letters that nobody has dealt with, after the oldest went.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    open: u64,
+    lost: u64,
 }
 
 /// Letters that are to be written.
@@ -164,20 +203,28 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Of records, with the store's words.
+    /// Of records, with the store's words; those that are only counted have none.
     ///
     /// # Errors
     /// One cannot be encoded.
-    pub(super) fn of(tape: Uuid, refused: &[(&Record, &str)]) -> anyhow::Result<Entries> {
+    pub(super) fn of<'a>(
+        tape: Uuid,
+        refused: impl Iterator<Item = (&'a Record, &'a str, Fate)>,
+    ) -> anyhow::Result<Entries> {
         let at = UnixNanos::now().0;
-        let entry = |(record, words): &(&Record, &str)| {
+        let mut payloads = Vec::new();
+        for (record, words, fate) in refused {
+            let what = match fate {
+                Fate::Letter => LETTER,
+                Fate::Part => PART,
+                Fate::Expired => continue,
+            };
             let (words, payload) = (clean(words), encoded(record));
             let tape = *tape.as_bytes();
-            let entry =
-                Written { version: 1, what: LETTER, tape, seq: record.seq, at, words: &words, payload: &payload };
-            rmp_serde::to_vec(&entry)
-        };
-        Ok(Entries { at, payloads: refused.iter().map(entry).collect::<Result<_, _>>()? })
+            let entry = Written { version: 1, what, tape, seq: record.seq, at, words: &words, payload: &payload };
+            payloads.push(rmp_serde::to_vec(&entry)?);
+        }
+        Ok(Entries { at, payloads })
     }
 }
 
@@ -194,12 +241,12 @@ pub fn list(dir: &Path) -> anyhow::Result<Vec<Letter>> {
     Ok(letters)
 }
 
-/// Of which records there are letters that are neither delivered nor dropped. Safe beside a running deck.
+/// Of which whole records there are letters that are neither delivered nor dropped. Safe beside a running deck.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub(super) fn open_keys(dir: &Path) -> anyhow::Result<impl Iterator<Item = (Uuid, u64)> + use<>> {
-    Ok(open_places(dir, 0)?.into_keys())
+    Ok(open_places(dir, 0)?.into_iter().filter(|(_, open)| open.whole).map(|(key, _)| key))
 }
 
 /// Shows the letters behind a place that are neither delivered nor dropped, one after the other, until `show` has enough.
@@ -212,7 +259,7 @@ pub(super) fn for_each(dir: &Path, after: u64, mut show: impl FnMut(u64, Letter)
     let open = open_places(dir, after)?;
     entries(dir, after, |place, entry| {
         let key = (Uuid::from_bytes(entry.tape), entry.seq);
-        if open.get(&key) != Some(&place) {
+        if open.get(&key).is_none_or(|open| open.place != place) {
             return true;
         }
         let letter = Letter {
@@ -226,14 +273,22 @@ pub(super) fn for_each(dir: &Path, after: u64, mut show: impl FnMut(u64, Letter)
     })
 }
 
-/// Of each letter behind a place that is neither delivered nor dropped, where its last entry lies. The letters themselves stay on
-/// the disk.
-fn open_places(dir: &Path, after: u64) -> anyhow::Result<HashMap<(Uuid, u64), u64>> {
+/// A letter that is neither delivered nor dropped.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// Where its last entry lies.
+    place: u64,
+    /// Nothing of its record was delivered.
+    whole: bool,
+}
+
+/// The letters behind a place that are neither delivered nor dropped. They themselves stay on the disk.
+fn open_places(dir: &Path, after: u64) -> anyhow::Result<HashMap<(Uuid, u64), Open>> {
     let mut open = HashMap::new();
     entries(dir, after, |place, entry| {
         let key = (Uuid::from_bytes(entry.tape), entry.seq);
-        if entry.what == LETTER {
-            open.insert(key, place);
+        if matches!(entry.what, LETTER | PART) {
+            open.insert(key, Open { place, whole: entry.what == LETTER });
         } else {
             open.remove(&key);
         }
@@ -285,6 +340,10 @@ mod tests {
 
     use super::*;
 
+    fn entries_of(tape: Uuid, refused: &[(&Record, &str)]) -> Entries {
+        Entries::of(tape, refused.iter().map(|(record, words)| (*record, *words, Fate::Letter))).unwrap()
+    }
+
     fn record(seq: u64) -> Record {
         let event = Event {
             source: "s".into(),
@@ -307,7 +366,7 @@ mod tests {
         assert!(!folder(home.path(), "influx").exists(), "nothing is made for a sink without letters");
         let long = "x".repeat(5_000) + "\n";
         let refused = [(&record(1), "bad\nline"), (&record(2), long.as_str()), (&record(3), "c")];
-        letters.add(&Entries::of(tape, &refused).unwrap()).unwrap();
+        letters.add(&entries_of(tape, &refused)).unwrap();
         letters.close(&[(tape, 1)], true).unwrap();
         letters.close(&[(tape, 3)], false).unwrap();
         assert_eq!(letters.open(), 1);
@@ -328,9 +387,9 @@ mod tests {
         let mut letters = Letters::of(home.path(), "s", 1 << 20).unwrap();
         let records: Vec<Record> = (1..=5).map(record).collect();
         let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, "no")).collect();
-        letters.add(&Entries::of(Uuid::nil(), &refused).unwrap()).unwrap();
+        letters.add(&entries_of(Uuid::nil(), &refused)).unwrap();
         // Refused once more: it stands where it was refused last.
-        letters.add(&Entries::of(Uuid::nil(), &refused[1..2]).unwrap()).unwrap();
+        letters.add(&entries_of(Uuid::nil(), &refused[1..2])).unwrap();
         letters.close(&[(Uuid::nil(), 4)], false).unwrap();
         let dir = folder(home.path(), "s");
         let (mut seen, mut places) = (Vec::new(), Vec::new());
@@ -357,11 +416,43 @@ mod tests {
         for round in 0..30_u64 {
             let records: Vec<Record> = (0..1_000).map(|n| record(round * 1_000 + n + 1)).collect();
             let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, words.as_str())).collect();
-            letters.add(&Entries::of(Uuid::nil(), &refused).unwrap()).unwrap();
+            letters.add(&entries_of(Uuid::nil(), &refused)).unwrap();
         }
         let left = list(&folder(home.path(), "s")).unwrap();
         assert!(left.len() < 20_000, "{} letters of 1 kB in 6 MiB", left.len());
-        assert_eq!(letters.open(), left.len() as u64, "what went is not counted");
+        assert_eq!(letters.open(), left.len() as u64, "what went is no longer open");
+        assert_eq!(letters.lost(), 30_000 - left.len() as u64, "and is counted");
         assert_eq!(left.last().map(|letter| letter.seq), Some(30_000));
+    }
+
+    #[test]
+    fn letters_that_were_dealt_with_are_not_lost_when_they_go() {
+        let home = tempfile::tempdir().unwrap();
+        let mut letters = Letters::of(home.path(), "s", 6 << 20).unwrap();
+        let words = "w".repeat(1_000);
+        for round in 0..30_u64 {
+            let records: Vec<Record> = (0..1_000).map(|n| record(round * 1_000 + n + 1)).collect();
+            let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, words.as_str())).collect();
+            letters.add(&entries_of(Uuid::nil(), &refused)).unwrap();
+            let keys: Vec<(Uuid, u64)> = records.iter().map(|record| (Uuid::nil(), record.seq)).collect();
+            letters.close(&keys, true).unwrap();
+        }
+        assert_eq!((letters.open(), letters.lost()), (0, 0));
+    }
+
+    #[test]
+    fn a_letter_of_a_part_is_open_and_one_of_what_expired_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let mut letters = Letters::of(home.path(), "s", 1 << 20).unwrap();
+        let records: Vec<Record> = (1..=3).map(record).collect();
+        let fates = [Fate::Letter, Fate::Part, Fate::Expired];
+        let refused = records.iter().zip(fates).map(|(record, fate)| (record, "no", fate));
+        letters.add(&Entries::of(Uuid::nil(), refused).unwrap()).unwrap();
+        let dir = folder(home.path(), "s");
+        assert_eq!(letters.open(), 2);
+        assert_eq!(list(&dir).unwrap().iter().map(|letter| letter.seq).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(open_keys(&dir).unwrap().collect::<Vec<_>>(), [(Uuid::nil(), 1)], "the other was delivered");
+        letters.close(&[(Uuid::nil(), 2)], true).unwrap();
+        assert_eq!((letters.open(), list(&dir).unwrap().len()), (1, 1));
     }
 }

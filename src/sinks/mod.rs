@@ -8,6 +8,7 @@
 //!                                   └─ refused for good ─► dead letters
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -145,10 +146,12 @@ pub struct Batch<'a> {
     pub tape: Uuid,
     pub records: &'a [Record],
     /// What a store that can commit it together with the records should keep for [`Opened::Mark`]. Without any record it is the mark
-    /// alone that moves: they became dead letters.
-    pub mark: &'a [u8],
+    /// alone that moves: they became dead letters. `None`: what it keeps stays as it is.
+    pub mark: Option<&'a [u8]>,
     /// Newer records may have been delivered before these: a newer row must not be replaced.
     pub late: bool,
+    /// Seqs of those of which a part was refused ([`Fate::Part`]), and is a dead letter by now: the rest of each is wanted.
+    pub parted: &'a BTreeSet<u64>,
 }
 
 /// What a store knows of a tape.
@@ -200,6 +203,27 @@ pub struct Reject {
     pub index: usize,
     /// Why, in the store's words; cut and cleaned by the pump.
     pub words: String,
+    pub fate: Fate,
+}
+
+/// What becomes of a record that was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It is a dead letter.
+    #[default]
+    Letter,
+    /// A part of it is, which the words name. It is sent again, and then without that part ([`Batch::parted`]).
+    Part,
+    /// The store would have forgotten it by now: it is counted, and no letter takes the place of one that somebody can help.
+    Expired,
+}
+
+impl Reject {
+    /// One that becomes a dead letter.
+    #[must_use]
+    pub fn new(index: usize, words: impl Into<String>) -> Reject {
+        Reject { index, words: words.into(), fate: Fate::Letter }
+    }
 }
 
 /// A kind of sink: the row of a table, and all the rest of the program knows of it.

@@ -15,7 +15,7 @@
 mod letters;
 mod outage;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ use super::delivery::Delivery;
 use super::lane::{Lane, Lot, Stretch};
 use super::order::{Again, Times, give_back};
 use super::progress::Progress;
-use super::{Batch, Sink, SinkError};
+use super::{Batch, Reject, Sink, SinkError};
 use crate::service::{Asked, Desk};
 use crate::status::SinkTimes;
 use crate::supervise::waits_between;
@@ -112,6 +112,8 @@ struct Running<'a> {
     keeps_mark: bool,
     waits: ExponentialBackoff,
     counts: Counts,
+    /// Of what was too old for the store, how much was told when.
+    expired_told: Option<(u64, Instant)>,
 }
 
 /// What status shows beside the lag.
@@ -121,6 +123,7 @@ struct Counts {
     requests: u64,
     failures: u64,
     refused: u64,
+    expired: u64,
     lost: u64,
     unread: u64,
     rewinds: u64,
@@ -184,6 +187,7 @@ impl<'a> Running<'a> {
             hurry: Arc::default(),
             waits: waits(),
             counts: Counts::default(),
+            expired_told: None,
         })
     }
 
@@ -314,7 +318,7 @@ impl<'a> Running<'a> {
             lot.records.iter().for_each(|record| self.late.add(time_of(record)));
         }
         let (mut overtook, mut buried) = (None, false);
-        let mut pieces = VecDeque::from([Piece { records: lot.records, to }]);
+        let mut pieces = VecDeque::from([Piece { records: lot.records, parted: BTreeSet::new(), to }]);
         while let Some(mut piece) = pieces.pop_front() {
             let mut after = self.progress.clone();
             after.add(from, piece.to);
@@ -327,7 +331,8 @@ impl<'a> Running<'a> {
             }
             after.sent = true;
             let mark = after.encode();
-            let batch = Batch { tape: self.tape, records: &piece.records, mark: &mark, late: !is_live };
+            let Piece { records, parted, .. } = &piece;
+            let batch = Batch { tape: self.tape, records, mark: Some(&mark), late: !is_live, parted };
             self.counts.requests += 1;
             let sent = Instant::now();
             let given_up = self.given_up();
@@ -360,17 +365,16 @@ impl<'a> Running<'a> {
                     pieces.push_front(first);
                 }
                 Err(SinkError::TooMuch(words) | SinkError::BatchRefused(words)) if !piece.records.is_empty() => {
-                    let rejects = vec![(0, words)];
+                    let rejects = vec![Reject::new(0, words)];
                     buried = true;
-                    match self.bury(&mut piece.records, rejects).await? {
+                    match self.bury(&mut piece, rejects).await? {
                         Next::Go => pieces.push_front(piece),
                         next => return Ok(next),
                     }
                 }
                 Err(SinkError::Refused(refusal)) => {
                     buried = true;
-                    let rejects = refusal.rejects.into_iter().map(|reject| (reject.index, reject.words)).collect();
-                    match self.bury(&mut piece.records, rejects).await? {
+                    match self.bury(&mut piece, refusal.rejects).await? {
                         Next::Go => {
                             if refusal.rest_stored {
                                 piece.records.clear();
@@ -474,7 +478,9 @@ impl<'a> Running<'a> {
             ("requests", self.counts.requests),
             ("failures", self.counts.failures),
             ("refused", self.counts.refused),
+            ("expired", self.counts.expired),
             ("dead_letters", self.letters.as_ref().map_or(0, Letters::open)),
+            ("dead_letters_lost", self.letters.as_ref().map_or(0, Letters::lost)),
             ("lost", self.counts.lost),
             ("unread", self.counts.unread),
             ("rewinds", self.counts.rewinds),
@@ -510,14 +516,17 @@ fn first_from(desk: &Desk, start: Start) -> Result<u64, tapedeck_tape::Error> {
 /// Records on their way; behind them, everything of the lot up to `to` is delivered.
 struct Piece {
     records: Vec<Record>,
+    /// Seqs of those of which a part is a dead letter.
+    parted: BTreeSet<u64>,
     to: u64,
 }
 
 impl Piece {
     fn halves(mut self) -> (Piece, Piece) {
-        let second = self.records.split_off(self.records.len() / 2);
+        let (second, end) = (self.records.split_off(self.records.len() / 2), self.to);
         let to = self.records.last().map_or(0, |record| record.seq);
-        (Piece { records: self.records, to }, Piece { records: second, to: self.to })
+        let parted = self.parted.clone();
+        (Piece { to, ..self }, Piece { records: second, parted, to: end })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config::Globs;
 use crate::config::units::{ByteSize, Interval};
 use crate::service::Shown;
 use crate::sinks::retry::{self, Deed};
-use crate::sinks::{Opened, Refusal, Reject};
+use crate::sinks::{Fate, Opened, Refusal, Reject};
 
 /// What the store has, and how it behaves.
 #[derive(Default)]
@@ -32,8 +32,10 @@ struct Store {
     /// The write is stored and then fails, as when a connection is lost behind a commit.
     lose_answer: bool,
     poison: Vec<u64>,
-    /// How poison is refused.
+    /// How poison is refused, and what becomes of it.
     says_which: Option<bool>,
+    fate: Fate,
+    words: String,
     most: Option<usize>,
     rewind: Option<Duration>,
     rewind_when_opened: Option<Duration>,
@@ -41,6 +43,12 @@ struct Store {
     /// The last that came stays, of those of one time.
     keeps_last: bool,
     last: BTreeMap<i64, u64>,
+}
+
+impl Store {
+    fn words(&self) -> &str {
+        if self.words.is_empty() { "field type conflict" } else { &self.words }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -92,11 +100,12 @@ impl Sink for Fake {
         if store.most.is_some_and(|most| batch.records.len() > most) {
             return Err(SinkError::TooMuch("413".into()));
         }
-        let bad = |record: &Record| store.poison.contains(&record.seq);
+        let bad = |record: &Record| store.poison.contains(&record.seq) && !batch.parted.contains(&record.seq);
         if batch.records.iter().any(bad) {
             let Some(rest_stored) = store.says_which else { return Err(SinkError::BatchRefused("cannot cast".into())) };
             let rejects = batch.records.iter().enumerate().filter(|(_, record)| bad(record));
-            let rejects = rejects.map(|(index, _)| Reject { index, words: "field type conflict".into() }).collect();
+            let rejects =
+                rejects.map(|(index, _)| Reject { fate: store.fate, ..Reject::new(index, store.words()) }).collect();
             if rest_stored {
                 let good: Vec<u64> =
                     batch.records.iter().filter(|record| !bad(record)).map(|record| record.seq).collect();
@@ -109,8 +118,8 @@ impl Sink for Fake {
             store.last.insert(time_of(record).0, record.seq);
         }
         store.batches.push((batch.records.len(), batch.late, batch.records.first().map_or(0, |record| record.seq)));
-        if store.keeps_marks {
-            store.mark = Some(batch.mark.to_vec());
+        if let Some(mark) = batch.mark.filter(|_| store.keeps_marks) {
+            store.mark = Some(mark.to_vec());
         }
         if std::mem::take(&mut store.lose_answer) { Err(away()) } else { Ok(()) }
     }
@@ -324,6 +333,86 @@ async fn poison_is_found_by_halves_and_kept_with_the_stores_words() {
         assert_eq!(seqs, [1, 137, 138, 300], "{says_which:?}");
         assert!(letters.iter().all(|letter| ["cannot cast", "field type conflict"].contains(&letter.words.as_str())));
         assert!(deck.fake.lock().writes < 60, "{} writes", deck.fake.lock().writes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_which_a_part_is_refused_is_a_letter_and_delivered_without_it() {
+    let mut deck = Deck::new();
+    deck.fake.lock().poison = vec![1, 137];
+    deck.fake.lock().says_which = Some(false);
+    deck.fake.lock().fate = Fate::Part;
+    deck.record(300, Duration::ZERO);
+    let run = deck.start();
+    deck.until("all rows", |store| store.rows.len() == 300).await;
+    run.end().await;
+    assert!(once(&deck.fake.lock()));
+    assert_eq!(deck.cursor(), 300);
+    let folder = crate::sinks::dead_letters_folder(deck.dir(), "fake");
+    let letters = crate::sinks::dead_letters(&folder).unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [1, 137]);
+    assert_eq!(crate::sinks::dead::open_keys(&folder).unwrap().count(), 0, "of whole records there is none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_would_have_forgotten_is_counted_and_takes_no_letters_place() {
+    for rest_stored in [false, true] {
+        let mut deck = Deck::new();
+        deck.fake.lock().poison = (1..=250).collect();
+        deck.fake.lock().says_which = Some(rest_stored);
+        deck.fake.lock().fate = Fate::Expired;
+        deck.record(300, Duration::ZERO);
+        let run = deck.start();
+        deck.until("the young rows", |store| store.rows.len() == 50).await;
+        deck.until("the count", |_| run.shown.detail()["expired"].as_u64() == Some(250)).await;
+        let detail = run.shown.detail();
+        assert_eq!((&detail["dead_letters"], &detail["refused"]), (&0.into(), &0.into()));
+        run.end().await;
+        assert_eq!(deck.cursor(), 300);
+        assert!(!crate::sinks::dead_letters_folder(deck.dir(), "fake").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_had_to_make_room_are_counted() {
+    let mut deck = Deck::new();
+    deck.delivery.dead_letters = ByteSize(5 << 20);
+    // Each says a kilobyte: more than three segments of them.
+    deck.fake.lock().poison = (1..=14_000).collect();
+    deck.fake.lock().says_which = Some(false);
+    deck.fake.lock().words = "w".repeat(1_000);
+    deck.record(14_001, Duration::ZERO);
+    let run = deck.start();
+    deck.until("the row", |store| store.rows.len() == 1).await;
+    deck.until("all of it", |_| run.shown.detail()["lag_records"] == 0).await;
+    let (detail, number) = (run.shown.detail(), |key: &str| run.shown.detail()[key].as_u64().unwrap());
+    assert_eq!(number("refused"), 14_000);
+    assert!(number("dead_letters_lost") > 4_000, "{detail:?}");
+    assert_eq!(number("dead_letters") + number("dead_letters_lost"), 14_000, "{detail:?}");
+    run.end().await;
+}
+
+#[tokio::test]
+async fn a_letter_of_another_tape_leaves_that_tapes_mark_as_it_is() {
+    let mut deck = Deck::new();
+    deck.fake.lock().keeps_marks = true;
+    deck.record(2, Duration::ZERO);
+    let (ours, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let mut letters = Letters::of(deck.dir(), "fake", 1 << 20).unwrap();
+    let body = Body::Status(Status::default());
+    let record = |seq| Record { seq, event: event(UnixNanos::now(), None, body.clone()) };
+    let (one, two) = (record(5), record(6));
+    for (tape, record) in [(other, &one), (ours, &two)] {
+        let entries = crate::sinks::dead::Entries::of(tape, [(record, "no", Fate::Letter)].into_iter());
+        letters.add(&entries.unwrap()).unwrap();
+    }
+    let mut fake = deck.fake.clone();
+    for (seq, mark) in [(5, None), (6, Some(b"ours".to_vec()))] {
+        let order = retry::Order { deed: Deed::Retry, seqs: vec![seq], after: 0 };
+        let (back, done) = retry::carry_out(&mut fake, letters, ours, b"ours", &order).await;
+        letters = back;
+        assert_eq!(done.unwrap().delivered, 1, "{seq}");
+        assert_eq!(deck.fake.lock().mark, mark, "{seq}");
     }
 }
 

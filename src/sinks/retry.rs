@@ -1,5 +1,6 @@
 //! Dead letters sent again, or given up: by a running pump, or by a verb while no deck runs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use tapedeck_tape::{Cursor, Reader, Start};
 
 use super::dead::{self, Letter, Letters};
 use super::progress::Progress;
-use super::{Batch, Opened, Refusal, Sink, SinkError, build};
+use super::{Batch, Fate, Opened, Refusal, Reject, Sink, SinkError, build};
 use crate::config::KindTable;
 
 /// Letters of one order in memory, and how long one may take: the rest is asked for again.
@@ -120,6 +121,8 @@ pub(super) async fn carry_out(
             closed.push((letter.tape, letter.seq));
             continue;
         }
+        // The mark of another tape stays as it is: nothing of that one is delivered here but its letter.
+        let mark = (letter.tape == tape).then_some(mark);
         match again(sink, &letter, &mut open_for, mark).await {
             Ok(Sent::Taken) => closed.push((letter.tape, letter.seq)),
             Ok(Sent::Refused(words)) => done.refused.push(Again { seq: letter.seq, words: dead::clean(&words) }),
@@ -168,7 +171,12 @@ enum Sent {
     Unreadable,
 }
 
-async fn again(sink: &mut dyn Sink, letter: &Letter, open_for: &mut Uuid, mark: &[u8]) -> Result<Sent, SinkError> {
+async fn again(
+    sink: &mut dyn Sink,
+    letter: &Letter,
+    open_for: &mut Uuid,
+    mark: Option<&[u8]>,
+) -> Result<Sent, SinkError> {
     let Ok(event) = wire::decode(&letter.payload) else { return Ok(Sent::Unreadable) };
     if letter.tape != *open_for {
         *open_for = letter.tape;
@@ -179,14 +187,21 @@ async fn again(sink: &mut dyn Sink, letter: &Letter, open_for: &mut Uuid, mark: 
     if let Some(words) = sink.would_replace(&record[0]).await? {
         return Ok(Sent::Refused(words));
     }
-    match sink.write(&Batch { tape: letter.tape, records: &record, mark, late: true }).await {
-        Ok(()) => Ok(Sent::Taken),
-        Err(SinkError::BatchRefused(words) | SinkError::TooMuch(words)) => Ok(Sent::Refused(words)),
-        Err(SinkError::Refused(Refusal { rejects, .. })) => {
-            let words = rejects.into_iter().next().map_or_else(|| "refused".to_owned(), |reject| reject.words);
-            Ok(Sent::Refused(words))
+    let (mut parted, mut lacking) = (BTreeSet::new(), None);
+    loop {
+        match sink.write(&Batch { tape: letter.tape, records: &record, mark, late: true, parted: &parted }).await {
+            // What of it is there now is no reason to forget what is not.
+            Ok(()) => return Ok(lacking.map_or(Sent::Taken, Sent::Refused)),
+            Err(SinkError::BatchRefused(words) | SinkError::TooMuch(words)) => return Ok(Sent::Refused(words)),
+            Err(SinkError::Refused(Refusal { rejects, .. })) => {
+                let reject = rejects.into_iter().next().unwrap_or_else(|| Reject::new(0, "refused"));
+                if reject.fate != Fate::Part || !parted.insert(letter.seq) {
+                    return Ok(Sent::Refused(reject.words));
+                }
+                lacking = Some(reject.words);
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
 }
 

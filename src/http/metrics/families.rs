@@ -222,6 +222,14 @@ pub(super) const SINK_REJECTS: Family =
     counter("sink_rejects", "Records that the store refused").of(&["sink"], When::Sink);
 pub(super) const SINK_DEAD_LETTERS: Family =
     gauge("sink_dead_letters", "Refused records that nobody has dealt with").of(&["sink"], When::Sink);
+pub(super) const SINK_LETTERS_LOST: Family = counter(
+    "sink_dead_letters_lost",
+    "Refused records that nobody had dealt with when they had to make room for others",
+)
+.of(&["sink"], When::Sink);
+pub(super) const SINK_EXPIRED: Family =
+    counter("sink_expired_records", "Records that were not delivered because the store keeps none that old")
+        .of(&["sink"], When::Sink);
 pub(super) const SINK_LOST: Family =
     counter("sink_lost_records", "Records that were gone from the tape before they were delivered")
         .of(&["sink"], When::Sink);
@@ -344,6 +352,8 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
             SINK_FAILURES,
             SINK_REJECTS,
             SINK_DEAD_LETTERS,
+            SINK_LETTERS_LOST,
+            SINK_EXPIRED,
             SINK_LOST,
             SINK_REWINDS,
             SINK_REQUEST,

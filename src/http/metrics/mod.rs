@@ -230,6 +230,8 @@ impl Samples {
                 (SINK_REQUESTS, "requests"),
                 (SINK_FAILURES, "failures"),
                 (SINK_REJECTS, "refused"),
+                (SINK_LETTERS_LOST, "dead_letters_lost"),
+                (SINK_EXPIRED, "expired"),
                 (SINK_LOST, "lost"),
                 (SINK_REWINDS, "rewinds"),
             ] {

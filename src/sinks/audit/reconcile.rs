@@ -18,7 +18,7 @@ use crate::control;
 use crate::sinks::books::{Books, whole};
 use crate::sinks::delivery::{Begin, Delivery};
 use crate::sinks::progress::Progress as Delivered;
-use crate::sinks::{Batch, Opened, Refusal, Sink, SinkError, dead, dead_letters_folder};
+use crate::sinks::{Batch, Fate, Opened, Refusal, Reject, Sink, SinkError, dead, dead_letters_folder};
 
 /// Differences that are named; the others are counted.
 const NAMED: usize = 10_000;
@@ -520,7 +520,18 @@ async fn deliver(
 
 /// Writes; what is refused is left out. Says how many were.
 async fn send(sink: &mut dyn Sink, tape: Uuid, records: &[Record], mark: &[u8]) -> anyhow::Result<u64> {
-    match sink.write(&Batch { tape, records, mark, late: true }).await {
+    let mut parted = BTreeSet::new();
+    let written = loop {
+        match sink.write(&Batch { tape, records, mark: Some(mark), late: true, parted: &parted }).await {
+            Err(SinkError::Refused(Refusal { rejects, .. }))
+                if parts_of(&rejects, records).any(|seq| !parted.contains(&seq)) =>
+            {
+                parted.extend(parts_of(&rejects, records));
+            }
+            written => break written,
+        }
+    };
+    match written {
         Ok(()) => Ok(0),
         Err(SinkError::Refused(Refusal { rejects, rest_stored: true })) => Ok(rejects.len() as u64),
         Err(SinkError::Refused(_) | SinkError::BatchRefused(_) | SinkError::TooMuch(_)) if records.len() > 1 => {
@@ -530,4 +541,10 @@ async fn send(sink: &mut dyn Sink, tape: Uuid, records: &[Record], mark: &[u8]) 
         Err(SinkError::Refused(_) | SinkError::BatchRefused(_) | SinkError::TooMuch(_)) => Ok(1),
         Err(error) => Err(anyhow::anyhow!("{error}").context("delivering again")),
     }
+}
+
+/// The records of which only a part was refused: the rest of each is wanted.
+fn parts_of(rejects: &[Reject], records: &[Record]) -> impl Iterator<Item = u64> {
+    let parts = rejects.iter().filter(|reject| reject.fate == Fate::Part);
+    parts.filter_map(|reject| records.get(reject.index)).map(|record| record.seq)
 }

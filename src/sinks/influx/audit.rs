@@ -10,7 +10,7 @@ use tapedeck_market::{Kind, Record, SmolStr, UnixNanos, Uuid, Value};
 use super::ask::text;
 use super::client::quoted;
 use super::policies::{self, Route};
-use super::{Influx, lines_of};
+use super::{CLOCKS, Influx, lines_of};
 use crate::lineproto;
 use crate::sinks::SinkError;
 use crate::sinks::audit::{Amount, Audit, Cell, Row, Second, Series, counts, minute_of, span_of};
@@ -21,7 +21,9 @@ impl Audit for Influx {
     fn expect(&mut self, _tape: Uuid, record: &Record, rows: &mut Vec<Row>) {
         let mut lines = Lines::default();
         let parcel = &self.parcels[self.parcel_of(record)];
-        if lines_of(&self.config, &mut lines, record).is_ok() && parcel.too_old(record, UnixNanos::now()).is_none() {
+        if lines_of(&self.config, &mut lines, record).is_ok()
+            && parcel.too_old(record, UnixNanos::now(), CLOCKS).is_none()
+        {
             let table = |measurement: &str| self.named(&parcel.route, measurement);
             rows.extend(lineproto::lines(&lines.text).filter_map(|line| row_of(line, table)));
         }

@@ -18,7 +18,7 @@ use tapedeck_market::{Record, UnixNanos, Uuid};
 use super::grafana::{Asks, Source};
 use super::line::{Lines, NoLine};
 use super::{
-    Batch, Kind, Opened, Question, Refusal, Reject, Retention, Setup, Sink, SinkError, Table, TimeOf, WARNING,
+    Batch, Fate, Kind, Opened, Question, Refusal, Reject, Retention, Setup, Sink, SinkError, Table, TimeOf, WARNING,
 };
 use crate::config::units::show_duration;
 
@@ -81,6 +81,8 @@ const ROUTE_EVERY: Duration = Duration::from_secs(60);
 /// What is older than a policy keeps is refused here, in place of by the store, which finds it record by record. Our clocks
 /// may differ by so much.
 const CLOCKS: Duration = Duration::from_secs(3600);
+/// The server's own words for it, in all versions.
+const BEYOND: &str = "beyond retention policy";
 
 impl Influx {
     fn of(config: Config) -> anyhow::Result<Influx> {
@@ -120,15 +122,15 @@ impl Influx {
             let place = parcel.lines.place();
             let written = lines_of(&self.config, &mut parcel.lines, record);
             let refused = match &written {
-                Ok(()) => parcel.too_old(record, now),
+                Ok(()) => parcel.too_old(record, now, CLOCKS).map(|words| expired(index, words)),
                 Err(NoLine::Unwanted) => None,
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(Reject::new(index, error.to_string())),
             };
             if refused.is_some() || written.is_err() {
                 parcel.lines.back_to(place);
             }
             parcel.index_of.resize(parcel.lines.count, index);
-            rejects.extend(refused.map(|words| Reject { index, words }));
+            rejects.extend(refused);
         }
         rejects
     }
@@ -161,16 +163,29 @@ fn lines_of(config: &Config, lines: &mut Lines, record: &Record) -> Result<(), N
 }
 
 impl Parcel {
-    /// The words for a record that the policy would not keep.
-    fn too_old(&self, record: &Record, now: UnixNanos) -> Option<String> {
+    /// The words for a record that the policy would not keep, by clocks that may differ by so much.
+    fn too_old(&self, record: &Record, now: UnixNanos, clocks: Duration) -> Option<String> {
         let keeps = self.route.keeps?;
         let time = measure::time(record);
-        let old = now.saturating_since(time) > keeps.saturating_add(CLOCKS);
+        let old = now.saturating_since(time) > keeps.saturating_add(clocks);
         old.then(|| {
             let policy = self.route.policy.as_deref().unwrap_or("the default one");
             format!("it is of {time}, and the retention policy ({policy}) keeps {}", show_duration(keeps))
         })
     }
+
+    /// The records of its lines that the policy does not keep, once the server has said that there are such.
+    fn older_than_kept(&self, records: &[Record]) -> Vec<Reject> {
+        let (now, mut indices) = (UnixNanos::now(), self.index_of.clone());
+        indices.dedup();
+        let old = |index| Some(expired(index, self.too_old(&records[index], now, Duration::ZERO)?));
+        indices.into_iter().filter_map(old).collect()
+    }
+}
+
+/// The store would have forgotten it by now.
+fn expired(index: usize, words: String) -> Reject {
+    Reject { fate: Fate::Expired, ..Reject::new(index, words) }
 }
 
 #[async_trait]
@@ -210,12 +225,22 @@ impl Sink for Influx {
                     if let Some((_, words)) = bad.iter().find(|(line, _)| *line >= parcel.index_of.len()) {
                         return Err(SinkError::BatchRefused(words.clone()));
                     }
-                    rejects.extend(bad.into_iter().map(|(line, words)| Reject { index: parcel.index_of[line], words }));
+                    rejects.extend(bad.into_iter().map(|(line, words)| Reject::new(parcel.index_of[line], words)));
                     rest_stored &= stored;
                 }
-                // All lines of one record: it is that one.
+                Answer::Refused(words) if words.contains(BEYOND) => {
+                    let old = parcel.older_than_kept(batch.records);
+                    rest_stored = false;
+                    // All lines of one record: it is that one.
+                    let alone = parcel.index_of.iter().all(|index| *index == first);
+                    match (old.is_empty(), alone) {
+                        (false, _) => rejects.extend(old),
+                        (true, true) => rejects.push(expired(first, words)),
+                        (true, false) => return Err(SinkError::BatchRefused(words)),
+                    }
+                }
                 Answer::Refused(words) if parcel.index_of.iter().all(|index| *index == first) => {
-                    rejects.push(Reject { index: first, words });
+                    rejects.push(Reject::new(first, words));
                     rest_stored = false;
                 }
                 Answer::Refused(words) => return Err(SinkError::BatchRefused(words)),

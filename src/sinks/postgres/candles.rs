@@ -7,14 +7,14 @@ use std::collections::HashMap;
 
 use anyhow::anyhow;
 use bytes::Bytes;
-use tapedeck_market::{Candle, CandleInput, Record, SmolStr, Sum, UnixNanos};
+use tapedeck_market::{Candle, CandleInput, Record, SmolStr, Sum, UnixNanos, Uuid};
 use tapedeck_tables::Table;
 use tokio_postgres::Client;
 
 use super::config::{Config, EXCHANGE};
 use super::failure;
 use super::layout;
-use super::session::{Session, Trouble, refused, stage_of};
+use super::session::{PgUuid, Session, Trouble, refused, stage_of};
 use crate::sinks::SinkError;
 
 const MINUTE_NS: i64 = 60_000_000_000;
@@ -29,6 +29,24 @@ pub(super) struct Batch {
     pub rows: Bytes,
     /// Which of them go to merged tables: minutes, and the venues.
     pub merges: Vec<(i64, Vec<String>)>,
+    /// Which of these do not.
+    pub left_out: LeftOut,
+}
+
+/// Candles that no merged table can hold: where they were first recorded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LeftOut {
+    tapes: Vec<PgUuid>,
+    seqs: Vec<i64>,
+}
+
+impl LeftOut {
+    pub(super) fn push(&mut self, tape: Uuid, seq: u64) {
+        // A larger one has no row at all.
+        let Ok(seq) = i64::try_from(seq) else { return };
+        self.tapes.push(PgUuid(tape));
+        self.seqs.push(seq);
+    }
 }
 
 /// A table `merged_candles_<n>min` as it is on the server.
@@ -102,7 +120,13 @@ pub(super) async fn write(session: &Session, batch: &Batch) -> Result<(), Troubl
     session.client.batch_execute(&format!("{older}; {upsert}")).await.map_err(refused)?;
     for (minutes, venues) in &batch.merges {
         if let Some(merged) = session.merged.get(minutes) {
-            merged.write(session, minutes * MINUTE_NS, venues, &stage).await?;
+            let written = merged.write(session, minutes * MINUTE_NS, venues, &stage, &batch.left_out).await;
+            written.map_err(|trouble| match trouble {
+                Trouble::Sink(SinkError::BatchRefused(words)) => {
+                    Trouble::Merged(format!("its row in {}: {words}", merged.name))
+                }
+                trouble => trouble,
+            })?;
         }
     }
     Ok(())
@@ -173,16 +197,19 @@ impl Merged {
         interval_ns: i64,
         venues: &Vec<String>,
         stage: &str,
+        LeftOut { tapes, seqs }: &LeftOut,
     ) -> Result<(), Trouble> {
         let Merged { name, time, .. } = self;
-        let which = "s.interval_ns = $1 AND s.venue = ANY($2)";
+        let which = "s.interval_ns = $1 AND s.venue = ANY($2) AND NOT EXISTS (SELECT FROM unnest($3::uuid[], $4::bigint[]) \
+             AS o(tape_id, seq) WHERE o.tape_id = s.tape_id AND o.seq = s.seq)";
         // A symbol that two venues, or two inputs, have is one symbol there.
         let newest = format!(
             "SELECT DISTINCT ON (s.symbol, {time}) {time}, s.symbol, s.open, s.high, s.low, s.close, s.volume FROM {stage} s \
              WHERE {which} ORDER BY s.symbol, {time}, s.revision DESC, s.ts_recv DESC, s.seq DESC"
         );
         let insert = format!("INSERT INTO {name} (datetime, tradingsymbol, open, high, low, close, volume) {newest}");
-        let run = async |sql: &str| session.client.execute(sql, &[&interval_ns, venues]).await.map_err(refused);
+        let run =
+            async |sql: &str| session.client.execute(sql, &[&interval_ns, venues, tapes, seqs]).await.map_err(refused);
         if self.keyed {
             let set = NUMBERS.map(|column| format!("{column} = excluded.{column}")).join(", ");
             run(&format!("{insert} ON CONFLICT (tradingsymbol, datetime) DO UPDATE SET {set}")).await?;

@@ -9,7 +9,7 @@
 //!   sent again on purpose, the batch goes through a temporary table, and what is there stays as it is.
 //! - Errors are told apart by SQLSTATE (`failure`); a table or column that is missing is made again when the store is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -18,7 +18,7 @@ use tapedeck_market::{Body, Candle, Event, Flags, Record, Status, UnixNanos, Uui
 
 use super::audit::Row;
 use super::grafana::{Asks, Source};
-use super::{Batch, Kind, Opened, Question, Refusal, Reject, Setup, Sink, SinkError};
+use super::{Batch, Fate, Kind, Opened, Question, Refusal, Reject, Setup, Sink, SinkError};
 
 mod audit;
 mod candles;
@@ -139,7 +139,7 @@ impl Sink for Postgres {
         let mut session = Session::open(&self.config, &self.target, &self.name, tape).await.map_err(plain)?;
         found.push(format!("schema `{}` is there", self.config.schema));
         let probe = [probe()];
-        let parts = self.parts(&mut session, tape, &probe).await.map_err(plain)?;
+        let parts = self.parts(&mut session, tape, &probe, &BTreeSet::new()).await.map_err(plain)?;
         let read = session.try_out(&parts, Table::Status).await.map_err(plain)?;
         anyhow::ensure!(read == Some((tape, probe[0].clone())), "what was written is not read back: {read:?}");
         found.push("written and read back".to_owned());
@@ -169,13 +169,14 @@ impl Sink for Postgres {
 
 impl Postgres {
     async fn deliver(&mut self, session: &mut Session, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let parts = self.parts(session, batch.tape, batch.records).await?;
+        let parts = self.parts(session, batch.tape, batch.records, batch.parted).await?;
         let seq = batch.records.last().map(|record| record.seq);
         let doomed: Vec<&Row> = batch.records.iter().filter_map(|record| self.doomed.get(&record.seq)).collect();
         if !self.careful {
             match session.write(&parts, &doomed, batch.mark, seq, false).await {
                 Ok(_) => return Ok(()),
                 Err(Trouble::Sink(error)) => return Err(error),
+                Err(Trouble::Merged(words)) => return Err(unmerged(batch, words)),
                 Err(Trouble::Duplicate(words)) => {
                     tracing::info!(sink = self.name, words, "rows are there already: they are left as they are");
                     if !session.rollback().await {
@@ -191,14 +192,21 @@ impl Postgres {
                 Ok(())
             }
             Err(Trouble::Sink(error)) => Err(error),
+            Err(Trouble::Merged(words)) => Err(unmerged(batch, words)),
             Err(Trouble::Duplicate(words)) => Err(SinkError::BatchRefused(words)),
         }
     }
 
-    /// The rows of a batch by table and day.
-    async fn parts(&self, session: &mut Session, tape: Uuid, records: &[Record]) -> Result<Parts, SinkError> {
+    /// The rows of a batch by table and day. What a merged table cannot hold is left out of that one alone.
+    async fn parts(
+        &self,
+        session: &mut Session,
+        tape: Uuid,
+        records: &[Record],
+        parted: &BTreeSet<u64>,
+    ) -> Result<Parts, SinkError> {
         let merges = self.find_merged(session, records).await?;
-        let mut rejects = Vec::new();
+        let (mut rejects, mut left_out) = (Vec::new(), candles::LeftOut::default());
         let mut rows: BTreeMap<(usize, Day), (Table, Rows)> = BTreeMap::new();
         let mut own = Rows::new(Table::Candles);
         let newest = candles::newest(records, candle_of);
@@ -209,14 +217,22 @@ impl Postgres {
             let (tape, seq) = event.origin.map_or((tape, record.seq), |origin| (origin.tape, origin.seq));
             let pushed = match candle_of(record) {
                 Some(_) if newest.binary_search(&index).is_err() => Ok(()),
-                Some(candle) => self.fits(session, event, candle).and_then(|()| own.push(tape, seq, event)),
+                Some(candle) => {
+                    if parted.contains(&record.seq) {
+                        left_out.push(tape, seq);
+                    } else if let Err(words) = self.fits(session, event, candle) {
+                        rejects.push(Reject { fate: Fate::Part, ..Reject::new(index, words) });
+                        continue;
+                    }
+                    own.push(tape, seq, event)
+                }
                 None => {
                     let key = (table.index(), Day::of(event.ts_recv));
                     rows.entry(key).or_insert_with(|| (table, Rows::new(table))).1.push(tape, seq, event)
                 }
             };
             if let Err(words) = pushed {
-                rejects.push(Reject { index, words });
+                rejects.push(Reject::new(index, words));
             }
         }
         if !rejects.is_empty() {
@@ -226,7 +242,7 @@ impl Postgres {
             let count = rows.count;
             Part { table, day, count, rows: rows.finish() }
         });
-        let candles = (own.count > 0).then(|| candles::Batch { rows: own.finish(), merges });
+        let candles = (own.count > 0).then(|| candles::Batch { rows: own.finish(), merges, left_out });
         Ok(Parts { rows: parts.collect(), candles })
     }
 
@@ -264,6 +280,15 @@ impl Postgres {
             _ => Ok(()),
         }
     }
+}
+
+/// A merged table refused a row: of a batch it is found by halves, of one record it is that row alone which is left out.
+fn unmerged(batch: &Batch<'_>, words: String) -> SinkError {
+    if batch.records.len() > 1 {
+        return SinkError::BatchRefused(words);
+    }
+    let rejects = vec![Reject { fate: Fate::Part, ..Reject::new(0, words) }];
+    SinkError::Refused(Refusal { rejects, rest_stored: false })
 }
 
 fn candle_of(record: &Record) -> Option<&Candle> {

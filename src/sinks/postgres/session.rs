@@ -51,6 +51,8 @@ pub(super) struct Parts {
 pub(super) enum Trouble {
     /// A row is there already.
     Duplicate(String),
+    /// A merged table will never take a row; our own would.
+    Merged(String),
     Sink(SinkError),
 }
 
@@ -156,7 +158,7 @@ impl Session {
         &mut self,
         parts: &Parts,
         doomed: &[&Row],
-        mark: &[u8],
+        mark: Option<&[u8]>,
         seq: Option<u64>,
         careful: bool,
     ) -> Result<u64, Trouble> {
@@ -185,7 +187,9 @@ impl Session {
             candles::write(self, batch).await?;
         }
         self.client.batch_execute("COMMIT").await.map_err(refused)?;
-        self.mark = Some(mark.to_vec());
+        if let Some(mark) = mark {
+            self.mark = Some(mark.to_vec());
+        }
         Ok(there)
     }
 
@@ -193,9 +197,9 @@ impl Session {
     pub(super) async fn try_out(&mut self, parts: &Parts, table: Table) -> Result<Option<(Uuid, Record)>, SinkError> {
         let plain = |trouble| match trouble {
             Trouble::Sink(error) => error,
-            Trouble::Duplicate(words) => SinkError::BatchRefused(words),
+            Trouble::Duplicate(words) | Trouble::Merged(words) => SinkError::BatchRefused(words),
         };
-        self.begin(b"", None).await.map_err(plain)?;
+        self.begin(Some(b""), None).await.map_err(plain)?;
         for part in &parts.rows {
             let target = layout::full(&self.schema, part.table.name());
             self.append(part, &target).await.map_err(plain)?;
@@ -208,8 +212,9 @@ impl Session {
         Ok(row.and_then(|row| read::record(table, &row)))
     }
 
-    /// Begins a transaction with the mark, and with the seq of the last record, if there is one.
-    async fn begin(&self, mark: &[u8], seq: Option<u64>) -> Result<(), Trouble> {
+    /// Begins a transaction with the mark, if it moves, and with the seq of the last record, if there is one.
+    async fn begin(&self, mark: Option<&[u8]>, seq: Option<u64>) -> Result<(), Trouble> {
+        let Some(mark) = mark else { return self.client.batch_execute("BEGIN").await.map_err(refused) };
         let cursors = layout::full(&self.schema, "cursors");
         let tape = PgUuid(self.tape);
         let seq = seq.map(|seq| i64::try_from(seq).unwrap_or(i64::MAX));
@@ -313,7 +318,7 @@ pub(super) fn refused(error: Error) -> Trouble {
 }
 
 /// A UUID as a parameter.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct PgUuid(pub Uuid);
 
 impl ToSql for PgUuid {

@@ -276,7 +276,7 @@ fn gather(
         let start = parcel.text.len();
         match write(&mut parcel.text, &mut exact, there.as_deref().unwrap_or(&here), seq, record) {
             Ok(()) => parcel.lines.push((start, index)),
-            Err(error) => rejects.push(Reject { index, words: error.to_string() }),
+            Err(error) => rejects.push(Reject::new(index, error.to_string())),
         }
     }
     parcel

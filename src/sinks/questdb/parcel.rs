@@ -56,7 +56,7 @@ impl Parcel {
             let bad = words.line.filter(|line| from + line < to).or((to - from == 1).then_some(0));
             match bad {
                 Some(0) => {
-                    rejects.push(Reject { index: lines[from].1, words: words.words });
+                    rejects.push(Reject::new(lines[from].1, words.words));
                     from += 1;
                     piece = (piece / 2).max(PIECE_LINES);
                 }
