@@ -8,6 +8,7 @@ mod keys;
 mod late;
 mod retention;
 mod second;
+mod third;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -48,7 +48,13 @@ impl Desk {
     }
 
     fn try_write(&mut self, records: &[Record], mark: &[u8]) -> Result<(), SinkError> {
-        let batch = Batch { tape: TAPE, records, mark, late: false };
+        self.try_write_but(records, Some(mark), &[])
+    }
+
+    /// Of some a part is a dead letter already.
+    fn try_write_but(&mut self, records: &[Record], mark: Option<&[u8]>, parted: &[u64]) -> Result<(), SinkError> {
+        let parted = parted.iter().copied().collect();
+        let batch = Batch { tape: TAPE, records, mark, late: false, parted: &parted };
         self.runtime.block_on(self.sink.write(&batch))
     }
 

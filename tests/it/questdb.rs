@@ -6,6 +6,7 @@ pub(crate) mod reading;
 mod rows;
 mod trouble;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,7 +43,13 @@ impl Alone {
     }
 
     fn write(&mut self, records: &[Record], late: bool) -> Result<(), SinkError> {
-        self.runtime.block_on(self.sink.write(&Batch { tape: TAPE, records, mark: &[], late }))
+        self.runtime.block_on(self.sink.write(&Batch {
+            tape: TAPE,
+            records,
+            mark: None,
+            late,
+            parted: &BTreeSet::new(),
+        }))
     }
 
     fn check(&mut self) -> anyhow::Result<Vec<String>> {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use tapedeck_market::{Event, Flags, Point, Record, UnixNanos, Value as Number};
+
 use super::*;
 use crate::servers::gate::Gate;
 use crate::support::{free_port, python};
@@ -34,17 +36,21 @@ impl Drop for Publisher {
     }
 }
 
-/// Lets a publisher send to a deck that delivers; the database, when all that was recorded is in it, and how many were
-/// rejected with their reasons.
-fn bridged(what: &str, count: u32) -> Option<(&'static Influx1, String, BTreeMap<String, u64>)> {
+/// Lets a publisher send to a deck that delivers; the database, when all that was recorded is in it, how many were rejected with
+/// their reasons, and the tape.
+fn bridged(what: &str, count: u32) -> Option<Bridged> {
     let (server, python) = (Influx1::shared()?, python()?);
     let (database, port, home) = (server.fresh_database(), free_port(), tempfile::tempdir().unwrap());
+    let (path, tape) = (home.path().join("tapedeck.toml"), home.path().join("tape"));
+    // What else the config has stays away: this is a service for one publisher, as they had them.
     let config = format!(
-        "[source.old]\nkind = \"zmq\"\nconnect = [\"tcp://127.0.0.1:{port}\"]\n\
+        "[tape]\ndir = {tape:?}\n[http]\nlisten = \"off\"\n[candles]\nintervals = [\"1s\"]\n[source.other]\nkind = \"zmq\"\nconnect = [\"tcp://127.0.0.1:1\"]\n\
+         [source.old]\nkind = \"zmq\"\nconnect = [\"tcp://127.0.0.1:{port}\"]\n\
          [sink.influx]\nkind = \"influx\"\nurl = \"{}\"\ndatabase = \"{database}\"\nbatch_wait = \"50ms\"\n",
         server.url()
     );
-    let deck = Deck::start(home.path(), &config);
+    std::fs::write(&path, config).unwrap();
+    let deck = Deck::run(&path, &tape, &["--only", "old,influx"]);
     let mut publisher = Publisher::start(&python, port, what, count);
     publisher.sent();
     let status = deck.until("all messages", |status| {
@@ -53,14 +59,24 @@ fn bridged(what: &str, count: u32) -> Option<(&'static Influx1, String, BTreeMap
     });
     until("all of it delivered", || is_done(&deck).then_some(()));
     assert_eq!((detail(&deck, "dead_letters"), detail(&deck, "failures")), (0, 0));
+    let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!((status.sources.len(), names), (1, vec!["influx"]));
+    // A signal ends it.
     deck.stop();
     let reasons = status.sources[0].reject_reasons.clone().into_iter().collect();
-    Some((server, database, reasons))
+    Some(Bridged { server, database, reasons, records: records(&tape) })
+}
+
+struct Bridged {
+    server: &'static Influx1,
+    database: String,
+    reasons: BTreeMap<String, u64>,
+    records: Vec<Record>,
 }
 
 #[test]
 fn acceptance_1_six_hundred_kraken_messages_are_six_hundred_points_with_the_right_bid() {
-    let Some((server, database, rejects)) = bridged("kraken", 600) else { return };
+    let Some(Bridged { server, database, reasons: rejects, .. }) = bridged("kraken", 600) else { return };
     assert!(rejects.is_empty(), "{rejects:?}");
     let found = server.query(&database, "SELECT bid FROM kraken_tick WHERE pair = 'BTC/USD'");
     let mut bids: Vec<f64> =
@@ -72,7 +88,7 @@ fn acceptance_1_six_hundred_kraken_messages_are_six_hundred_points_with_the_righ
 
 #[test]
 fn acceptance_2_three_hundred_of_three_hundred_times_of_oanda_with_their_nanoseconds() {
-    let Some((server, database, rejects)) = bridged("oanda", 300) else { return };
+    let Some(Bridged { server, database, reasons: rejects, .. }) = bridged("oanda", 300) else { return };
     assert!(rejects.is_empty(), "{rejects:?}");
     let found = server.query(&database, "SELECT bid FROM oanda_tick WHERE instrument = 'EUR_USD'");
     let rows = found["series"][0]["values"].as_array().unwrap();
@@ -83,14 +99,63 @@ fn acceptance_2_three_hundred_of_three_hundred_times_of_oanda_with_their_nanosec
     }
 }
 
+/// A price that is no number is refused where it arrives, before it is an event: no store ever sees it, and its frame lies on the
+/// tape with the reason.
 #[test]
-fn acceptance_3_one_nan_in_three_thousand_costs_itself_alone() {
-    let Some((server, database, rejects)) = bridged("nan", 3_000) else { return };
-    assert_eq!(rejects.values().sum::<u64>(), 1, "counted with its reason: {rejects:?}");
+fn acceptance_3_one_nan_in_three_thousand_is_refused_at_the_door_and_costs_itself_alone() {
+    let Some(Bridged { server, database, reasons, records }) = bridged("nan", 3_000) else { return };
+    assert_eq!(reasons.into_iter().collect::<Vec<_>>(), [("number".to_owned(), 1)], "counted with its reason");
+    let kept: Vec<String> = records
+        .iter()
+        .filter_map(|record| match &record.event.body {
+            Body::Raw(raw) if raw.format == "rejected" => Some(String::from_utf8_lossy(&raw.frame).into_owned()),
+            _ => None,
+        })
+        .collect();
+    assert!(kept.len() == 1 && kept[0].contains("\u{1}nan\u{1}"), "listed by `tapedeck tail`, as it came: {kept:?}");
     let found = server.query(&database, "SELECT COUNT(bid), SUM(bid) FROM kraken_tick");
     let row = &found["series"][0]["values"][0];
     let sum: f64 = (0..3_000).filter(|number| *number != 1_500).map(|number| f64::from(100_000 + number) + 0.5).sum();
     assert_eq!((row[1].as_i64(), row[2].as_f64()), (Some(2_999), Some(sum)), "each of the others once");
+}
+
+/// One that is on the tape all the same, as an older deck, or another program, may have written it: one dead letter.
+#[test]
+fn acceptance_3_one_nan_in_three_thousand_on_the_tape_is_one_dead_letter() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    let desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"{database}\"", server.url()));
+    let tape: Vec<Record> = (0_i64..3_000)
+        .map(|number| {
+            let bid = if number == 1_500 { f64::NAN } else { number as f64 + 0.5 };
+            let point =
+                Point { name: "tick".into(), tags: Vec::new(), fields: vec![("bid".into(), Number::Float(bid))] };
+            let time = UnixNanos(1_700_000_000_000_000_000 + number);
+            let event = Event {
+                source: "test".into(),
+                venue: "test".into(),
+                symbol: "".into(),
+                ts_event: Some(time),
+                ts_recv: time,
+                flags: Flags::NONE,
+                origin: None,
+                body: Body::Point(Box::new(point)),
+            };
+            Record { seq: number.unsigned_abs() + 1, event }
+        })
+        .collect();
+    crate::hostile::write(&desk.home.path().join("tape"), &tape);
+    let deck = desk.start();
+    until("all of it", || (detail(&deck, "delivered") >= 3_000 && is_done(&deck)).then_some(()));
+    assert_eq!((detail(&deck, "dead_letters"), detail(&deck, "failures")), (1, 0));
+    let found = server.query(&database, "SELECT COUNT(bid), SUM(bid) FROM tick");
+    let row = &found["series"][0]["values"][0];
+    let sum: f64 = (0..3_000).filter(|number| *number != 1_500).map(|number| f64::from(number) + 0.5).sum();
+    assert_eq!((row[1].as_i64(), row[2].as_f64()), (Some(2_999), Some(sum)), "each of the others once");
+    deck.stop();
+    let letters = desk.deadletter(&["list", "--json"]);
+    assert_eq!((letters.as_array().map(Vec::len), &letters[0]["seq"]), (Some(1), &1_501.into()), "{letters}");
+    assert_eq!(letters[0]["words"], "`bid` is not a finite number", "{letters}");
 }
 
 #[test]

@@ -169,7 +169,15 @@ fn an_older_candle_stays_behind(url: &str, more: &str, ask: &dyn Fn() -> Value) 
     let tape = Uuid::from_u128(7);
     runtime.block_on(sink.open(tape)).unwrap();
     let mut write = |records: &[Record], late: bool| {
-        runtime.block_on(sink.write(&Batch { tape, records, mark: &[], late })).unwrap();
+        runtime
+            .block_on(sink.write(&Batch {
+                tape,
+                records,
+                mark: None,
+                late,
+                parted: &std::collections::BTreeSet::new(),
+            }))
+            .unwrap();
     };
     let minute = 1_700_000_040_000_000_000_i64;
     write(&[candle(50, "a,b \"c\"", minute, 2, "5"), candle(51, "X", minute, 0, "7")], false);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tapedeck_market::UnixNanos;
+use tapedeck_market::{Body, Event, Flags, Quote, Record, UnixNanos};
 use tapedeck_testkit::kraken::FakeKraken;
 
 use super::*;
@@ -275,20 +275,84 @@ fn every_fault_of_a_store_has_a_message_of_its_own() {
 }
 
 #[test]
-fn what_is_older_than_its_policy_keeps_is_kept_here_with_that_reason() {
+fn what_is_older_than_its_policy_keeps_is_counted_and_is_no_dead_letter() {
     let Some(server) = Influx1::shared() else { return };
     let database = server.fresh_database();
     server.query("", &format!("CREATE RETENTION POLICY short ON {database} DURATION 1d REPLICATION 1 DEFAULT"));
     let desk = Desk::new(&format!("url = \"{}\"\ndatabase = \"{database}\"", server.url()));
     let deck = desk.start();
     let fresh = |n: i64| format!("m v={n} {}\n", UnixNanos::now().0 + n);
+    // Within the time by which clocks may differ: only the server says so.
+    let edge = UnixNanos::now() - Duration::from_secs(86_400 + 600);
+    let doubtful: String = (0..200).map(|n| format!("m v={n} {}\n", edge.0 + n)).collect();
+    let conflict = format!("m v=\"text\" {}\n", UnixNanos::now().0);
     desk.post(&(lines("m", 0, 300) + &fresh(1) + &fresh(2)));
-    until("the old ones", || (detail(&deck, "dead_letters") == 300).then_some(()));
+    until("the old ones", || (detail(&deck, "expired") == 300 && is_done(&deck)).then_some(()));
+    desk.post(&(doubtful + &conflict));
+    until("those at the edge", || (detail(&deck, "expired") == 500).then_some(()));
+    until("the letter of the other one", || (detail(&deck, "dead_letters") == 1).then_some(()));
     assert_eq!(server.query(&database, "SELECT COUNT(v) FROM m")["series"][0]["values"][0][1], 2);
-    assert!(detail(&deck, "requests") < 20, "they were not looked for one by one: {}", detail(&deck, "requests"));
+    assert!(detail(&deck, "requests") < 60, "they were not looked for one by one: {}", detail(&deck, "requests"));
+    assert_eq!(detail(&deck, "refused"), 1);
+    assert!(deck.log().contains("the retention policy (the default one) keeps 1d"), "{}", deck.log());
     deck.stop();
-    let words = desk.deadletter(&["list", "--json"])[0]["words"].as_str().unwrap().to_owned();
-    assert!(words.contains("the retention policy (the default one) keeps 1d"), "{words}");
+    let letters = desk.deadletter(&["list", "--json"]);
+    assert!(letters[0]["words"].as_str().unwrap().contains("field type conflict"), "{letters}");
+    assert_eq!(letters.as_array().map(Vec::len), Some(1), "{letters}");
+}
+
+/// A clock of the venue's that told 0, one that is 80 years ahead: neither is a point of 1970, nor the newest for good.
+#[test]
+fn a_time_that_cannot_be_one_is_no_time_of_a_point() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    server.query("", &format!("CREATE RETENTION POLICY month ON {database} DURATION 30d REPLICATION 1 DEFAULT"));
+    let now = UnixNanos::now().0 - 10_000_000_000;
+    let (home, year_2106) = (tempfile::tempdir().unwrap(), 4_294_967_295_000_000_000);
+    let records: Vec<Record> = [(year_2106, "1"), (0, "2"), (now, "3")]
+        .into_iter()
+        .zip(1_i64..)
+        .map(|((ts_event, bid), seq)| {
+            let event = Event {
+                source: "kite".into(),
+                venue: "kite".into(),
+                symbol: "TCS".into(),
+                ts_event: Some(UnixNanos(ts_event)),
+                ts_recv: UnixNanos(now + seq * 1_000_000_000),
+                flags: Flags::NONE,
+                origin: None,
+                body: Body::Quote(Quote { bid: bid.parse().ok(), ..Quote::default() }),
+            };
+            Record { seq: seq.unsigned_abs(), event }
+        })
+        .collect();
+    crate::hostile::write(&home.path().join("tape"), &records);
+    let sink = format!("url = \"{}\"\ndatabase = \"{database}\"", server.url());
+    let config = format!(
+        "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.influx]\nkind = \"influx\"\nlegacy_tick = \"bridge\"\n{sink}\n",
+        free_address()
+    );
+    let deck = Deck::start(home.path(), &config);
+    until("all ticks", || (detail(&deck, "delivered") >= 3 && is_done(&deck)).then_some(()));
+    assert_eq!((detail(&deck, "dead_letters"), detail(&deck, "expired")), (0, 0));
+    deck.stop();
+    let found = rows(server.url(), &database, "SELECT bid, ts_event_ns FROM kite_tick");
+    let held: BTreeMap<i64, (f64, i64)> = (found.iter())
+        .map(|row| (row[0].as_i64().unwrap(), (row[1].as_f64().unwrap(), row[2].as_i64().unwrap())))
+        .collect();
+    let want = [
+        (now + 1_000_000_000 - (now + 1_000_000_000) % 1_000 + 1, (1.0, year_2106)),
+        (now + 2_000_000_000 - (now + 2_000_000_000) % 1_000 + 2, (2.0, 0)),
+        (now - now % 1_000_000_000 + 3, (3.0, now)),
+    ];
+    assert_eq!(held, want.into(), "the venue's word stands beside");
+    assert_eq!(rows(server.url(), &database, "SELECT COUNT(bid) FROM tick")[0][1], 3, "the old measurement too");
+    let last = rows(server.url(), &database, "SELECT LAST(bid) FROM kite_tick");
+    assert_eq!(last[0][1], 2.0, "what was received last of those whose time is ours");
+    let out =
+        tapedeck().args(["latest", "TCS", "--json", "-c"]).arg(home.path().join("tapedeck.toml")).output().unwrap();
+    let latest: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"));
+    assert_eq!(latest[0]["seq"], 2, "{latest}");
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! One row a candle, and the tables of Trading-V2.
 
-use tapedeck::sinks::SinkError;
+use serde_json::Value;
+use tapedeck::sinks::{Fate, SinkError};
 use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Price, Record, Sum, UnixNanos};
 
 use super::{Desk, event};
+use crate::hostile::write;
+use crate::reconcile::{counts, reconcile};
 use crate::servers::{Database, Postgres};
+use crate::support::{Deck, free_address, tapedeck, until};
 
 const MINUTE_NS: i64 = 60_000_000_000;
 /// 2026-11-20 09:15 in India.
@@ -126,7 +130,7 @@ fn the_tables_of_trading_v2_are_written_as_they_are() {
         before
     );
 
-    // What their columns would round or cannot hold is refused, with the rest of the batch unharmed by it.
+    // What their columns would round or cannot hold is left out of them, and of nothing else.
     let mut fine = candle(21, "TCS", 15, 2, "100.85", 1);
     if let Body::Candle(candle) = &mut fine.event.body {
         candle.open = Price("100.055".parse().unwrap());
@@ -134,10 +138,88 @@ fn the_tables_of_trading_v2_are_written_as_they_are() {
     let batch = [candle(20, "TCS", 5, 2, "1.0", 3_000_000_000), fine, candle(22, "TCS", 60, 2, "1.0", 3_000_000_000)];
     let Err(SinkError::Refused(refusal)) = desk.try_write(&batch, b"d") else { panic!("taken") };
     assert_eq!(refusal.rejects.iter().map(|reject| reject.index).collect::<Vec<_>>(), [0, 1], "{refusal:?}");
+    assert!(refusal.rejects.iter().all(|reject| reject.fate == Fate::Part), "{refusal:?}");
     assert_eq!(refusal.rejects[0].words, "`volume` 3000000000 does not fit mine_5.volume (integer)");
     assert!(refusal.rejects[1].words.contains("numeric(10,2)"), "{refusal:?}");
-    desk.write(&batch[2..], b"e");
+    desk.try_write_but(&batch, Some(b"e"), &[20, 21]).unwrap();
     assert_eq!(psql("SELECT volume FROM merged_candles_60min"), "3000000000");
+    assert_eq!(
+        psql("SELECT revision, volume FROM tapedeck.candles WHERE symbol = 'TCS' ORDER BY interval_ns"),
+        "2|3000000000\n2|1\n2|3000000000"
+    );
+    assert_eq!(
+        psql("SELECT close, volume FROM mine_5 WHERE tradingsymbol = 'TCS' AND datetime > '2026-11-20'"),
+        "100.60|3100"
+    );
+    assert_eq!(psql("SELECT close, volume FROM merged_candles_15min"), "100.85|9100");
+}
+
+#[test]
+fn a_candle_that_no_merged_table_can_hold_is_in_our_own_and_its_letter_can_be_sent_again() {
+    let Some((server, database)) = database() else { return };
+    let psql = |sql: &str| server.psql(&database.dsn, sql);
+    // A name that is too long is found by the server alone; a part of a share, by us.
+    psql(
+        "CREATE TABLE merged_candles_5min (datetime timestamp, tradingsymbol varchar(3), open numeric, high numeric, low numeric, close numeric, volume integer, UNIQUE (tradingsymbol, datetime))",
+    );
+    let records: Vec<Record> = (1_u64..=40)
+        .map(|seq| {
+            let symbol = if seq % 10 == 0 { format!("LONG{seq}") } else { format!("S{seq}") };
+            let mut record = candle(seq, &symbol, 5, 0, "100.5", 15);
+            if let (Body::Candle(candle), true) = (&mut record.event.body, seq % 8 == 0) {
+                candle.volume = Some(Sum { mantissa: 15, scale: 1 });
+            }
+            record
+        })
+        .collect();
+    let misfits: Vec<u64> = (1..=40).filter(|seq| seq % 10 == 0 || seq % 8 == 0).collect();
+    let home = tempfile::tempdir().unwrap();
+    write(&home.path().join("tape"), &records);
+    let config = format!(
+        "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.pg]\nkind = \"postgres\"\ndsn = \"{}\"\nmerged_candles = [\"*\"]\n",
+        free_address(),
+        database.dsn
+    );
+    let deck = Deck::start(home.path(), &config);
+    let figure = |key: &str| {
+        let status = deck.status();
+        let sink = status.services.into_iter().find(|service| service.name == "pg");
+        sink.and_then(|sink| sink.detail.get(key)?.as_u64())
+    };
+    until("all candles", || {
+        (psql("SELECT to_regclass('tapedeck.candles') IS NULL") == "f"
+            && psql("SELECT count(*) FROM tapedeck.candles") == "40")
+            .then_some(())
+    });
+    until("the letters", || {
+        (figure("dead_letters") == Some(misfits.len() as u64) && figure("lag_records") == Some(0)).then_some(())
+    });
+    deck.stop();
+    let merged = || psql("SELECT count(*) FROM merged_candles_5min");
+    assert_eq!(merged(), (40 - misfits.len()).to_string());
+    let path = home.path().join("tapedeck.toml");
+    let deadletter = |args: &[&str]| -> Value {
+        let out = tapedeck().arg("deadletter").args(args).arg("--json").arg("-c").arg(&path).output().unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"))
+    };
+    let letters = deadletter(&["list"]);
+    let mut named: Vec<(u64, String)> = (letters.as_array().unwrap().iter())
+        .map(|letter| (letter["seq"].as_u64().unwrap(), letter["words"].as_str().unwrap().to_owned()))
+        .collect();
+    named.sort();
+    assert_eq!(named.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), misfits);
+    assert!(named[0].1.contains("is not whole, as merged_candles_5min.volume"), "{letters}");
+    assert!(named[1].1.contains("its row in \"merged_candles_5min\"") && named[1].1.contains("too long"), "{letters}");
+    let (code, found) = reconcile(&path, "pg", &[]);
+    assert_eq!((code, counts(&found), &found["rows"]), (0, [0; 4], &40.into()), "our own table is whole: {found}");
+    psql("UPDATE tapedeck.candles SET close = 1 WHERE seq = 8");
+    let (_, mended) = reconcile(&path, "pg", &["--repair"]);
+    assert_eq!((counts(&mended), &mended["repaired"]), ([0; 4], &1.into()), "{mended}");
+
+    assert_eq!(deadletter(&["retry", "pg"])["delivered"], 0, "nothing was mended");
+    psql("ALTER TABLE merged_candles_5min ALTER volume TYPE numeric, ALTER tradingsymbol TYPE text");
+    assert_eq!(deadletter(&["retry", "pg"])["delivered"], misfits.len() as u64);
+    assert_eq!((merged(), deadletter(&["list"])), ("40".to_owned(), Value::Array(Vec::new())));
 }
 
 #[test]
