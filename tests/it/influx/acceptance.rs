@@ -99,8 +99,8 @@ fn acceptance_2_three_hundred_of_three_hundred_times_of_oanda_with_their_nanosec
     }
 }
 
-/// A price that is no number is refused where it arrives, before it is an event: no store ever sees it, and its frame lies on the
-/// tape with the reason.
+/// A price that is no number is refused where it arrives, before it is an event: no store ever sees it. It is counted with the
+/// reason, and its frame lies on the tape.
 #[test]
 fn acceptance_3_one_nan_in_three_thousand_is_refused_at_the_door_and_costs_itself_alone() {
     let Some(Bridged { server, database, reasons, records }) = bridged("nan", 3_000) else { return };

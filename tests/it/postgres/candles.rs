@@ -176,7 +176,7 @@ fn a_candle_that_no_merged_table_can_hold_is_in_our_own_and_its_letter_can_be_se
     let home = tempfile::tempdir().unwrap();
     write(&home.path().join("tape"), &records);
     let config = format!(
-        "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.pg]\nkind = \"postgres\"\ndsn = \"{}\"\nmerged_candles = [\"*\"]\n",
+        "[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n[sink.pg]\nkind = \"postgres\"\ndsn = \"{}\"\nevents = [\"candle\"]\nmerged_candles = [\"*\"]\n",
         free_address(),
         database.dsn
     );
