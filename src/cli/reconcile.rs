@@ -16,6 +16,7 @@ Examples:
   tapedeck reconcile influx                          all that was delivered; 1 as exit code when something differs
   tapedeck reconcile influx --from 1d --repair       deliver again what is missing or differs
   tapedeck reconcile pg --from 2026-11-20 --to 2026-11-21 --json
+  tapedeck reconcile pg --from 1d --rows             compare every row, texts too
 
 Sums of each series and minute are compared first, and the rows only where these differ. It may run beside a deck;
 --repair of PostgreSQL wants the deck stopped.";
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Deliver again what is missing or differs, then compare once more
     #[arg(long)]
     repair: bool,
+    /// Compare every row, also where the sums are the same: a text that was changed is in no sum
+    #[arg(long)]
+    rows: bool,
     /// Print JSON, with the differences (the first 10,000 of them)
     #[arg(long)]
     json: bool,
@@ -45,7 +49,7 @@ impl Args {
         global.start_quiet_logs()?;
         let config = global.load()?.config;
         let table = stores::named(&config, &self.sink)?;
-        let scope = Scope { from: self.from, to: self.to, repair: self.repair };
+        let scope = Scope { from: self.from, to: self.to, repair: self.repair, every_row: self.rows };
         let mut shown = Work::new();
         let mut tell = |progress: Progress| match progress {
             Progress::Reading(records) => shown.tell("reading the tape", records, None),
@@ -104,6 +108,10 @@ fn print(sink: &str, found: &Outcome, out: &mut Out) -> anyhow::Result<()> {
         (found.behind, "records are not delivered yet"),
         (found.unreadable, "records cannot be read from the tape any more"),
         (found.foreign, "rows beside them are not of this stretch of the tape"),
+        (
+            found.unlooked,
+            "minutes of series that the store alone has were not looked into: rows of this tape may be among them",
+        ),
     ];
     for (count, text) in notes.into_iter().filter(|(count, _)| *count > 0) {
         out.line(format!("{count} {text}"))?;

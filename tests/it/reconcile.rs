@@ -96,6 +96,54 @@ async fn what_an_influxdb_lost_or_changed_is_found_and_delivered_again() {
     .await;
 }
 
+/// Of what a policy lets go, a shard holds some for a while: neither that nor its absence is a difference.
+#[test]
+fn rows_that_a_policy_no_longer_keeps_are_no_difference() {
+    let Some(server) = Influx1::shared() else { return };
+    let database = server.fresh_database();
+    server.query("", &format!("CREATE RETENTION POLICY kept ON {database} DURATION 80h REPLICATION 1 DEFAULT"));
+    let home = tempfile::tempdir().unwrap();
+    let (minute, now) = (60_000_000_000, UnixNanos::now().0);
+    // From 46 to 36 hours ago, one a minute.
+    let records: Vec<Record> = (0..600_i64)
+        .map(|n| {
+            let time = UnixNanos(now - (46 * 60 - n) * minute);
+            let event = Event {
+                source: "test".into(),
+                venue: "test".into(),
+                symbol: "X".into(),
+                ts_event: Some(time),
+                ts_recv: time,
+                flags: Flags::NONE,
+                origin: None,
+                body: Body::Trade(Trade {
+                    price: "1.5".parse().unwrap(),
+                    size: "1".parse().unwrap(),
+                    side: None,
+                    id: None,
+                }),
+            };
+            Record { seq: n.unsigned_abs() + 1, event }
+        })
+        .collect();
+    write(&home.path().join("tape"), &records);
+    let sink = format!("kind = \"influx\"\nurl = \"{}\"\ndatabase = \"{database}\"", server.url());
+    let door = format!("[http]\nlisten = \"{}\"\n[source.points]\nkind = \"http\"\n", free_address());
+    let deck = Deck::start(home.path(), &format!("{door}[sink.influx]\nevents = [\"trade\"]\n{sink}\n"));
+    let count = || server.query(&database, "SELECT COUNT(price) FROM test_trade")["series"][0]["values"][0][1].as_u64();
+    until("all of them", || (count() == Some(600) && delivered(&deck, "influx")).then_some(()));
+    deck.stop();
+    let config = home.path().join("tapedeck.toml");
+    let (code, clean) = reconcile(&config, "influx", &[]);
+    assert_eq!((code, counts(&clean), &clean["rows"]), (0, [0; 4], &600.into()), "{clean}");
+    server.query("", &format!("ALTER RETENTION POLICY kept ON {database} DURATION 42h SHARD DURATION 24h"));
+    let (code, shorter) = reconcile(&config, "influx", &[]);
+    assert_eq!((code, counts(&shorter)), (0, [0; 4]), "{shorter}");
+    let rows = shorter["rows"].as_u64().unwrap();
+    assert!((295..=301).contains(&rows), "those of the last 41 hours: {shorter}");
+    assert_eq!(shorter["foreign"], 0, "{shorter}");
+}
+
 #[test]
 fn points_of_one_time_that_a_store_cannot_keep_apart_are_named() {
     let Some(server) = Influx1::shared() else { return };

@@ -5,6 +5,8 @@
 //! store ───────────────────────────── sums a series and minute ─┴─► those that differ ─► row by row ─► repair
 //! ```
 //!
+//! Of a long tape one window of hours after the other (`books`), so that memory does not grow with it.
+//!
 //! A store answers three questions ([`Audit`]); the comparison ([`reconcile`]) is the same for all.
 
 use std::collections::BTreeMap;
@@ -15,8 +17,10 @@ use tapedeck_market::{Record, SmolStr, Uuid, Value};
 
 mod books;
 mod reconcile;
+mod repair;
 mod rows;
 pub mod weight;
+mod window;
 
 pub use reconcile::{Difference, Outcome, Progress, Scope, What, reconcile};
 

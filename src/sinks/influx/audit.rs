@@ -10,7 +10,7 @@ use tapedeck_market::{Kind, Record, SmolStr, UnixNanos, Uuid, Value};
 use super::ask::text;
 use super::client::quoted;
 use super::policies::{self, Route};
-use super::{CLOCKS, Influx, lines_of};
+use super::{Influx, Parcel, lines_of};
 use crate::lineproto;
 use crate::sinks::SinkError;
 use crate::sinks::audit::{Amount, Audit, Cell, Row, Second, Series, counts, minute_of, span_of};
@@ -19,14 +19,8 @@ use crate::sinks::line::Lines;
 #[async_trait]
 impl Audit for Influx {
     fn expect(&mut self, _tape: Uuid, record: &Record, rows: &mut Vec<Row>) {
-        let mut lines = Lines::default();
-        let parcel = &self.parcels[self.parcel_of(record)];
-        if lines_of(&self.config, &mut lines, record).is_ok()
-            && parcel.too_old(record, UnixNanos::now(), CLOCKS).is_none()
-        {
-            let table = |measurement: &str| self.named(&parcel.route, measurement);
-            rows.extend(lineproto::lines(&lines.text).filter_map(|line| row_of(line, table)));
-        }
+        let now = *self.judged_at.get_or_insert_with(UnixNanos::now);
+        rows.extend(self.rows_of(record, now));
     }
 
     async fn totals(
@@ -36,6 +30,8 @@ impl Audit for Influx {
         minutes: Range<i64>,
     ) -> Result<Vec<(Cell, Amount)>, SinkError> {
         let within = within(&minutes);
+        let now = *self.judged_at.get_or_insert_with(UnixNanos::now);
+        let whole_from = self.parcel_of_table(table).map_or(i64::MIN, |parcel| parcel.whole_from(now));
         let statement = format!("SELECT count(*), sum(*) FROM {table} WHERE {within} GROUP BY *, time(1m) fill(none)");
         let mut totals = Vec::new();
         for (series, columns, values) in self.asked(table, &statement).await.map_err(unasked)? {
@@ -51,7 +47,9 @@ impl Audit for Influx {
                 }
             }
             let minute = minute_of(time.as_i64().unwrap_or_default());
-            totals.push((Cell { series, minute }, amount));
+            if minute >= whole_from {
+                totals.push((Cell { series, minute }, amount));
+            }
         }
         Ok(totals)
     }
@@ -78,6 +76,25 @@ fn unasked(error: SinkError) -> SinkError {
 type Answered = (Series, Vec<String>, Vec<Json>);
 
 impl Influx {
+    /// The rows of a record that the store surely still has.
+    pub(super) fn rows_of(&self, record: &Record, now: UnixNanos) -> Vec<Row> {
+        let mut lines = Lines::default();
+        if lines_of(&self.config, &mut lines, record).is_err() {
+            return Vec::new();
+        }
+        let parcel = &self.parcels[self.parcel_of(record)];
+        let table = |measurement: &str| self.named(&parcel.route, measurement);
+        let rows = lineproto::lines(&lines.text).filter_map(|line| row_of(line, table));
+        rows.filter(|row| minute_of(row.time) >= parcel.whole_from(now)).collect()
+    }
+
+    /// Where the rows of a measurement go, by the name that it has in statements.
+    fn parcel_of_table(&self, table: &str) -> Option<&Parcel> {
+        let in_policy = |policy: &String| table.starts_with(&self.named_in(policy, ""));
+        let by_name = self.parcels.iter().find(|parcel| parcel.route.policy.as_ref().is_some_and(in_policy));
+        by_name.or_else(|| self.parcels.iter().find(|parcel| parcel.route.policy.is_none()))
+    }
+
     /// The rows of a statement for all fields of a measurement.
     pub(super) async fn held(&self, table: &str, statement: &str) -> Result<Vec<Row>, SinkError> {
         let mut rows = Vec::new();
@@ -101,9 +118,13 @@ impl Influx {
 
     fn named(&self, route: &Route, measurement: &str) -> String {
         match &route.policy {
-            Some(policy) => format!("{}.{}.{}", quoted(&self.config.database), quoted(policy), quoted(measurement)),
+            Some(policy) => self.named_in(policy, &quoted(measurement)),
             None => quoted(measurement),
         }
+    }
+
+    fn named_in(&self, policy: &str, measurement: &str) -> String {
+        format!("{}.{}.{measurement}", quoted(&self.config.database), quoted(policy))
     }
 
     /// Runs a statement; hands out each line of its answer with its series and the names of its columns.

@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tapedeck_market::{Kind, Record, Uuid};
+use tapedeck_market::{Kind, Record, UnixNanos};
 
 use super::ask::text;
 use super::client::quoted;
 use super::{Influx, measure};
 use crate::config::units::show_duration;
-use crate::sinks::audit::{Audit, Row, is_same};
+use crate::sinks::audit::{Row, is_same};
 use crate::sinks::candles::{Statement, candle_of, spans};
 use crate::sinks::{Batch, SinkError};
 
@@ -74,9 +74,7 @@ impl Influx {
         if candle_of(record).is_some() {
             return Ok(None);
         }
-        let mut rows = Vec::new();
-        self.expect(Uuid::nil(), record, &mut rows);
-        for row in &rows {
+        for row in &self.rows_of(record, UnixNanos::now()) {
             let mut wanted = format!("time = {}", row.time);
             for (key, value) in &row.series.tags {
                 wanted += &format!(" AND {} = {}", quoted(key), text(value));

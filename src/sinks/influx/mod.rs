@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use reqwest::Method;
 use tapedeck_market::{Record, UnixNanos, Uuid};
 
+use super::audit::minute_of;
 use super::grafana::{Asks, Source};
 use super::line::{Lines, NoLine};
 use super::{
@@ -65,6 +66,8 @@ struct Influx {
     parcels: Vec<Parcel>,
     /// When the store was asked for them.
     routed_at: Option<Instant>,
+    /// The time by which a comparison judges what is kept: one for all of it.
+    judged_at: Option<UnixNanos>,
 }
 
 /// The lines of a batch that go to one place in the store.
@@ -91,6 +94,7 @@ impl Influx {
             wanted: policies::wanted(&config.policies),
             parcels: vec![Parcel::default()],
             routed_at: None,
+            judged_at: None,
             config,
         })
     }
@@ -172,6 +176,11 @@ impl Parcel {
             let policy = self.route.policy.as_deref().unwrap_or("the default one");
             format!("it is of {time}, and the retention policy ({policy}) keeps {}", show_duration(keeps))
         })
+    }
+
+    /// The first minute of which the store surely still has everything: older rows go, a whole shard at a time.
+    fn whole_from(&self, now: UnixNanos) -> i64 {
+        self.route.keeps.map_or(i64::MIN, |keeps| minute_of((now - keeps.saturating_sub(CLOCKS)).0) + 1)
     }
 
     /// The records of its lines that the policy does not keep, once the server has said that there are such.

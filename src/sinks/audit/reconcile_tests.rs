@@ -1,0 +1,202 @@
+//! The comparison of a real tape with a store in memory: what it finds is the same in one window and in many.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use tapedeck_market::{Body, Event, Flags, Trade, Value};
+use tapedeck_tape::{Allocation, Entry, Log, Options};
+
+use super::super::{Amount, Cell, Second, Series, minute_of};
+use super::*;
+use crate::sinks::Batch;
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+/// 2023-11-14 22:00 UTC.
+const BEGIN: i64 = 1_699_999_200_000_000_000;
+const HOURS: i64 = 60;
+/// A record each two minutes.
+const RECORDS: i64 = HOURS * 30;
+
+/// Rows by record, and how often it was asked what.
+#[derive(Default)]
+struct Store {
+    rows: Vec<Row>,
+    expected: u64,
+    totals: u64,
+}
+
+fn row_of(record: &Record) -> Row {
+    let Body::Trade(trade) = &record.event.body else { unreachable!("only trades are recorded") };
+    let fields: BTreeMap<SmolStr, Value> = [("price".into(), Value::Decimal(trade.price.0))].into();
+    let series = Series { table: "trades".into(), tags: vec![("symbol".into(), record.event.symbol.clone())] };
+    let (time, seq) = (record.event.ts_event.unwrap_or(record.event.ts_recv).0, Some(record.seq));
+    let amount = Amount::of(seq, &fields);
+    Row { series, time, apart: record.seq, seq, fields, amount, second: Second::Collides }
+}
+
+#[async_trait]
+impl Audit for Store {
+    fn expect(&mut self, _: Uuid, record: &Record, rows: &mut Vec<Row>) {
+        self.expected += 1;
+        rows.push(row_of(record));
+    }
+
+    async fn totals(&mut self, _: Uuid, table: &str, minutes: Range<i64>) -> Result<Vec<(Cell, Amount)>, SinkError> {
+        self.totals += 1;
+        let within = |row: &&Row| row.series.table == table && minutes.contains(&minute_of(row.time));
+        Ok(self.rows.iter().filter(within).map(|row| (row.cell(), row.amount)).collect())
+    }
+
+    async fn rows(&mut self, _: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
+        Ok(self.rows.iter().filter(|row| row.cell() == *cell).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Sink for Store {
+    async fn open(&mut self, _: Uuid) -> Result<Opened, SinkError> {
+        Ok(Opened::NoMark)
+    }
+
+    async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        for record in batch.records {
+            let row = row_of(record);
+            self.rows.retain(|held| held.apart != row.apart || held.time != row.time);
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+
+    async fn check(&mut self) -> anyhow::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn audit(&mut self) -> Option<&mut dyn Audit> {
+        Some(self)
+    }
+}
+
+/// A tape of many hours, of which some records bear a time of hours before.
+fn tape(dir: &Path) -> Vec<Record> {
+    let options = Options { allocation: Allocation::None, ..Options::default() };
+    let (mut log, _) = Log::open(Arc::new(Disk), dir, options).unwrap();
+    let records: Vec<Record> = (0..RECORDS)
+        .map(|n| {
+            let ts_recv = UnixNanos(BEGIN + n * HOUR_NS / 30);
+            let late = if n % 97 == 0 { 5 * HOUR_NS } else { 0 };
+            let price = (n + 1).to_string().parse().unwrap();
+            let event = Event {
+                source: "s".into(),
+                venue: "v".into(),
+                symbol: ["A", "B", "C"][(n % 3) as usize].into(),
+                ts_event: Some(UnixNanos(ts_recv.0 - late)),
+                ts_recv,
+                flags: Flags::NONE,
+                origin: None,
+                body: Body::Trade(Trade { price, size: "1".parse().unwrap(), side: None, id: None }),
+            };
+            Record { seq: n.unsigned_abs() + 1, event }
+        })
+        .collect();
+    for record in &records {
+        let mut payload = Vec::new();
+        wire::encode(&record.event, &mut payload);
+        log.append(&[Entry { ts_recv: record.event.ts_recv.0, payload: &payload }], &mut Vec::new).unwrap();
+    }
+    log.commit().unwrap();
+    records
+}
+
+/// A store that lost some rows, changed some, and has one twice.
+fn damaged(records: &[Record]) -> Store {
+    let mut rows: Vec<Row> = records.iter().filter(|record| record.seq % 400 != 7).map(row_of).collect();
+    for row in rows.iter_mut().filter(|row| row.apart % 500 == 3) {
+        row.fields.insert("price".into(), Value::Float(0.5));
+        row.amount = Amount::of(row.seq, &row.fields);
+    }
+    let mut again = rows[1_000].clone();
+    // A minute in which there is nothing of that symbol, in an hour in which there is.
+    again.time += 60_000_000_000;
+    rows.push(again);
+    Store { rows, ..Store::default() }
+}
+
+async fn compared(dir: &Path, store: &mut Store, cells: usize, repair: bool, every_row: bool) -> Outcome {
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    let mut stretch = Stretch {
+        dir: dir.to_owned(),
+        tape: tapedeck_tape::tools::id(&storage, dir).unwrap(),
+        delivery: Delivery::default(),
+        delivered: Delivered::up_to(RECORDS.unsigned_abs()),
+        books: None,
+        dead: BTreeSet::new(),
+        start: Start::Begin,
+        from: None,
+        to: None,
+        seqs: 0..=0,
+        every_row,
+        cells,
+    };
+    let mark: Option<&[u8]> = if repair { Some(&[]) } else { None };
+    let mut found = pass(&mut stretch, store, mark, &mut |_| {}).await.unwrap();
+    found.differences.sort_by_key(|one| (one.seq, one.time));
+    found
+}
+
+#[tokio::test]
+async fn a_comparison_in_many_windows_finds_what_one_finds_and_reads_the_tape_few_times() {
+    let home = tempfile::tempdir().unwrap();
+    let records = tape(home.path());
+    let (mut one, mut many) = (damaged(&records), damaged(&records));
+    let whole = compared(home.path(), &mut one, usize::MAX, false, false).await;
+    // 30 of an hour: some three hours at once.
+    let windows = compared(home.path(), &mut many, 100, false, false).await;
+    assert_eq!(windows, whole);
+    assert_eq!((whole.missing, whole.different, whole.extra), (5, 4, 1), "{whole:?}");
+    // 17 late ones share the minute of another.
+    assert_eq!((whole.rows, whole.sums), (RECORDS.unsigned_abs(), RECORDS.unsigned_abs() - 17));
+    assert_eq!(many.totals, one.totals, "each hour is asked for once");
+    // Once for the places of all, once for the sums, and where something differs; late ones make stretches overlap.
+    let (count, once) = (RECORDS.unsigned_abs(), one.expected);
+    assert!((count..=2 * count).contains(&once), "{once} for {count}");
+    assert!(many.expected <= 8 * count, "{} for {count} records", many.expected);
+}
+
+#[tokio::test]
+async fn what_differs_in_any_window_is_delivered_again() {
+    let home = tempfile::tempdir().unwrap();
+    let records = tape(home.path());
+    let mut store = Store::default();
+    let lost = compared(home.path(), &mut store, 100, true, false).await;
+    assert_eq!((lost.missing, lost.repaired), (RECORDS.unsigned_abs(), RECORDS.unsigned_abs()));
+    assert_eq!(store.rows.len(), records.len());
+    assert!(compared(home.path(), &mut store, 100, false, false).await.is_clean());
+}
+
+#[tokio::test]
+async fn a_value_that_no_sum_tells_is_found_where_every_row_is_compared() {
+    let home = tempfile::tempdir().unwrap();
+    let records = tape(home.path());
+    let mut store = Store { rows: records.iter().map(row_of).collect(), ..Store::default() };
+    // The sum stays as it was, as it would for a text.
+    store.rows[900].fields.insert("price".into(), Value::Float(0.5));
+    assert!(compared(home.path(), &mut store, 100, false, false).await.is_clean());
+    let found = compared(home.path(), &mut store, 100, false, true).await;
+    assert_eq!((found.different, found.differences[0].seq), (1, Some(901)), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_the_store_alone_knows_and_nobody_looked_into_is_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let records = tape(home.path());
+    let mut store = Store { rows: records.iter().map(row_of).collect(), ..Store::default() };
+    for n in 0..1_500_u64 {
+        let mut stranger = store.rows[(n % 1_000) as usize].clone();
+        stranger.series.tags[0].1 = format!("other{n}").into();
+        (stranger.seq, stranger.apart) = (None, 1_000_000 + n);
+        store.rows.push(stranger);
+    }
+    let found = compared(home.path(), &mut store, 100, false, false).await;
+    assert_eq!((found.is_clean(), found.foreign, found.unlooked), (true, 1_000, 500), "{found:?}");
+}
