@@ -17,6 +17,7 @@ pub mod kite;
 pub mod kraken;
 pub mod listed;
 pub mod liveness;
+mod masking;
 mod net;
 pub mod oanda;
 mod parsed;

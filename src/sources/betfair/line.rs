@@ -164,6 +164,40 @@ pub fn parse(line: &[u8], ts_recv: UnixNanos, ctx: &Ctx) -> Result<Message, Pars
     }
 }
 
+/// A line without the markets of it that cannot be read, and the ids of these; `None` where there are none such, or where
+/// it cannot be said which.
+pub(super) fn without_unreadable(line: &[u8]) -> Option<(String, Vec<SmolStr>)> {
+    #[derive(Deserialize)]
+    struct Listed<'a> {
+        #[serde(borrow)]
+        mc: Vec<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        id: Word,
+    }
+    let text = std::str::from_utf8(line).ok()?;
+    let listed: Listed<'_> = serde_json::from_str(text).ok()?;
+    let name = |raw: &RawValue| {
+        let name = serde_json::from_str::<Named>(raw.get()).ok()?.id.0;
+        Some(name).filter(|name| !name.is_empty() && name.len() <= MARKET_BYTES)
+    };
+    let unreadable = listed.mc.iter().filter(|raw| serde_json::from_str::<MarketChange<'_>>(raw.get()).is_err());
+    let mut names: Vec<SmolStr> = unreadable.map(|raw| name(raw)).collect::<Option<_>>()?;
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return None;
+    }
+    // A market may come in two parts.
+    let rest = listed.mc.iter().filter(|raw| name(raw).is_some_and(|name| !names.contains(&name)));
+    let rest: Vec<&str> = rest.map(|raw| raw.get()).collect();
+    let place = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    let (first, last) = (listed.mc.first()?, listed.mc.last()?);
+    let rest = format!("{}{}{}", &text[..place(first)], rest.join(","), &text[place(last) + last.get().len()..]);
+    Some((rest, names))
+}
+
 fn changes(envelope: Envelope<'_>, ts_recv: UnixNanos, ctx: &Ctx) -> Result<Changes, ParseError> {
     let change_type = match envelope.ct.as_deref() {
         Some("SUB_IMAGE") => ChangeType::SubImage,

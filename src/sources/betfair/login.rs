@@ -1,7 +1,8 @@
 //! The session of an account: logged in once, renewed, shared by the connections of a table, kept in memory alone.
 //!
-//! A login that the venue refuses is never tried again by itself: enough of them and the account is locked. Another one
-//! needs another table, which a reload brings.
+//! A login whose credentials or account the venue refuses is never tried again by itself: enough of them and the account is
+//! locked. Another one needs another table, which a reload brings. A ban ends by itself, and what the venue says of its own
+//! trouble says nothing of the account: both are waited for, all connections of the table together.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::config::Config;
 use crate::config::Secret;
 use crate::config::secret::HIDDEN;
 use crate::logs;
-use crate::sources::Waiting;
+use crate::sources::{Again, Waiting};
 
 /// A request, from connecting to the last byte.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -26,6 +27,61 @@ const BODY_BYTES: usize = 64 << 10;
 /// Logins within [`LOGINS_SPAN`]: a session that is good for nothing must not become a flood of them.
 const LOGINS: usize = 3;
 const LOGINS_SPAN: Duration = Duration::from_secs(300);
+/// Who logged in too often is let in after this.
+const BAN: Duration = Duration::from_secs(20 * 60);
+/// After a login that failed for no reason of ours, doubled each time up to the length of a ban.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// What only a person can mend, and what to do; of the account alone where nothing else is said.
+const FINAL: [(&str, &str); 44] = [
+    ("INVALID_USERNAME_OR_PASSWORD", CREDENTIALS),
+    ("INVALID_CREDENTIALS", CREDENTIALS),
+    ("INPUT_VALIDATION_ERROR", CREDENTIALS),
+    ("INVALID_CONNECTIVITY_TO_REGULATOR_DK", ACCOUNT),
+    ("INVALID_CONNECTIVITY_TO_REGULATOR_IT", ACCOUNT),
+    ("CERT_AUTH_REQUIRED", CERTIFICATE),
+    ("INVALID_APP_KEY", KEY),
+    ("NO_APP_KEY", KEY),
+    ("ACCOUNT_ALREADY_LOCKED", ACCOUNT),
+    ("ACCOUNT_NOW_LOCKED", ACCOUNT),
+    ("ACCOUNT_PENDING_PASSWORD_CHANGE", ACCOUNT),
+    ("ACTIONS_REQUIRED", ACCOUNT),
+    ("AGENT_CLIENT_MASTER", ACCOUNT),
+    ("AGENT_CLIENT_MASTER_SUSPENDED", ACCOUNT),
+    ("AUTHORIZED_ONLY_FOR_DOMAIN_RO", ACCOUNT),
+    ("AUTHORIZED_ONLY_FOR_DOMAIN_SE", ACCOUNT),
+    ("BETTING_RESTRICTED_LOCATION", ACCOUNT),
+    ("CHANGE_PASSWORD_REQUIRED", ACCOUNT),
+    ("CLOSED", ACCOUNT),
+    ("DANISH_AUTHORIZATION_REQUIRED", ACCOUNT),
+    ("DENMARK_MIGRATION_REQUIRED", ACCOUNT),
+    ("DUPLICATE_CARDS", ACCOUNT),
+    ("EMAIL_LOGIN_NOT_ALLOWED", ACCOUNT),
+    ("INTERNATIONAL_TERMS_ACCEPTANCE_REQUIRED", ACCOUNT),
+    ("ITALIAN_CONTRACT_ACCEPTANCE_REQUIRED", ACCOUNT),
+    ("ITALIAN_PROFILING_ACCEPTANCE_REQUIRED", ACCOUNT),
+    ("KYC_SUSPEND", ACCOUNT),
+    ("LIMITED_ACCESS", ACCOUNT),
+    ("MULTIPLE_USERS_WITH_SAME_CREDENTIAL", ACCOUNT),
+    ("NOT_AUTHORIZED_BY_REGULATOR_DK", ACCOUNT),
+    ("NOT_AUTHORIZED_BY_REGULATOR_IT", ACCOUNT),
+    ("PENDING_AUTH", ACCOUNT),
+    ("PERSONAL_MESSAGE_REQUIRED", ACCOUNT),
+    ("SECURITY_QUESTION_WRONG_3X", ACCOUNT),
+    ("SECURITY_RESTRICTED_LOCATION", ACCOUNT),
+    ("SELF_EXCLUDED", ACCOUNT),
+    ("SPAIN_MIGRATION_REQUIRED", ACCOUNT),
+    ("SPANISH_TERMS_ACCEPTANCE_REQUIRED", ACCOUNT),
+    ("STRONG_AUTH_CODE_REQUIRED", ACCOUNT),
+    ("SUSPENDED", ACCOUNT),
+    ("SWEDEN_NATIONAL_IDENTIFIER_REQUIRED", ACCOUNT),
+    ("TELBET_TERMS_CONDITIONS_NA", ACCOUNT),
+    ("TRADING_MASTER", ACCOUNT),
+    ("TRADING_MASTER_SUSPENDED", ACCOUNT),
+];
+const CREDENTIALS: &str = "correct BETFAIR_USERNAME and BETFAIR_PASSWORD";
+const CERTIFICATE: &str = "add the certificate to the account, or correct BETFAIR_CERT_FILE and BETFAIR_KEY_FILE";
+const KEY: &str = "correct BETFAIR_APP_KEY";
+const ACCOUNT: &str = "log in on the venue's site once to see what it wants";
 
 /// The credentials of a table and what became of them; its sessions share it.
 #[derive(Clone, Debug)]
@@ -40,6 +96,8 @@ struct State {
     session: Option<(Secret, Instant)>,
     /// Why no other login is tried.
     refused: Option<String>,
+    /// Before this no login is tried, for this reason; how long the last such wait was.
+    later: Option<(Instant, String, Duration)>,
     logins: VecDeque<Instant>,
 }
 
@@ -88,6 +146,11 @@ impl Login {
             return Ok(Session { app_key: app_key.clone(), token: token.clone() });
         }
         let now = Instant::now();
+        if let Some((until, why, _)) = &state.later
+            && now < *until
+        {
+            return Err(anyhow!("{why}").context(Again(*until - now)));
+        }
         while state.logins.front().is_some_and(|at| now.duration_since(*at) > LOGINS_SPAN) {
             state.logins.pop_front();
         }
@@ -96,16 +159,23 @@ impl Login {
             Ok(token) => {
                 logs::hide(token.expose());
                 state.logins.push_back(now);
-                state.session = Some((token.clone(), Instant::now()));
+                (state.session, state.later) = (Some((token.clone(), Instant::now())), None);
                 tracing::info!("logged in to Betfair");
                 Ok(Session { app_key: app_key.clone(), token })
             }
-            Err(error) => {
-                if let Some(Waiting(words)) = error.downcast_ref() {
+            Err(error) => Err(match error.downcast::<Refused>() {
+                Ok(Refused::Final(words)) => {
                     state.refused = Some(words.clone());
+                    Waiting(words).into()
                 }
-                Err(error)
-            }
+                Ok(Refused::Later(words, pause)) => {
+                    let last = state.later.take().map_or(Duration::ZERO, |(_, _, last)| last);
+                    let pause = pause.unwrap_or_else(|| (last * 2).clamp(FIRST_PAUSE, BAN));
+                    state.later = Some((Instant::now() + pause, words.clone(), pause));
+                    anyhow!("{words}").context(Again(pause))
+                }
+                Err(error) => error,
+            }),
         }
     }
 
@@ -180,7 +250,7 @@ impl Login {
             (answer.token, if answer.status == "SUCCESS" { answer.status } else { answer.error })
         };
         if status != "SUCCESS" {
-            return Err(refusal(&status));
+            return Err(refusal(&status).into());
         }
         ensure!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()), "the venue's session token is none");
         Ok(Secret::new(token))
@@ -234,19 +304,27 @@ impl Login {
     }
 }
 
-/// A login that was refused, in words, and [`Waiting`] where another try can only make it worse.
-fn refusal(status: &str) -> anyhow::Error {
+/// A login that was refused, in words.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    /// Another try can only make it worse.
+    #[error("{0}")]
+    Final(String),
+    /// It ends by itself: after so long, where that is known.
+    #[error("{0}")]
+    Later(String, Option<Duration>),
+}
+
+fn refusal(status: &str) -> Refused {
     let status = word(status);
-    let todo = match status.as_str() {
-        "INVALID_USERNAME_OR_PASSWORD" | "INVALID_CREDENTIALS" => "correct BETFAIR_USERNAME and BETFAIR_PASSWORD",
-        "CERT_AUTH_REQUIRED" => "add the certificate to the account, or correct BETFAIR_CERT_FILE and BETFAIR_KEY_FILE",
-        "INVALID_APP_KEY" | "NO_APP_KEY" => "correct BETFAIR_APP_KEY",
-        "TEMPORARY_BAN_TOO_MANY_REQUESTS" => {
-            "the venue lets nobody in for 20 minutes after too many logins; wait for that"
-        }
-        _ => "log in on the venue's site once to see what it wants",
-    };
-    Waiting(format!("Betfair refuses the login ({status}): {todo}, and reload")).into()
+    if let Some((_, todo)) = FINAL.iter().find(|(name, _)| *name == status) {
+        return Refused::Final(format!("Betfair refuses the login ({status}): {todo}, and reload"));
+    }
+    if status == "TEMPORARY_BAN_TOO_MANY_REQUESTS" {
+        let why = "the venue lets nobody in for 20 minutes after too many logins; the next one is made then";
+        return Refused::Later(format!("Betfair refuses the login ({status}): {why}"), Some(BAN));
+    }
+    Refused::Later(format!("Betfair has trouble with the login ({status}), which says nothing of the account"), None)
 }
 
 /// A status of the venue: letters and lines, or nothing that is shown.
@@ -276,4 +354,32 @@ async fn ask(request: RequestBuilder, what: &str) -> anyhow::Result<Vec<u8>> {
     timeout(REQUEST_LIMIT, asked)
         .await
         .with_context(|| format!("{what}: no answer within {} s", REQUEST_LIMIT.as_secs()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_person_must_mend_is_final() {
+        for (status, says) in [
+            ("INVALID_USERNAME_OR_PASSWORD", "correct BETFAIR_USERNAME"),
+            ("CERT_AUTH_REQUIRED", "BETFAIR_CERT_FILE"),
+            ("ACCOUNT_NOW_LOCKED", "log in on the venue's site"),
+            ("SELF_EXCLUDED", "log in on the venue's site"),
+        ] {
+            let refused = refusal(status);
+            assert!(matches!(&refused, Refused::Final(words) if words.contains(says)), "{status}: {refused:?}");
+        }
+        for (status, pause) in [
+            ("TEMPORARY_BAN_TOO_MANY_REQUESTS", Some(BAN)),
+            ("INTERNAL_ERROR", None),
+            ("", None),
+            ("no <b>word</b>", None),
+        ] {
+            let refused = refusal(status);
+            assert!(matches!(&refused, Refused::Later(_, it) if *it == pause), "{status}: {refused:?}");
+            assert!(!refused.to_string().contains('<'), "{refused}");
+        }
+    }
 }

@@ -16,6 +16,11 @@ const JOINED_BYTES: usize = 64 << 20;
 /// Markets that are remembered; a subscription has 200 at once, and a day some thousands.
 const MARKETS: usize = 100_000;
 
+/// What is odd about a message that shows that pieces of one never came.
+pub const LOST_PIECES: [&str; 2] = [NO_END, NO_BEGINNING];
+const NO_END: &str = "message without an end";
+const NO_BEGINNING: &str = "message without a beginning";
+
 /// Versions of markets by their ids.
 #[derive(Debug, Default)]
 pub struct Markets {
@@ -93,7 +98,7 @@ impl Joiner {
             // Whatever was begun before has no end.
             None => {
                 if self.begun.take().is_some() {
-                    changes.odd.push("message without an end");
+                    changes.odd.push(NO_END);
                 }
                 Ok(Some(changes))
             }
@@ -101,14 +106,14 @@ impl Joiner {
                 if self.begun.replace(changes).is_some()
                     && let Some(begun) = &mut self.begun
                 {
-                    begun.odd.push("message without an end");
+                    begun.odd.push(NO_END);
                 }
                 self.bytes = len_bytes;
                 Ok(None)
             }
             Some(piece) => {
                 let Some(mut begun) = self.begun.take() else {
-                    changes.odd.push("message without a beginning");
+                    changes.odd.push(NO_BEGINNING);
                     return Ok(Some(changes));
                 };
                 self.bytes += len_bytes;

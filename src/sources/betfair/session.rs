@@ -9,25 +9,32 @@
 //! What one read brings is one append, with the clocks behind it as a `Position`; heartbeats alone move it once a second.
 //! A market is live with its image, or with the first message after a subscription that went on where the tape ends.
 
+mod pulse;
+mod unreadable;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use ring::digest;
 use serde_json::json;
-use tapedeck_market::{Body, Event, Position, Raw, SmolStr, Status, UnixNanos};
+use tapedeck_market::{Body, Event, GapCause, Position, Raw, SmolStr, Status, UnixNanos, is_absurd};
 
+use self::pulse::Pulses;
 use super::config::{ChannelName, Config};
 use super::line::{self, ChangeType, Changes, Ctx, LINE_BYTES, Message, parse};
 use super::login::{Login, Session};
-use super::markets::{Joiner, Markets};
+use super::markets::{Joiner, LOST_PIECES, Markets};
 use super::stream::{LIMIT, Stream};
+use crate::sources::masking::without_values;
 use crate::sources::split::Piece;
 use crate::sources::{Outlet, Waiting};
 
 /// How often the connection is looked after, and clocks that came alone are put on the tape.
 const LOOK: Duration = Duration::from_millis(250);
 const POSITION: Duration = Duration::from_secs(1);
+/// When handing over what was read held us up for longer than this, silence was ours.
+const DEAF: Duration = Duration::from_secs(1);
 /// Heartbeats that may be late before the connection is dead; one is lost easily, and the floor is for slow machines.
 const BEATS: u32 = 2;
 const DEAD_FLOOR: Duration = Duration::from_secs(2);
@@ -38,6 +45,8 @@ const FIELDS: usize = 256;
 /// Ids of the requests of a connection.
 const AUTHENTICATION: i64 = 1;
 const SUBSCRIPTION: i64 = 2;
+/// Names the account in messages of orders.
+const ACCOUNT: &[&str] = &["accountId"];
 
 pub(super) const ODDS: SmolStr = SmolStr::new_static("odds");
 pub(super) const ORDERS: SmolStr = SmolStr::new_static("orders");
@@ -46,6 +55,7 @@ pub(super) const ORDERS: SmolStr = SmolStr::new_static("orders");
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     markets: Markets,
+    pulses: Pulses,
     fields: HashSet<SmolStr>,
     /// What was said of the subscription last, so that it is said once.
     told: Vec<String>,
@@ -67,6 +77,10 @@ pub(super) struct Feed<'a> {
     /// Between heartbeats, as they are granted; `None` before the first message.
     beat: Option<Duration>,
     live: HashSet<SmolStr>,
+    /// Markets whose image could not be read: nothing of them is recorded until one can.
+    left_out: HashSet<SmolStr>,
+    /// Up to here nothing is missing.
+    whole_at: UnixNanos,
     /// The venue said that its own feed is behind.
     behind: bool,
     initial_clk: Option<SmolStr>,
@@ -108,6 +122,8 @@ impl<'a> Feed<'a> {
             joiner: Joiner::default(),
             beat: None,
             live: HashSet::new(),
+            left_out: HashSet::new(),
+            whole_at: UnixNanos::now(),
             behind: false,
             initial_clk: None,
             clk: None,
@@ -134,9 +150,13 @@ impl<'a> Feed<'a> {
                     if let Err(error) = read {
                         return self.ended(stream.rest(), error).await;
                     }
+                    let began = now();
                     self.take_all(&mut stream).await?;
                     // Waiting for the recorder is no silence of the venue's: the time runs from here.
                     last_bytes = now();
+                    if last_bytes.saturating_duration_since(began) > DEAF {
+                        self.memory.pulses.excuse(last_bytes);
+                    }
                 }
                 () = tokio::time::sleep(LOOK) => {}
                 () = &mut renewal => {}
@@ -147,10 +167,27 @@ impl<'a> Feed<'a> {
             if silence >= dead {
                 bail!("no heartbeat for {} ms", silence.as_millis());
             }
+            self.look().await?;
             if self.moved && now().saturating_duration_since(self.position_at) >= POSITION {
                 self.flush(UnixNanos::now()).await?;
             }
         }
+    }
+
+    /// Ends the session when an open market has fallen silent: one alone cannot be asked for, and whether the clocks of the
+    /// others hold for it nobody knows, so the next session begins with images.
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let silent = self.memory.pulses.silent(now());
+        if silent.is_empty() {
+            return Ok(());
+        }
+        self.forget_clocks().await?;
+        for (market, silence) in &silent {
+            let since = UnixNanos::now() - *silence;
+            self.out.lost(Some(market.clone()), Some(ODDS), GapCause::Stall, since, "fell silent").await?;
+        }
+        let names: Vec<&str> = silent.iter().map(|(market, _)| market.as_str()).collect();
+        bail!("nothing comes of {} on a live connection", names.join(", "))
     }
 
     /// Asks for what is wanted, from where the tape ends if the venue still knows.
@@ -234,6 +271,7 @@ impl<'a> Feed<'a> {
                     self.out.heard(ts_recv, begun.len());
                     let error = format!("more than {} MiB without an end", LINE_BYTES >> 20);
                     self.reject(begun, ts_recv, "line too long", &error).await?;
+                    return self.begin_anew("line too long").await;
                 }
             }
             if self.append.len() >= AN_APPEND {
@@ -267,7 +305,7 @@ impl<'a> Feed<'a> {
                 }
                 Ok(())
             }
-            Err(error) => self.reject(bytes, ts_recv, error.reason, &error.to_string()).await,
+            Err(error) => self.unreadable(bytes, ts_recv, &error).await,
         }
     }
 
@@ -280,14 +318,21 @@ impl<'a> Feed<'a> {
         let mut changes = match self.joiner.take(changes, bytes.len()) {
             Ok(Some(changes)) => changes,
             Ok(None) => return Ok(()),
-            Err(error) => bail!("{error}"),
+            Err(error) => return self.begin_anew(&error.detail).await,
         };
         for _ in 0..self.memory.markets.judge(&mut changes) {
             self.out.note("older version of a market");
         }
         changes.odd.iter().for_each(|odd| self.out.note(odd));
+        if let Some(lost) = changes.odd.iter().find(|odd| LOST_PIECES.contains(odd)) {
+            return self.begin_anew(lost).await;
+        }
+        self.without_left_out(&mut changes);
         self.news(&changes.unknown, bytes, ts_recv);
         self.health(&changes, ts_recv);
+        if self.channel == ChannelName::Odds {
+            self.memory.pulses.take(&changes, now());
+        }
         if self.begin(&changes, ts_recv).await? == Did::Began {
             self.compare(&changes);
         }
@@ -295,6 +340,10 @@ impl<'a> Feed<'a> {
             self.out.note("conflated by the venue");
         }
         self.append.append(&mut changes.events);
+        self.whole_at = match changes.published.filter(|at| !is_absurd(*at, ts_recv)) {
+            Some(published) => published.min(ts_recv),
+            None => ts_recv,
+        };
         // Not before its events: a clock on the tape says that everything before it is there.
         if changes.initial_clk.is_some() {
             self.initial_clk = changes.initial_clk;
@@ -347,8 +396,9 @@ impl<'a> Feed<'a> {
         }
         if changes.change_type == ChangeType::SubImage {
             let live = self.live.clone();
-            self.end_unwanted(|symbol| live.contains(symbol)).await?;
-            let none = self.config.markets.iter().filter(|id| !live.contains(id.as_str()));
+            let known = |symbol: &str| live.contains(symbol) || self.left_out.contains(symbol);
+            self.end_unwanted(|symbol| known(symbol)).await?;
+            let none = self.config.markets.iter().filter(|id| !known(id));
             let none: Vec<&str> = none.map(String::as_str).collect();
             if !none.is_empty() {
                 self.tell(format!("the venue has no open market {}", none.join(", ")));
@@ -429,7 +479,8 @@ impl<'a> Feed<'a> {
 
     /// Emits what is held, with the clocks behind it.
     async fn flush(&mut self, ts_recv: UnixNanos) -> anyhow::Result<()> {
-        if self.moved {
+        // A clock says that everything before it is there.
+        if self.moved && self.left_out.is_empty() {
             let (initial, clk) = (self.initial_clk.clone().unwrap_or_default(), self.clk.clone().unwrap_or_default());
             if !initial.is_empty() && !initial.contains(' ') && !clk.contains(' ') {
                 let value = format!("{} {initial} {clk}", self.mark);
@@ -468,7 +519,7 @@ impl<'a> Feed<'a> {
 
     /// The bytes without key, token and the account's number, as they go to the tape.
     fn masked(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut text = without_account(bytes);
+        let mut text = without_values(bytes, ACCOUNT);
         if self.session.is_private(&text) {
             text = self.session.mask(&String::from_utf8_lossy(&text)).into_bytes();
         }
@@ -557,20 +608,6 @@ fn mark(config: &Config, channel: ChannelName) -> String {
     let asked = serde_json::Value::Object(config.subscription(channel)).to_string();
     let digest = digest::digest(&digest::SHA256, asked.as_bytes());
     digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes with `"***"` in the place of each `"accountId"`.
-fn without_account(bytes: &[u8]) -> Vec<u8> {
-    const KEY: &[u8] = b"\"accountId\":";
-    let (mut text, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
-    while let Some(at) = memchr::memmem::find(rest, KEY) {
-        text.extend_from_slice(&rest[..at + KEY.len()]);
-        text.extend_from_slice(b"\"***\"");
-        rest = &rest[at + KEY.len()..];
-        rest = &rest[rest.iter().position(|byte| matches!(byte, b',' | b'}')).unwrap_or(rest.len())..];
-    }
-    text.extend_from_slice(rest);
-    text
 }
 
 fn is_conflated(event: &Event) -> bool {

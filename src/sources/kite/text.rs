@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tapedeck_market::{Body, Decimal, Event, Flags, Order, Price, Side, Size, SmolStr, UnixNanos};
 
 use crate::config::secret::HIDDEN;
+use crate::sources::masking::without_values;
 use crate::sources::parsed::reason;
 pub use crate::sources::parsed::{Ctx, ParseError};
 
@@ -14,6 +15,8 @@ pub use crate::sources::parsed::{Ctx, ParseError};
 pub(super) const IST_SECS: i64 = 19_800;
 /// A text of the venue's is shown and kept up to here.
 const SAID_CHARS: usize = 500;
+/// Fields of an order that name the account.
+const ACCOUNT: &[&str] = &["user_id", "placed_by", "account_id"];
 
 /// A text frame, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +52,10 @@ struct Postback<'a> {
     exchange_update_timestamp: Option<SmolStr>,
     exchange_timestamp: Option<SmolStr>,
     order_timestamp: Option<SmolStr>,
-    user_id: Option<SmolStr>,
-    placed_by: Option<SmolStr>,
+    #[serde(borrow)]
+    user_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    placed_by: Option<&'a RawValue>,
     #[serde(borrow)]
     price: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -105,39 +110,43 @@ fn order(text: &str, ts_recv: UnixNanos, ctx: &Ctx) -> Result<Event, ParseError>
         filled: number(order.filled_quantity)?.map(Size),
         avg_price: given(order.average_price)?.map(Price),
         reason: order.status_message.clone(),
-        raw: Some(SmolStr::new(without(text, &[&order.user_id, &order.placed_by]))),
+        raw: Some(SmolStr::new(without(text, &[order.user_id, order.placed_by]))),
         ..Order::default()
     };
     Ok(ctx.event(symbol, ts_event, ts_recv, Flags::NONE, Body::Order(Box::new(body))))
 }
 
-/// The frame without the account that it names, as it may be kept.
+/// The frame without the account that it names, as it may be kept: whole, cut off, or no frame at all.
 #[must_use]
 pub fn masked(bytes: &[u8]) -> Cow<'_, [u8]> {
     #[derive(Deserialize)]
-    struct Accounts {
-        user_id: Option<SmolStr>,
-        placed_by: Option<SmolStr>,
+    struct Accounts<'a> {
+        #[serde(borrow)]
+        user_id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        placed_by: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
-    struct Frame {
-        data: Accounts,
+    struct Frame<'a> {
+        #[serde(borrow)]
+        data: Accounts<'a>,
     }
-    let Ok(text) = std::str::from_utf8(bytes) else { return Cow::Borrowed(bytes) };
-    match serde_json::from_str::<Frame>(text) {
-        Ok(Frame { data }) => Cow::Owned(without(text, &[&data.user_id, &data.placed_by]).into_bytes()),
-        Err(_) => Cow::Borrowed(bytes),
+    let text = std::str::from_utf8(bytes).ok();
+    match text.and_then(|text| Some((text, serde_json::from_str::<Frame<'_>>(text).ok()?.data))) {
+        Some((text, accounts)) => Cow::Owned(without(text, &[accounts.user_id, accounts.placed_by]).into_bytes()),
+        None => Cow::Owned(without_values(bytes, ACCOUNT)),
     }
 }
 
-/// JSON without these values.
-fn without(text: &str, values: &[&Option<SmolStr>]) -> String {
-    let mut text = text.to_owned();
-    for value in values.iter().filter_map(|value| value.as_ref()).filter(|value| !value.is_empty()) {
-        let quoted = serde_json::Value::from(value.as_str()).to_string();
-        text = text.replace(&quoted, &format!("\"{HIDDEN}\""));
+/// JSON without the account: neither behind its keys, nor where a text repeats it.
+fn without(text: &str, values: &[Option<&RawValue>]) -> String {
+    let mut hidden = String::from_utf8_lossy(&without_values(text.as_bytes(), ACCOUNT)).into_owned();
+    for value in
+        values.iter().flatten().map(|value| value.get()).filter(|value| value.len() > 2 && value.starts_with('"'))
+    {
+        hidden = hidden.replace(value, &format!("\"{HIDDEN}\""));
     }
-    text
+    hidden
 }
 
 /// A number of JSON, or a text that is one; null is none.

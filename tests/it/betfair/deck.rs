@@ -182,11 +182,16 @@ async fn neither_key_nor_password_nor_session_is_ever_written_or_shown() {
         let mut secrets = vec![APP_KEY.to_owned(), PASSWORD.to_owned(), "4711471147".to_owned()];
         secrets.extend(fake.sessions());
         fake.order(5);
-        for text in ["garbage json", "garbage utf8", "field", "refuse TOO_MANY_REQUESTS x2", "cut in-line"] {
+        for text in ["field", "refuse TOO_MANY_REQUESTS x2", "cut in-line"] {
             fake.inject(text.parse().unwrap());
         }
         deck.until_closed(GapCause::Session, MARKETS + 1);
         live(&deck);
+        for (text, times) in [("garbage json", 1), ("garbage utf8", 2)] {
+            fake.inject(text.parse().unwrap());
+            deck.until_closed(GapCause::Drop, times * (MARKETS + 1));
+            live(&deck);
+        }
         fake.inject("session-dead".parse().unwrap());
         fake.inject("cut".parse().unwrap());
         until("another login", || (!fake.sessions().is_empty()).then_some(()));

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tapedeck::intake::{Counters, Intake, Outlet, Resume};
 use tapedeck::sources::betfair::KIND;
-use tapedeck::sources::{Session, Setup, Waiting};
+use tapedeck::sources::{Again, Session, Setup, Waiting};
 use tapedeck_market::odds::Market;
-use tapedeck_market::{Body, Event, Flags, LevelPriceSize, Order, PriceSize, SmolStr};
+use tapedeck_market::{Body, Event, Flags, GapCause, LevelPriceSize, Order, PriceSize, SmolStr};
 use tapedeck_testkit::FakeBetfair;
 use tapedeck_testkit::betfair::{APP_KEY, Handle, PASSWORD, USERNAME};
 use tapedeck_testkit::kraken::Speed;
 use tokio::sync::mpsc;
 
 use super::recorded::{RECORDINGS, Rebuilt, agreeing, fixture, oracle};
-use crate::kraken::desk::{Desk, PATIENCE, is_live};
+use crate::kraken::desk::{Desk, PATIENCE, events_of, is_live};
 use crate::tls::Authority;
 
 /// Everything, so that all eight ladders come.
@@ -300,17 +300,13 @@ async fn whatever_is_odd_is_counted_and_the_rest_is_recorded() {
         "field",
         "con",
         "late",
-        "garbage json",
-        "garbage utf8",
-        "garbage array",
         "garbage empty",
-        "garbage number",
         "garbage type",
     ] {
         fault(&fake, text);
     }
     desk.until_events("changes", 40, is_odds).await;
-    for text in ["big 608", "image *", "oversized 9000"] {
+    for text in ["big 608", "image *"] {
         fault(&fake, text);
     }
     let moved = fake.markets()[1].clone();
@@ -329,7 +325,7 @@ async fn whatever_is_odd_is_counted_and_the_rest_is_recorded() {
     ] {
         assert_eq!(notes.get(note), Some(&many), "{note}: {notes:?}");
     }
-    assert_eq!(rejects(&desk), BTreeMap::from([("line too long", 1), ("not a message", 2), ("unexpected shape", 2)]));
+    assert_eq!(rejects(&desk), BTreeMap::new());
     let raw = desk.events().filter(|event| matches!(&event.body, Body::Raw(raw) if raw.format == "line"));
     assert_eq!(raw.count(), 2, "the line with the new field, and the one of another type");
     assert!(desk.events().any(|event| event.flags.contains(Flags::ABSURD_TIME)));
@@ -338,6 +334,123 @@ async fn whatever_is_odd_is_counted_and_the_rest_is_recorded() {
         _ => None,
     });
     assert_eq!(definition.last().unwrap().1, "99999999", "where it moved to");
+}
+
+/// The last position that was said.
+fn clocks(desk: &Desk) -> Option<SmolStr> {
+    let position = |event: &Event| if let Body::Position(it) = &event.body { Some(it.value.clone()) } else { None };
+    desk.events().filter_map(position).last()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_a_gap_of_every_market_until_an_image() {
+    let fake = fake(100).await;
+    let mut desk = odds(&fake, &format!("{ANY}\n{ALL}"), Resume::default());
+    for (text, reason) in [
+        ("garbage json", "not a message"),
+        ("garbage utf8", "not a message"),
+        ("garbage array", "unexpected shape"),
+        ("garbage number", "unexpected shape"),
+        ("oversized 9000", "line too long"),
+        ("garbage segment", ""),
+    ] {
+        desk.until_events(text, 5, is_odds).await;
+        fault(&fake, text);
+        let ended = tokio::time::timeout(PATIENCE, desk.drain()).await.expect(text);
+        assert!(ended.contains("everything begins anew"), "{text}: {ended}");
+        let lost = desk.count(|message| {
+            matches!(message, Intake::Lost { symbol: None, channel: Some(channel), cause: GapCause::Drop, .. } if channel == "odds")
+        });
+        assert_eq!(lost, 1, "{text}");
+        assert_eq!(clocks(&desk).as_deref(), Some(""), "{text}: nothing to go on from");
+        let want = (!reason.is_empty()).then_some((reason, 1));
+        assert_eq!(rejects(&desk), want.into_iter().collect(), "{text}: kept and counted");
+        let images = fake.log().iter().filter(|sent| sent.kind == "image").count();
+        desk = odds(&fake, &format!("{ANY}\n{ALL}"), resume_of(&desk));
+        desk.until_events("an image", 5, is_odds).await;
+        assert!(fake.log().iter().filter(|sent| sent.kind == "image").count() > images, "{text}: all of it anew");
+    }
+    until_equal(&mut desk, &mut BTreeMap::new(), &fake).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_market_whose_image_cannot_be_read_costs_the_others_nothing() {
+    let fake = fake(100).await;
+    let (poisoned, others) = (fake.markets()[0].clone(), fake.markets()[1..].to_vec());
+    let mut desk = odds(&fake, &format!("{ANY}\n{ALL}"), Resume::default());
+    desk.until_events("changes", 10, is_odds).await;
+    fault(&fake, &format!("poison {poisoned}"));
+    let ended = tokio::time::timeout(PATIENCE, desk.drain()).await.expect("an end");
+    assert!(ended.contains("everything begins anew"), "{ended}");
+    let mut desk = odds(&fake, &format!("{ANY}\n{ALL}"), resume_of(&desk));
+    let is_of = |event: &Event, market: &str| is_odds(event) && event.symbol == market;
+    for market in &others {
+        desk.until_events("the others", 20, |event| is_of(event, market)).await;
+    }
+    assert!(!desk.events().any(|event| is_of(event, &poisoned)), "half of it would be a lie");
+    let missing = |message: &Intake| matches!(message, Intake::Lost { symbol: Some(symbol), cause: GapCause::Drop, .. } if *symbol == poisoned);
+    assert_eq!(desk.count(missing), 1);
+    assert_eq!(clocks(&desk).as_deref(), Some(""), "no clock says that it is there");
+    assert!(!desk.said.iter().any(|it| matches!(it, Intake::Unsubscribed { .. })), "its gap stays open");
+    fault(&fake, "heal");
+    fault(&fake, &format!("image {poisoned}"));
+    desk.until("its image", |message| is_live(message, &poisoned, "odds")).await;
+    until_equal(&mut desk, &mut BTreeMap::new(), &fake).await;
+    assert!(rejects(&desk).get("unexpected shape") >= Some(&1));
+    desk.until("clocks again", |message| {
+        events_of(message).iter().any(|event| matches!(&event.body, Body::Position(it) if !it.value.is_empty()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_market_that_falls_silent_on_a_live_stream_is_a_stall_of_its_own() {
+    let fake = fake(100).await;
+    let quiet = fake.markets()[0].clone();
+    let mut desk = odds(&fake, &format!("{ANY}\n{ALL}"), Resume::default());
+    let began = std::time::Instant::now();
+    desk.until("its rhythm", |_| began.elapsed() > Duration::from_secs(8)).await;
+    fault(&fake, &format!("quiet {quiet}"));
+    let ended = tokio::time::timeout(PATIENCE, desk.drain()).await.expect("an end");
+    assert!(ended.contains(&format!("nothing comes of {quiet} on a live connection")), "{ended}");
+    let stalls: Vec<_> = desk
+        .said
+        .iter()
+        .filter_map(|it| match it {
+            Intake::Lost { symbol, cause: GapCause::Stall, .. } => symbol.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stalls, [quiet.as_str()]);
+    fault(&fake, "heal");
+    assert_eq!(clocks(&desk).as_deref(), Some(""), "an image brings what was missed");
+    let mut desk = odds(&fake, &format!("{ANY}\n{ALL}"), resume_of(&desk));
+    desk.until("it is live", |message| is_live(message, &quiet, "odds")).await;
+    until_equal(&mut desk, &mut BTreeMap::new(), &fake).await;
+}
+
+#[tokio::test]
+async fn a_login_that_fails_for_no_reason_of_ours_is_tried_again_later() {
+    let fake = fake(50).await;
+    let logins = || fake.requests().iter().filter(|path| *path == "/api/login").count();
+    fault(&fake, "login INTERNAL_ERROR x1");
+    let mut session = sessions(&fake, &format!("{ANY}\nchannels = ['odds']")).remove(0);
+    for error in twice(&mut session).await {
+        let pause = error.downcast_ref::<Again>().map(|again| again.0);
+        assert!(!error.is::<Waiting>() && pause.is_some_and(|it| it <= Duration::from_secs(2)), "{error:#}");
+    }
+    assert_eq!(logins(), 1, "not before the pause is over");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut desk = Desk::at("betfair", session, Resume::default());
+    desk.until_events("changes", 5, is_odds).await;
+    assert_eq!(logins(), 2);
+    fault(&fake, "login TEMPORARY_BAN_TOO_MANY_REQUESTS x1");
+    let mut banned = sessions(&fake, &format!("{ANY}\nchannels = ['odds']")).remove(0);
+    for error in twice(&mut banned).await {
+        let pause = error.downcast_ref::<Again>().map(|again| again.0.as_secs());
+        assert!(!error.is::<Waiting>() && pause.is_some_and(|secs| (1_100..=1_200).contains(&secs)), "{error:#}");
+    }
+    assert_eq!(logins(), 3);
 }
 
 #[tokio::test]

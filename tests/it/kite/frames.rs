@@ -209,6 +209,25 @@ fn the_venues_postback_is_an_order_without_its_account() {
 }
 
 #[test]
+fn the_account_is_hidden_whatever_became_of_the_frame() {
+    let whole = r#"{"type":"order","data":{"exchange":"NSE","tradingsymbol":"A","user_id": 471147,"placed_by" :"471147","x":1}}"#;
+    let Text::Order(event) = parse(whole) else { panic!() };
+    let Body::Order(order) = &event.body else { panic!() };
+    let raw = order.raw.as_ref().unwrap();
+    assert!(!raw.contains("471147") && raw.contains("\"x\":1"), "{raw}");
+    for len in 0..=whole.len() {
+        let hidden = text::masked(&whole.as_bytes()[..len]);
+        assert!(!String::from_utf8_lossy(&hidden).contains("4711"), "cut at {len}: {hidden:?}");
+        if let Err(error) = text::parse(&whole.as_bytes()[..len], AT, &ctx()) {
+            assert!(!error.to_string().contains("4711"), "{error}");
+        }
+    }
+    let mut broken = whole.as_bytes().to_vec();
+    broken.push(0xff);
+    assert!(memchr::memmem::find(&text::masked(&broken), b"4711").is_none());
+}
+
+#[test]
 fn other_texts_are_told_apart() {
     assert_eq!(parse(r#"{"type":"error","data":"no \"such\" token"}"#), Text::Error("no \"such\" token".into()));
     assert_eq!(parse(r#"{"type":"message","data":{"a":1}}"#), Text::Message("{\"a\":1}".into()));

@@ -22,11 +22,14 @@ holds from the start, or strikes with the first subscription.
     oversized N               one line of N KiB without an end
     hang-up CODE              say FAILURE with that code, and close
     garbage KIND              json: cut off; utf8: invalid; array; empty: blank lines; number: one
-                              that fits no type; type: a message of another stream
+                              that fits no type; type: a message of another stream; segment: the
+                              beginning of a message that has no end
   of the data
     big N                     the image of a market of N KiB
     image MARKET              it is sent again, whole (* for all)
     moved MARKET              it moves to another event: sent twice, as it was and with a higher version
+    poison MARKET             it has a number that fits no type, in images too, until `heal`
+    quiet MARKET [for TIME]   nothing is sent of it
     segments N                images come in N pieces (1 ends it)
     behind [for TIME]         messages say 503: the venue's own feed is behind
     con                       the next message says that it was conflated
@@ -57,6 +60,8 @@ pub enum Fault {
     Big { kib: usize },
     Image { market: String },
     Moved { market: String },
+    Poison { market: String },
+    Quiet { market: String, lasts: Option<Duration> },
     Segments { pieces: usize },
     Behind { lasts: Option<Duration> },
     Conflated,
@@ -87,6 +92,7 @@ impl Fault {
                 | Fault::Big { .. }
                 | Fault::Image { .. }
                 | Fault::Moved { .. }
+                | Fault::Poison { .. }
                 | Fault::Late
         )
     }
@@ -102,6 +108,8 @@ pub enum Garbage {
     /// A number beyond any integer or decimal type.
     Number,
     OtherType,
+    /// The first piece of a message, and never another one.
+    Segment,
 }
 
 /// What is odd about one message.
@@ -146,11 +154,14 @@ impl Grammar for Fault {
                 Some("empty") => Garbage::Empty,
                 Some("number") => Garbage::Number,
                 Some("type") => Garbage::OtherType,
+                Some("segment") => Garbage::Segment,
                 Some(other) => return Err(format!("no garbage is called `{other}`")),
             }),
             "big" => Fault::Big { kib: words.number(608)? },
             "image" => Fault::Image { market: words.next().ok_or(market)?.to_owned() },
             "moved" => Fault::Moved { market: words.next().ok_or(market)?.to_owned() },
+            "poison" => Fault::Poison { market: words.next().ok_or(market)?.to_owned() },
+            "quiet" => Fault::Quiet { market: words.next().ok_or(market)?.to_owned(), lasts: words.after("for")? },
             "segments" => Fault::Segments { pieces: words.number(3)? },
             "behind" => Fault::Behind { lasts: words.after("for")? },
             "con" => Fault::Conflated,
@@ -196,6 +207,8 @@ mod tests {
             ("big 608", Fault::Big { kib: 608 }),
             ("image *", Fault::Image { market: "*".into() }),
             ("moved 1.2", Fault::Moved { market: "1.2".into() }),
+            ("poison 1.2", Fault::Poison { market: "1.2".into() }),
+            ("quiet 1.2 for 3s", Fault::Quiet { market: "1.2".into(), lasts: secs(3) }),
             ("segments 4", Fault::Segments { pieces: 4 }),
             ("behind for 3s", Fault::Behind { lasts: secs(3) }),
             ("con", Fault::Conflated),

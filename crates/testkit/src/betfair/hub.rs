@@ -106,6 +106,10 @@ pub(crate) struct Hub {
     conflate: Option<u64>,
     segments: usize,
     behind: Option<Option<Instant>>,
+    /// The market that has a number which fits no type.
+    poisoned: Option<String>,
+    /// Markets that nothing is sent of, until when.
+    quiet: BTreeMap<String, Option<Instant>>,
     log: VecDeque<Sent>,
     remember: bool,
 }
@@ -136,6 +140,8 @@ impl Hub {
             conflate: None,
             segments: 1,
             behind: None,
+            poisoned: None,
+            quiet: BTreeMap::new(),
             log: VecDeque::new(),
             remember,
         }
@@ -452,12 +458,16 @@ impl Hub {
     fn tell(&mut self, changes: &[Value], at_ns: Option<i64>, orders: bool) -> Told {
         let odd = self.odd.pop_front();
         let conflated = std::mem::take(&mut self.conflated);
+        let now = Instant::now();
+        self.quiet.retain(|_, until| until.is_none_or(|until| until > now));
+        let quiet: Vec<Value> = self.quiet.keys().map(|market| json!(market)).collect();
         let mut told = Vec::new();
         for stream in self.streams.values() {
             let Some(subscription) = stream.subscription.as_ref().filter(|sub| sub.orders == orders) else { continue };
             let wanted = changes
                 .iter()
                 .filter(|change| change["id"].as_str().is_some_and(|id| orders || subscription.wants(id)));
+            let wanted = wanted.filter(|change| orders || !quiet.contains(&change["id"]));
             let mut wanted: Vec<Value> = wanted.map(|change| subscription.cut(change)).collect();
             if wanted.is_empty() {
                 continue;
@@ -504,6 +514,14 @@ impl Hub {
                 self.publish(images, None)
             }
             Fault::Moved { market } => self.moved(&market),
+            Fault::Poison { market } => {
+                self.poisoned = Some(market);
+                self.poison(1.234_567_890_123_456_8e21)
+            }
+            Fault::Quiet { market, lasts } => {
+                self.quiet.insert(market, lasts.map(|lasts| Instant::now() + lasts));
+                Told::new()
+            }
             Fault::Segments { pieces } => {
                 self.segments = pieces;
                 Told::new()
@@ -550,7 +568,10 @@ impl Hub {
                 self.odd.clear();
                 (self.conflated, self.conflate, self.segments) = (false, None, 1);
                 (self.behind, self.clock_off_ns) = (None, 0);
-                Told::new()
+                self.quiet.clear();
+                let told = self.poison(0.0);
+                self.poisoned = None;
+                told
             }
         }
     }
@@ -568,6 +589,14 @@ impl Hub {
             change["marketDefinition"] = definition;
         }
         self.publish(vec![change], None)
+    }
+
+    /// A rung of this size for the first runner of the market that is poisoned.
+    fn poison(&mut self, size: f64) -> Told {
+        let Some(market) = self.poisoned.clone() else { return Told::new() };
+        let definition = self.markets.get(&market).and_then(Market::definition);
+        let Some(runner) = definition.and_then(|it| it["runners"][0]["id"].as_i64()) else { return Told::new() };
+        self.publish(vec![json!({ "id": market, "rc": [{ "id": runner, "atb": [[1.01, size]] }] })], None)
     }
 
     /// A market goes to another event: it is sent as it is there, then as it was.
@@ -675,6 +704,7 @@ fn bytes_of(garbage: Garbage) -> Vec<u8> {
         Garbage::Array => b"[1,2,3]".to_vec(),
         Garbage::Empty => b"\r\n \n".to_vec(),
         Garbage::Number => br#"{"op":"mcm","pt":1743511672980,"mc":[{"id":"1.2","rc":[{"id":7,"atb":[[123456789012345678901234567890.1,1]]}]}]}"#.to_vec(),
+        Garbage::Segment => br#"{"op":"mcm","id":2,"segmentType":"SEG_START","mc":[{"id":"1.2","rc":[{"id":7,"ltp":2}]}]}"#.to_vec(),
         Garbage::OtherType => br#"{"op":"rcm","id":2,"clk":12,"rc":[{"id":"28587288.1650"}]}"#.to_vec(),
     };
     bytes.extend_from_slice(b"\r\n");
