@@ -1,8 +1,9 @@
 //! Binance spot: trades, best prices and books over one WebSocket. `docs/new-venue.md` walks through it.
 
 pub mod frame;
+mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -12,9 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tapedeck_market::{GapCause, SmolStr, UnixNanos};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::frame::{Depth, LEVELS, Message, parse, parse_book, parse_time};
+use self::watch::{Watch, again};
 use super::kraken::sequence::TradeIds;
 use super::parsed::Ctx;
 use super::socket::Socket;
@@ -35,6 +37,10 @@ const DEAD: Duration = Duration::from_secs(45);
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Between requests for books: each weighs 50 of the 6,000 that the venue allows in a minute.
 const PACE: Duration = Duration::from_millis(600);
+/// A book that could not be read is asked for again after this.
+const UNREADABLE: Duration = Duration::from_secs(30);
+/// How often streams are looked after.
+const LOOK: Duration = Duration::from_secs(1);
 /// Three streams each, and a connection has 1,024 at most.
 const SYMBOLS: usize = 341;
 /// Channels as the gap ledger names them.
@@ -68,7 +74,7 @@ fn build(setup: Setup) -> anyhow::Result<Vec<Session>> {
     }
     ensure!(config.api_key.as_ref().is_none_or(net::is_token), "api_key holds what no key holds: copy it again");
     config.rest_url.as_deref().map_or(Ok(()), net::may_get_a_token).context("rest_url")?;
-    let source = Box::new(Binance { config, ids: TradeIds::default() });
+    let source = Box::new(Binance { config, ids: TradeIds::default(), watch: Watch::default(), told: HashSet::new() });
     Ok(vec![Session { name: setup.name, venue: SmolStr::new_static("binance"), source }])
 }
 
@@ -76,7 +82,15 @@ struct Binance {
     config: Config,
     /// Outlives a session: what was missed between two shows in the ids.
     ids: TradeIds,
+    watch: Watch,
+    /// Symbols that the venue does not have, as they were told.
+    told: HashSet<SmolStr>,
 }
+
+/// The venue does not have what is asked for, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoSuch(String);
 
 #[async_trait]
 impl Source for Binance {
@@ -93,45 +107,99 @@ impl Source for Binance {
         let mut books: HashMap<SmolStr, Depth> =
             config.symbols.iter().map(|it| (it.into(), Depth::default())).collect();
         // Streams have no acks: with the handshake they are open. A book is live with its snapshot.
+        let began = Instant::now().into_std();
         for symbol in books.keys() {
-            out.live(symbol.clone(), TRADE, UnixNanos::now()).await?;
-            out.live(symbol.clone(), QUOTE, UnixNanos::now()).await?;
+            for channel in [TRADE, QUOTE, BOOK] {
+                let key = (symbol.clone(), channel);
+                if self.watch.begin(&key, began) && key.1 != BOOK {
+                    out.live(key.0, key.1, UnixNanos::now()).await?;
+                }
+            }
         }
         let (mut snapshots, mut next) = (FuturesUnordered::new(), Instant::now());
         let http = &http;
-        let mut ask = move |symbol: SmolStr| {
+        let mut ask = move |symbol: SmolStr, wait: Duration| {
             let at = next.max(Instant::now());
             next = at + PACE;
             async move {
-                sleep_until(at).await;
+                sleep_until(at + wait).await;
                 let body = get(config, http, &format!("depth?limit={LEVELS}&symbol={symbol}")).await;
                 (symbol, body)
             }
         };
-        snapshots.extend(books.keys().cloned().map(&mut ask));
+        snapshots.extend(books.keys().cloned().map(|symbol| ask(symbol, Duration::ZERO)));
+        let (mut last_frame, mut next_look) = (Instant::now(), Instant::now() + LOOK);
         loop {
+            // What has come is read before anything is called silent.
             let frame = tokio::select! {
+                biased;
                 Some((symbol, body)) = snapshots.next() => {
-                    let snapshot = parse_book(&symbol, &body?, UnixNanos::now(), &ctx).context("reading a book")?;
+                    let body = match body {
+                        Err(error) if error.is::<NoSuch>() && books.len() > 1 => {
+                            if self.told.insert(symbol.clone()) {
+                                tracing::warn!(source = %out.source(), %symbol, "{error:#}: the other books go on");
+                            }
+                            books.remove(&symbol);
+                            out.unsubscribed(symbol, BOOK).await?;
+                            continue;
+                        }
+                        body => body.map_err(for_a_person)?,
+                    };
+                    let snapshot = match parse_book(&symbol, &body, UnixNanos::now(), &ctx) {
+                        Ok(snapshot) => snapshot,
+                        Err(error) => {
+                            // The next one may be read; until then this book is missing, and no other.
+                            out.reject(body.as_bytes(), UnixNanos::now(), error.reason, &error).await?;
+                            snapshots.push(ask(symbol, UNREADABLE));
+                            continue;
+                        }
+                    };
                     match books.get_mut(&symbol).and_then(|book| book.begin(snapshot)) {
                         Some(events) => {
-                            out.live(symbol, BOOK, UnixNanos::now()).await?;
+                            if !self.watch.is_silent(&(symbol.clone(), BOOK)) {
+                                out.live(symbol, BOOK, UnixNanos::now()).await?;
+                            }
                             out.emit(events).await?;
                         }
                         // Older than the changes that are held: the next one is not.
-                        None => snapshots.push(ask(symbol)),
+                        None => snapshots.push(ask(symbol, Duration::ZERO)),
                     }
                     continue;
                 }
-                frame = timeout(DEAD, socket.next()) => frame.context("not even a ping for 45 s")??,
+                frame = timeout_at(last_frame + DEAD, socket.next()) => frame.context("not even a ping for 45 s")??,
+                () = sleep_until(next_look) => {
+                    next_look = Instant::now() + LOOK;
+                    let silent = self.watch.look(Instant::now().into_std());
+                    for ((symbol, channel), silence) in &silent {
+                        tracing::warn!(source = %out.source(), %symbol, %channel, silence_ms = silence.as_millis() as u64, "fell silent, subscribing again");
+                        let (symbol, channel, since) = (symbol.clone(), channel.clone(), UnixNanos::now() - *silence);
+                        out.lost(Some(symbol), Some(channel), GapCause::Stall, since, "fell silent").await?;
+                    }
+                    if !silent.is_empty() {
+                        for text in again(&silent) {
+                            socket.send(text).await?;
+                        }
+                    }
+                    continue;
+                }
             };
+            last_frame = Instant::now();
+            let now = last_frame.into_std();
             let ts_recv = UnixNanos::now();
             let bytes = frame.data().unwrap_or_default();
             out.heard(ts_recv, bytes.len());
             match parse(&bytes, ts_recv, &ctx) {
                 _ if bytes.is_empty() => {}
-                Ok(Message::Quote(event)) => out.emit(vec![event]).await?,
+                Ok(Message::Quote(event)) => {
+                    if self.watch.heard(&(event.symbol.clone(), QUOTE), now) {
+                        out.live(event.symbol.clone(), QUOTE, ts_recv).await?;
+                    }
+                    out.emit(vec![event]).await?;
+                }
                 Ok(Message::Trade(id, event)) => {
+                    if self.watch.heard(&(event.symbol.clone(), TRADE), now) {
+                        out.live(event.symbol.clone(), TRADE, ts_recv).await?;
+                    }
                     let jump = self.ids.take(&event.symbol, id, event.earliest());
                     let hole = jump.map(|jump| {
                         out.ids_missing(
@@ -146,15 +214,23 @@ impl Source for Binance {
                 }
                 Ok(Message::Depth(update)) => {
                     let symbol = update.event.symbol.clone();
+                    let woken = self.watch.heard(&(symbol.clone(), BOOK), now);
                     match books.get_mut(&symbol).map(|book| book.take(update)) {
                         Some(Err(since)) => {
                             let what = "changes of the book never came";
                             out.lost(Some(symbol.clone()), Some(BOOK), GapCause::Sequence, since, what).await?;
-                            snapshots.push(ask(symbol));
+                            snapshots.push(ask(symbol, Duration::ZERO));
                         }
-                        taken => out.emit(taken.and_then(Result::ok).flatten().into_iter().collect()).await?,
+                        taken => {
+                            let event = taken.and_then(Result::ok).flatten();
+                            if woken && event.is_some() {
+                                out.live(symbol, BOOK, ts_recv).await?;
+                            }
+                            out.emit(event.into_iter().collect()).await?;
+                        }
                     }
                 }
+                Ok(Message::Answer) => {}
                 Ok(Message::Unknown) => out.note("unknown type"),
                 Err(error) => out.reject(&bytes, ts_recv, error.reason, &error).await?,
             }
@@ -167,7 +243,7 @@ impl Source for Binance {
         let skew = (UnixNanos::now().0 - parse_time(&time)?.0).abs() / 1_000_000;
         ensure!(skew <= 1_000, "the clock differs from the venue's by {skew} ms: is NTP running?");
         for symbol in &self.config.symbols {
-            get(&self.config, &http, &format!("depth?limit=1&symbol={symbol}")).await?;
+            get(&self.config, &http, &format!("depth?limit=1&symbol={symbol}")).await.map_err(for_a_person)?;
         }
         self.connect().await?.close().await;
         Ok(format!("{} symbols, clock within {skew} ms of the venue's", self.config.symbols.len()))
@@ -176,13 +252,18 @@ impl Source for Binance {
 
 impl Binance {
     async fn connect(&self) -> anyhow::Result<Socket> {
-        let streams = |name: &String| {
-            let name = name.to_ascii_lowercase();
-            format!("{name}@trade/{name}@bookTicker/{name}@depth@100ms")
-        };
-        let streams: Vec<String> = self.config.symbols.iter().map(streams).collect();
+        let streams = |name: &String| [TRADE, QUOTE, BOOK].map(|channel| watch::stream(name, &channel));
+        let streams: Vec<String> = self.config.symbols.iter().flat_map(streams).collect();
         let host = self.config.url.as_deref().unwrap_or("wss://stream.binance.com:9443");
         Socket::connect(&format!("{host}/stream?streams={}", streams.join("/"))).await
+    }
+}
+
+/// What the venue does not have, only a person can correct.
+fn for_a_person(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<NoSuch>() {
+        Ok(NoSuch(words)) => Waiting(words).into(),
+        Err(error) => error,
     }
 }
 
@@ -201,7 +282,7 @@ async fn get(config: &Config, http: &reqwest::Client, what: &str) -> anyhow::Res
     let pause = response.headers().get("retry-after").and_then(|it| it.to_str().ok()?.parse().ok()).unwrap_or(60);
     let said = net::printable(&net::beginning(&mut response, REQUEST_LIMIT).await);
     Err(match status {
-        400 => Waiting(format!("Binance does not take `{what}` ({said}): correct `symbols`")).into(),
+        400 => NoSuch(format!("Binance does not take `{what}` ({said}): correct `symbols`")).into(),
         401 => Waiting(format!("Binance refuses the key ({said}): correct BINANCE_API_KEY, or leave it out")).into(),
         403 | 451 => Waiting(format!("Binance serves nobody from here ({said})")).into(),
         418 | 429 => anyhow!("too many requests ({said})").context(Again(Duration::from_secs(pause.clamp(1, 3_600)))),

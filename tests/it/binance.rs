@@ -325,6 +325,63 @@ async fn what_makes_no_sense_is_kept_and_ends_nothing_but_broken_text() {
 }
 
 #[tokio::test]
+async fn a_symbol_that_the_venue_does_not_have_costs_its_own_book_alone() {
+    let fake = FakeBinance::builder().symbols(["BTCUSDT", "ETHUSDT"]).rate(100).start().await.expect("a fake venue");
+    let mut desk = desk(&fake);
+    books(&mut desk, 2).await;
+    let gone = |message: &Intake| matches!(message, Intake::Unsubscribed { symbol, channel, .. } if symbol == "ETHBTC" && channel == "book");
+    if desk.count(gone) == 0 {
+        desk.until("the end of its book", gone).await;
+    }
+    for name in ["BTCUSDT", "ETHUSDT"] {
+        desk.until_events("the others", 20, |event| event.symbol == name && matches!(event.body, Body::Book(_))).await;
+    }
+    let asked = fake.requests().iter().filter(|path| path.contains("symbol=ETHBTC")).count();
+    assert_eq!((asked, fake.opened()), (1, 1), "{:?}", fake.requests());
+    let (ws, rest) = (fake.ws_url(), fake.rest_url());
+    let mut none = Desk::at("binance", session(&ws, &rest, "symbols = ['NOSUCH']"), Resume::default());
+    let ended = none.drain().await;
+    assert!(ended.starts_with("waiting: Binance does not take"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_falls_silent_is_asked_for_again_alone_and_live_with_its_next_message() {
+    let fake = fake(300).await;
+    let mut desk = desk(&fake);
+    books(&mut desk, 3).await;
+    let began = std::time::Instant::now();
+    desk.until("its rhythm", |_| began.elapsed() > std::time::Duration::from_secs(8)).await;
+    fault(&fake, "stall BTCUSDT");
+    let mut stalled = Vec::new();
+    desk.until("the stall", |message| {
+        if let Intake::Lost { symbol: Some(symbol), channel: Some(channel), cause: GapCause::Stall, .. } = message {
+            stalled.push(format!("{symbol} {channel}"));
+        }
+        stalled.len() == 3
+    })
+    .await;
+    stalled.sort();
+    assert_eq!(stalled, ["BTCUSDT book", "BTCUSDT quote", "BTCUSDT trade"]);
+    until_async("the streams again", || {
+        let asked = fake.asked();
+        let again = asked.iter().filter(|it| it["method"] == "SUBSCRIBE");
+        let streams: Vec<Value> = again.flat_map(|it| it["params"].as_array().unwrap().clone()).collect();
+        ["btcusdt@trade", "btcusdt@bookTicker", "btcusdt@depth@100ms"]
+            .iter()
+            .all(|it| streams.contains(&Value::from(*it)))
+    })
+    .await;
+    fault(&fake, "heal");
+    let mut live = 0;
+    desk.until("all three", |message| {
+        live += ["trade", "quote", "book"].iter().filter(|channel| is_live(message, "BTCUSDT", channel)).count();
+        live == 3
+    })
+    .await;
+    assert_eq!((fake.opened(), desk.counters.rejects.load(Ordering::Relaxed)), (1, 0), "on the same connection");
+}
+
+#[tokio::test]
 async fn check_tells_apart_what_can_be_wrong() {
     let fake = fake(10).await;
     let (ws, rest) = (fake.ws_url(), fake.rest_url());

@@ -4,10 +4,12 @@
 //! {"stream":"btcusdt@trade","data":{"s":"BTCUSDT","t":12345,"p":"0.001","q":"100","T":1672515782136,"m":true,…}}
 //! {"stream":"btcusdt@bookTicker","data":{"u":400900217,"s":"BTCUSDT","b":"25.35","B":"31.21","a":"25.36","A":"40.66"}}
 //! {"stream":"btcusdt@depth@100ms","data":{"E":1672515782136,"s":"BTCUSDT","U":157,"u":160,"b":[["0.0024","10"]],"a":[]}}
+//! {"result":null,"id":1}                                                              the answer to a request for streams
 //! {"lastUpdateId":1027024,"bids":[["4.0","431.0"]],"asks":[["4.2","12.0"]]}          a book, by request
 //! ```
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tapedeck_market::{
     Body, BookUpdate, Decimal, Event, Flags, Level, Price, Quote, Side, Size, SmolStr, Trade, UnixNanos,
@@ -27,6 +29,8 @@ pub enum Message {
     Trade(u64, Event),
     Quote(Event),
     Depth(Update),
+    /// To a request.
+    Answer,
     /// Of a stream that was not asked for.
     Unknown,
 }
@@ -41,9 +45,10 @@ pub struct Update {
 
 #[derive(Deserialize)]
 struct Frame<'a> {
-    stream: &'a str,
+    stream: Option<&'a str>,
     #[serde(borrow)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
+    id: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -97,26 +102,31 @@ struct BookAnswer<'a> {
 /// The frame is none of the venue's, or holds a number that does not fit.
 pub fn parse(frame: &[u8], ts_recv: UnixNanos, ctx: &Ctx) -> Result<Message, ParseError> {
     let frame: Frame<'_> = serde_json::from_slice(frame).map_err(|error| ParseError::new(reason::NOT_JSON, error))?;
+    let (stream, data) = match (frame.stream, frame.data, frame.id) {
+        (Some(stream), Some(data), _) => (stream, data),
+        (None, None, Some(_)) => return Ok(Message::Answer),
+        _ => return Err(ParseError::new(reason::NOT_JSON, "neither of a stream nor an answer")),
+    };
     let event = |name: &str, ms: Option<i64>, body| {
         let time = ms.map(|ms| UnixNanos(ms.saturating_mul(1_000_000)));
         ctx.event(SmolStr::new(name), time, ts_recv, Flags::NONE, body)
     };
-    Ok(match frame.stream.split_once('@').map(|(_, kind)| kind) {
+    Ok(match stream.split_once('@').map(|(_, kind)| kind) {
         Some("trade") => {
-            let it: TradeData<'_> = read(frame.data.get())?;
+            let it: TradeData<'_> = read(data.get())?;
             let side = Some(if it.m { Side::Sell } else { Side::Buy });
             let (price, size, id) = (Price(number(it.p)?), Size(number(it.q)?), Some(SmolStr::from(it.t.to_string())));
             Message::Trade(it.t, event(it.s, Some(it.time), Body::Trade(Trade { price, size, side, id })))
         }
         Some("bookTicker") => {
-            let it: QuoteData<'_> = read(frame.data.get())?;
+            let it: QuoteData<'_> = read(data.get())?;
             let (bid, bid_size) = (Some(Price(number(it.b)?)), Some(Size(number(it.bid_size)?)));
             let (ask, ask_size) = (Some(Price(number(it.a)?)), Some(Size(number(it.ask_size)?)));
             // The venue tells no time of these.
             Message::Quote(event(it.s, None, Body::Quote(Quote { bid, bid_size, ask, ask_size })))
         }
         Some("depth@100ms") => {
-            let it: DepthData<'_> = read(frame.data.get())?;
+            let it: DepthData<'_> = read(data.get())?;
             let event = event(it.s, Some(it.time), book(false, &it.b, &it.a)?);
             Message::Depth(Update { first: it.first, last: it.u, event })
         }

@@ -43,6 +43,8 @@ pub(crate) struct Hub {
     pub(crate) opened: u64,
     /// Paths with their queries.
     pub(crate) requests: Vec<String>,
+    /// What was said on streams.
+    pub(crate) asked: Vec<Value>,
     /// Every trade that happened: symbol and number.
     pub(crate) trades: Vec<(String, u64)>,
     clock_off_ns: i64,
@@ -68,6 +70,7 @@ impl Hub {
             conns: BTreeMap::new(),
             opened: 0,
             requests: Vec::new(),
+            asked: Vec::new(),
             trades: Vec::new(),
             clock_off_ns: 0,
             rng,
@@ -93,6 +96,24 @@ impl Hub {
 
     pub(crate) fn close(&mut self, conn: u64) {
         self.conns.remove(&conn);
+    }
+
+    /// A client says something on its stream: which ones it wants, or no longer.
+    pub(crate) fn asked(&mut self, conn: u64, text: &[u8]) -> Told {
+        let Ok(request) = serde_json::from_slice::<Value>(text) else { return Vec::new() };
+        let Some((streams, queue)) = self.conns.get_mut(&conn) else { return Vec::new() };
+        let named = request["params"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+        match request["method"].as_str() {
+            Some("SUBSCRIBE") => streams.extend(named),
+            Some("UNSUBSCRIBE") => named.for_each(|name| {
+                streams.remove(&name);
+            }),
+            _ => return Vec::new(),
+        }
+        let answer = json!({ "result": null, "id": request["id"] }).to_string();
+        let told = vec![(queue.clone(), Out::Bytes(ws::frame(Opcode::Text, answer.as_bytes())))];
+        self.asked.push(request);
+        told
     }
 
     pub(crate) fn connections(&self) -> usize {

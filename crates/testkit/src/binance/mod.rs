@@ -194,6 +194,12 @@ impl Handle {
         self.shared.hub().requests.clone()
     }
 
+    /// Requests of clients on their streams.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Value> {
+        self.shared.hub().asked.clone()
+    }
+
     /// Ends all connections and gives the port back.
     pub async fn stop(mut self) {
         self.tasks.end().await;
@@ -224,7 +230,7 @@ async fn client(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
     let head = head.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     if let Some(welcome) = serve::handshake(&head) {
         let (conn, told) = shared.hub().open(&head.query, QUEUE);
-        let served = talk(socket, &welcome, head.rest, told, |_| {}).await;
+        let served = talk(socket, &welcome, head.rest, told, |text| tell(shared.hub().asked(conn, text))).await;
         shared.hub().close(conn);
         return served;
     }
