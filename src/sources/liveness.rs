@@ -74,6 +74,14 @@ impl Rhythm {
 
     /// For how long it has been silent, when that is stranger than anything known of it. Each alarm is learned from.
     pub fn stalled(&mut self, now: Instant) -> Option<Duration> {
+        let silence = self.silent(now)?;
+        self.known(now, silence);
+        Some(silence)
+    }
+
+    /// As [`Rhythm::stalled`], but nothing is learned: for whoever first looks into it, and says so by [`Rhythm::known`].
+    #[must_use]
+    pub fn silent(&self, now: Instant) -> Option<Duration> {
         let last = self.last?;
         let silence = now.saturating_duration_since(last);
         if silence < FLOOR {
@@ -90,11 +98,15 @@ impl Rhythm {
         if silence < longest * FACTOR || missing < f64::from(MISSING) || !known_enough {
             return None;
         }
-        self.window(now).longest = silence;
         Some(silence)
     }
 
-    /// The same of a market that may be closed: then silence is none, and what is known stays.
+    /// The silence was looked into: only a longer one is strange.
+    pub fn known(&mut self, now: Instant, silence: Duration) {
+        self.window(now).longest = silence;
+    }
+
+    /// As [`Rhythm::stalled`] of a market that may be closed: then silence is none, and what is known stays.
     pub fn stalled_while(&mut self, open: bool, now: Instant) -> Option<Duration> {
         if open {
             return self.stalled(now);

@@ -23,6 +23,8 @@ use crate::sources::{Outlet, Waiting};
 const LOOK: Duration = Duration::from_millis(500);
 /// When handing over what was read held us up for longer than this, silence was ours.
 const DEAF: Duration = Duration::from_secs(1);
+/// A venue that could not be asked about a silence is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// By so much the venue's price must be newer than ours: the newest one may be on its way.
 const NEWER: Duration = Duration::from_secs(2);
 /// Names of unknown fields that are remembered, so that each is told once.
@@ -38,6 +40,35 @@ pub(super) struct Memory {
     fields: HashSet<SmolStr>,
     /// Instruments that the venue does not have, as they were told last.
     told: Vec<String>,
+    /// The venue could not be asked: not before then.
+    ask_at: Option<Instant>,
+}
+
+impl Memory {
+    /// Instruments that are silent, strangely so; of those that cannot be traded, or were not heard yet, nothing is.
+    fn silent(&mut self, subs: &HashMap<SmolStr, bool>, now: Instant) -> Vec<(SmolStr, Duration)> {
+        let mut silent = Vec::new();
+        for (symbol, rhythm) in &mut self.rhythms {
+            let tradeable = self.last.get(symbol).is_none_or(|(_, tradeable)| *tradeable != Some(false));
+            if !tradeable || subs.get(symbol) != Some(&true) {
+                // A week-end is nothing that a rhythm has to learn.
+                rhythm.resumed(now);
+            } else if self.ask_at.is_none_or(|at| now >= at) {
+                silent.extend(rhythm.silent(now).map(|silence| (symbol.clone(), silence)));
+            }
+        }
+        silent
+    }
+
+    /// The venue was asked about these, and answered or not.
+    fn asked(&mut self, silent: &[(SmolStr, Duration)], answered: bool, now: Instant) {
+        self.ask_at = (!answered).then(|| now + ASK_AGAIN);
+        for (symbol, silence) in silent.iter().filter(|_| answered) {
+            if let Some(rhythm) = self.rhythms.get_mut(symbol) {
+                rhythm.known(now, *silence);
+            }
+        }
+    }
 }
 
 /// The instruments to subscribe, and what is wrong with the others.
@@ -267,17 +298,14 @@ impl<'a> Feed<'a> {
 
     /// Looks after the instruments that can be traded; whether the venue was asked about one.
     async fn look(&mut self, now: Instant) -> anyhow::Result<bool> {
-        let mut silent = Vec::new();
-        for (symbol, rhythm) in &mut self.memory.rhythms {
-            let tradeable = self.memory.last.get(symbol).is_none_or(|(_, tradeable)| *tradeable != Some(false));
-            let silence = rhythm.stalled(now).filter(|_| tradeable && self.subs.get(symbol) == Some(&true));
-            silent.extend(silence.map(|silence| (symbol.clone(), silence)));
-        }
+        let silent = self.memory.silent(&self.subs, now);
         if silent.is_empty() {
             return Ok(false);
         }
         let names: Vec<&str> = silent.iter().map(|(symbol, _)| symbol.as_str()).collect();
-        let prices = match self.client.prices(&names.join(",")).await {
+        let prices = self.client.prices(&names.join(",")).await;
+        self.memory.asked(&silent, prices.is_ok(), now);
+        let prices = match prices {
             Ok(prices) => prices,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -307,5 +335,57 @@ impl<'a> Feed<'a> {
             bail!("prices of {} stalled", stalled.join(", "));
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EUR: SmolStr = SmolStr::new_static("EUR_USD");
+
+    /// Ten prices a second from then on, for so many seconds.
+    fn speak(memory: &mut Memory, from: Instant, secs: u64) {
+        for tenth in 0..=secs * 10 {
+            memory.rhythms.entry(EUR).or_default().heard(from + Duration::from_millis(tenth * 100));
+        }
+    }
+
+    /// Looks twice a second; when the first silence is strange, in seconds from then on.
+    fn found(memory: &mut Memory, from: Instant, secs: u64) -> Option<u64> {
+        let subs = HashMap::from([(EUR, true)]);
+        let mut looks = (0..secs * 2).map(|half| (half / 2, from + Duration::from_millis(half * 500)));
+        looks.find(|(_, at)| !memory.silent(&subs, *at).is_empty()).map(|(secs, _)| secs)
+    }
+
+    #[test]
+    fn a_close_is_no_silence_and_after_it_one_is_found_as_soon_as_before() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        memory.last.insert(EUR, (None, Some(true)));
+        speak(&mut memory, start, 600);
+        let closed = start + Duration::from_secs(600);
+        memory.last.insert(EUR, (None, Some(false)));
+        assert_eq!(found(&mut memory, closed, 48 * 3_600), None, "nobody trades");
+        let opened = closed + Duration::from_secs(48 * 3_600);
+        memory.last.insert(EUR, (None, Some(true)));
+        speak(&mut memory, opened, 60);
+        assert_eq!(found(&mut memory, opened + Duration::from_secs(60), 60), Some(10));
+    }
+
+    #[test]
+    fn a_venue_that_could_not_be_asked_is_asked_again_soon_and_one_that_answered_is_not() {
+        let (mut memory, start) = (Memory::default(), Instant::now());
+        let subs = HashMap::from([(EUR, true)]);
+        speak(&mut memory, start, 600);
+        let at = |secs: u64| start + Duration::from_secs(600 + secs);
+        let silent = memory.silent(&subs, at(11));
+        assert_eq!(silent.len(), 1);
+        memory.asked(&silent, false, at(11));
+        assert!(memory.silent(&subs, at(12)).is_empty(), "not at every look");
+        let silent = memory.silent(&subs, at(17));
+        assert_eq!(silent.len(), 1, "nothing was learned of it");
+        memory.asked(&silent, true, at(17));
+        assert!(memory.silent(&subs, at(30)).is_empty(), "it is quiet, as is known now");
+        assert_eq!(memory.silent(&subs, at(55)).len(), 1);
     }
 }
