@@ -65,6 +65,15 @@ impl Ledger {
         }
     }
 
+    /// Takes what was known when the tape's reading begins: the last trades, which lie before the first hole.
+    pub fn take_known(&mut self, payload: &[u8]) {
+        if matches!(wire::kind(payload), Ok(Kind::TRADE))
+            && let Ok(event) = wire::decode(payload)
+        {
+            self.take(0, &event);
+        }
+    }
+
     /// Takes one record.
     pub fn take(&mut self, seq: u64, event: &Event) {
         if !self.is_own(&event.source) {
@@ -245,6 +254,21 @@ mod tests {
         assert_eq!(ledger.begins(), Some(3));
         ledger.take(9, &event("A", 30, gap(3, GapState::Repaired, "cut")));
         assert!(ledger.next(UnixNanos(i64::MAX), Instant::now()).is_none() && ledger.begins().is_none());
+    }
+
+    #[test]
+    fn a_hole_begins_behind_the_trade_that_the_checkpoint_knows() {
+        let mut ledger = Ledger::new("k".into(), ALL);
+        for known in [event("A", 9, trade(100)), event("A", 5, gap(1, GapState::Open, ""))] {
+            let mut payload = Vec::new();
+            wire::encode(&known, &mut payload);
+            ledger.take_known(&payload);
+        }
+        assert_eq!(ledger.begins(), None, "a gap of the checkpoint stands on the tape itself");
+        ledger.take(3, &event("A", 10, gap(3, GapState::Open, "down")));
+        ledger.take(4, &event("A", 20, gap(3, GapState::Closed, "down")));
+        ledger.take(5, &event("A", 21, trade(104)));
+        assert_eq!(ledger.over().next().and_then(|noted| noted.hole.ids()), Some(3));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tapedeck_tape::{Cursor, Item, Reader, Start, Tail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::filler::{Filler, Step};
+use super::filler::{Behind, Filler, Step};
 use super::ledger::Ledger;
 use crate::config::{Config, KindTable};
 use crate::intake::Outlet;
@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After a failed request, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// While the last candle of a hole still runs.
+/// While the last candle of a hole still runs, or the venue's past is behind its feed.
 const RUNS: Duration = Duration::from_secs(5);
 /// Records that are read before others get their turn.
 const SLICE: usize = 20_000;
@@ -187,7 +187,8 @@ impl Filling {
         let id = tapedeck_tape::tools::id(&storage, dir).context("reading the tape's id")?;
         let name = format!("repair.{}", task.name);
         let cursor = Cursor::open(&*storage, dir, &name, id, tape.seq()).context("opening the cursor")?;
-        let start = if cursor.seq() == 0 { Start::Begin } else { Start::Seq(cursor.seq() + 1) };
+        // Of the segment, with what was known when it began: the trades before a hole, too.
+        let start = Start::Segment(cursor.seq().max(1));
         let span = (UnixNanos(i64::MIN), UnixNanos(i64::MAX));
         Filling::begin(task, dir, span, tape, start, Some(cursor))
     }
@@ -198,7 +199,7 @@ impl Filling {
         span: (UnixNanos, UnixNanos),
         tape: Arc<Tail>,
     ) -> anyhow::Result<Filling> {
-        Filling::begin(task, dir, span, tape, Start::Begin, None)
+        Filling::begin(task, dir, span, tape, Start::Segment(1), None)
     }
 
     fn begin(
@@ -210,7 +211,8 @@ impl Filling {
         cursor: Option<Cursor>,
     ) -> anyhow::Result<Filling> {
         let reader = Reader::open_with(Arc::new(Disk), dir, start, tape.clone()).context("reading the tape")?;
-        let ledger = Ledger::new(task.name.clone(), span);
+        let mut ledger = Ledger::new(task.name.clone(), span);
+        reader.checkpoint().iter().for_each(|payload| ledger.take_known(payload));
         Ok(Filling { reader, ledger, tape, cursor, committed: Instant::now(), figures: Figures::default() })
     }
 
@@ -275,8 +277,8 @@ impl Filling {
                 // Nobody mends it while this waits.
                 Err(error) if self.cursor.is_none() && error.is::<Waiting>() => return Err(error),
                 Err(error) => {
-                    // A candle that still runs is over soon: that is no failure of which one may tire.
-                    let late = error.is::<NotYet>();
+                    // A candle that still runs is over soon, and a past that is behind comes: no failures of which one may tire.
+                    let late = error.is::<NotYet>() || error.is::<Behind>();
                     let (first, longest) = if late { (RUNS, RUNS) } else { (FIRST_PAUSE, LONGEST_PAUSE) };
                     let pause = self.ledger.rest(noted.hole.gap.id, Instant::now(), first, longest);
                     if self.cursor.is_none() && pause >= LONGEST_PAUSE {
@@ -291,7 +293,9 @@ impl Filling {
                     }
                     trouble = Some(error);
                     // Others rest a moment too: it may be the venue that is away.
-                    wait(FIRST_PAUSE, stop).await;
+                    if !late {
+                        wait(FIRST_PAUSE, stop).await;
+                    }
                 }
             }
             self.figures.left = self.ledger.left();

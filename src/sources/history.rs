@@ -1,7 +1,10 @@
 //! What a venue can still tell of the past: asked for when the ledger has a hole.
 
 use async_trait::async_trait;
-use tapedeck_market::{Event, Gap, SmolStr, UnixNanos};
+use tapedeck_market::{Decimal, Event, Gap, SmolStr, UnixNanos};
+
+pub use super::parsed::ParseError;
+use super::parsed::reason;
 
 /// A hole of the ledger that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +49,39 @@ impl Hole {
 pub struct Page {
     /// Of the venue's time, oldest first; none of them was on an earlier page.
     pub events: Vec<Event>,
+    /// Rows that hold a number which does not fit: they are kept as they came, and cost no others anything.
+    pub refused: Vec<Refused>,
     /// Where to go on, in the history's own words; `None`: that was all.
     pub next: Option<SmolStr>,
+}
+
+/// A row of the venue's that cannot be an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    pub row: String,
+    pub error: ParseError,
+}
+
+/// What became of the rows of a page.
+pub(super) fn sorted<T>(
+    rows: impl Iterator<Item = anyhow::Result<Result<T, Refused>>>,
+) -> anyhow::Result<(Vec<T>, Vec<Refused>)> {
+    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    for row in rows {
+        match row? {
+            Ok(row) => good.push(row),
+            Err(row) => refused.push(row),
+        }
+    }
+    Ok((good, refused))
+}
+
+/// A price or an amount that must fit, of the row that it stands in.
+pub(super) fn fits(name: &str, number: &str, row: &dyn Fn() -> String) -> Result<Decimal, Refused> {
+    Decimal::parse(number.as_bytes()).map_err(|error| Refused {
+        row: row(),
+        error: ParseError::new(reason::NUMBER, format_args!("{name}: {error}")),
+    })
 }
 
 /// Whether a hole can be filled.

@@ -14,7 +14,7 @@ use super::frame::Ctx;
 use super::rest::Rest;
 use super::text::IST_SECS;
 use super::{Shared, list, symbols};
-use crate::sources::history::{Gone, History, Hole, Outlook, Page, is_over};
+use crate::sources::history::{Gone, History, Hole, Outlook, Page, Refused, fits, is_over, sorted};
 
 const MINUTE_NS: i64 = 60_000_000_000;
 /// What the venue gives of minutes at once: 60 days.
@@ -72,15 +72,15 @@ impl History for Minutes {
         self.next = Instant::now() + PACE;
         // The venue's `to` is inside.
         let body = rest.minutes(&session, token, UnixNanos(from), UnixNanos(until - MINUTE_NS)).await?;
-        let events = candles(&body, &hole.symbol, UnixNanos::now(), &self.ctx)?;
+        let (events, refused) = candles(&body, &hole.symbol, UnixNanos::now(), &self.ctx)?;
         let within = |event: &Event| event.ts_event.is_some_and(|start| (from..until).contains(&start.0));
         let events = events.into_iter().filter(within).collect();
-        Ok(Page { events, next: (until < end).then(|| SmolStr::from(until.to_string())) })
+        Ok(Page { events, refused, next: (until < end).then(|| SmolStr::from(until.to_string())) })
     }
 }
 
 /// Reads `{"data":{"candles":[["2017-12-15T09:15:00+0530",1704.5,1705,1699.25,1702.8,2499,0],…]}}`.
-fn candles(body: &[u8], symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyhow::Result<Vec<Event>> {
+fn candles(body: &[u8], symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyhow::Result<(Vec<Event>, Vec<Refused>)> {
     #[derive(Deserialize)]
     struct Data<'a> {
         #[serde(borrow)]
@@ -96,17 +96,24 @@ fn candles(body: &[u8], symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyh
         let [time, open, high, low, close, volume, ..] = row.as_slice() else {
             anyhow::bail!("a candle has {} parts", row.len());
         };
-        let number = |raw: &RawValue| Decimal::parse(raw.get().as_bytes()).context("a candle's number");
-        let price = |raw: &RawValue| number(raw).map(Price);
         let start = start(time.get().trim_matches('"')).context("a candle has no time")?;
+        let text = || format!("[{}]", row.iter().map(|part| part.get()).collect::<Vec<_>>().join(","));
+        let numbers = [("open", open), ("high", high), ("low", low), ("close", close), ("volume", volume)];
+        let numbers: Result<Vec<Decimal>, Refused> =
+            numbers.iter().map(|(name, raw)| fits(name, raw.get(), &text)).collect();
+        let [open, high, low, close, volume] = match numbers.as_deref() {
+            Ok(&[open, high, low, close, volume]) => [open, high, low, close, volume],
+            Ok(_) => anyhow::bail!("a candle has other parts"),
+            Err(refused) => return Ok(Err(refused.clone())),
+        };
         let candle = Candle {
             interval_ns: MINUTE_NS,
             start,
-            open: price(open)?,
-            high: price(high)?,
-            low: price(low)?,
-            close: price(close)?,
-            volume: Some(Sum::from(number(volume)?)),
+            open: Price(open),
+            high: Price(high),
+            low: Price(low),
+            close: Price(close),
+            volume: Some(Sum::from(volume)),
             vwap: None,
             trades: None,
             flags: CandleFlags(CandleFlags::COMPLETE.0 | CandleFlags::BACKFILLED.0),
@@ -114,9 +121,9 @@ fn candles(body: &[u8], symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyh
             input: CandleInput::Venue,
         };
         let body = Body::Candle(Box::new(candle));
-        Ok(ctx.event(symbol.clone(), Some(start), ts_recv, Flags::BACKFILLED, body))
+        Ok(Ok(ctx.event(symbol.clone(), Some(start), ts_recv, Flags::BACKFILLED, body)))
     };
-    answer.data.candles.iter().map(one).collect()
+    sorted(answer.data.candles.iter().map(one))
 }
 
 /// `2017-12-15T09:15:00+0530`, an offset that the standards write with a colon.
@@ -141,12 +148,16 @@ mod tests {
         let body =
             br#"{"status":"success","data":{"candles":[["2017-12-15T09:15:00+0530",1704.5,1705,1699.25,1702.8,2499,0],
             ["2017-12-15T09:16:00+0530",1702.80,1702.8,1702,1702.00,12]]}}"#;
-        let events = candles(body, &"NSE:INFY".into(), UnixNanos(1), &ctx).expect("candles");
+        let (events, _) = candles(body, &"NSE:INFY".into(), UnixNanos(1), &ctx).expect("candles");
         assert_eq!(events.len(), 2);
         assert_eq!(events[0].ts_event, UnixNanos::parse_rfc3339(b"2017-12-15T03:45:00Z"));
         let Body::Candle(candle) = &events[0].body else { panic!("{events:?}") };
         assert_eq!((candle.low.to_string(), candle.open.to_string()), ("1699.25".into(), "1704.5".into()));
         assert_eq!(candle.volume.map(|volume| volume.to_string()).as_deref(), Some("2499"));
+        let body = br#"{"data":{"candles":[["2017-12-15T09:15:00+0530",1704.5,"NaN",1699.25,1702.8,2499],
+            ["2017-12-15T09:16:00+0530",1702.80,1702.8,1702,1702.00,12]]}}"#;
+        let (events, refused) = candles(body, &"NSE:INFY".into(), UnixNanos(1), &ctx).expect("the other one");
+        assert_eq!((events.len(), refused.len(), refused[0].error.reason), (1, 1, "number refused"));
         for wrong in ["{}", r#"{"data":{"candles":[["x",1,1,1,1,1]]}}"#, r#"{"data":{"candles":[[1]]}}"#] {
             assert!(candles(wrong.as_bytes(), &"A".into(), UnixNanos(1), &ctx).is_err(), "{wrong}");
         }

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::config::Config;
 use super::message::Ctx;
 use super::names::Names;
-use super::parse::{exact, plain_text};
+use super::parse::plain_text;
 use super::rest::{self, Rest};
 use super::v1::epoch;
-use crate::sources::history::{Gone, History, Hole, Outlook, Page};
+use crate::sources::history::{Gone, History, Hole, Outlook, Page, Refused, fits, sorted};
 
 /// What the venue gives at once.
 const PAGE_TRADES: usize = 1_000;
@@ -33,6 +33,7 @@ pub(super) struct Trades {
 struct Told {
     /// With their ids.
     trades: Vec<(u64, Event)>,
+    refused: Vec<Refused>,
     last: i64,
 }
 
@@ -87,7 +88,7 @@ impl History for Trades {
             Some(before) => id >= before,
             None => event.ts_event.is_some_and(|ts| ts > to),
         };
-        let whole = told.trades.len() < PAGE_TRADES || told.last <= since;
+        let whole = told.trades.len() + told.refused.len() < PAGE_TRADES || told.last <= since;
         let ended = whole || told.trades.last().is_some_and(|(id, event)| beyond(*id, event));
         // Trades of the page's last nanosecond may go on behind it.
         let again = told.last.saturating_sub(1).max(since.saturating_add(1));
@@ -95,7 +96,7 @@ impl History for Trades {
         let missing = |id: u64, event: &Event| id > told_until && hole.may_miss(id) && !beyond(id, event);
         let missing = told.trades.into_iter().filter(|(id, event)| missing(*id, event));
         let events = missing.map(|(_, event)| event).collect();
-        Ok(Page { events, next: (!ended).then(|| SmolStr::from(format!("{again} {until}"))) })
+        Ok(Page { events, refused: told.refused, next: (!ended).then(|| SmolStr::from(format!("{again} {until}"))) })
     }
 }
 
@@ -112,6 +113,7 @@ fn told(result: &RawValue, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> a
     let rows = answer.iter().find(|(key, _)| **key != "last").context("it has no trades")?;
     let rows: Vec<Vec<&RawValue>> = serde_json::from_str(rows.1.get())?;
     let trade = |row: &Vec<&RawValue>| {
+        let text = || format!("[{}]", row.iter().map(|part| part.get()).collect::<Vec<_>>().join(","));
         let [price, size, time, side, _, _, id, ..] = row.as_slice() else {
             return Err(anyhow!("a trade has {} parts", row.len()));
         };
@@ -121,17 +123,18 @@ fn told(result: &RawValue, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> a
             "s" => Some(Side::Sell),
             _ => None,
         };
-        let body = Trade {
-            price: Price(exact("price", price)?),
-            size: Size(exact("size", size)?),
-            side,
-            id: Some(SmolStr::from(number.to_string())),
-        };
         let at = Some(epoch(time).context("a trade has no time")?);
-        Ok((number, ctx.event(symbol.clone(), at, ts_recv, Flags::BACKFILLED, Body::Trade(body))))
+        let numbers =
+            fits("price", plain_text(price), &text).and_then(|it| Ok((it, fits("size", plain_text(size), &text)?)));
+        let (price, size) = match numbers {
+            Ok((price, size)) => (Price(price), Size(size)),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let body = Trade { price, size, side, id: Some(SmolStr::from(number.to_string())) };
+        Ok(Ok((number, ctx.event(symbol.clone(), at, ts_recv, Flags::BACKFILLED, Body::Trade(body)))))
     };
-    let trades = rows.iter().map(trade).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Told { trades, last })
+    let (trades, refused) = sorted(rows.iter().map(trade))?;
+    Ok(Told { trades, refused, last })
 }
 
 #[cfg(test)]
@@ -159,6 +162,13 @@ mod tests {
         let Body::Trade(trade) = &first.body else { panic!("{first:?}") };
         assert_eq!((trade.price.to_string(), trade.size.to_string()), ("30243.40000".into(), "0.34507674".into()));
         assert_eq!((trade.side, trade.id.as_deref()), (Some(Side::Buy), Some("61044952")));
+        let page = read(
+            r#"{"A":[["1","2",3.5,"b","m","",7],["1234567890123456789012.5","2",3.6,"b","m","",8],["1","NaN",3.7,"b","m","",9]],"last":"4"}"#,
+        );
+        let page = page.expect("one row is no reason to lose the others");
+        let ids: Vec<u64> = page.trades.iter().map(|(id, _)| *id).collect();
+        assert_eq!((ids, page.refused.len()), (vec![7], 2));
+        assert!(page.refused[0].row.contains(",8]") && page.refused[0].error.reason == "number refused", "{page:?}");
         for wrong in ["{}", r#"{"last":"1"}"#, r#"{"A":[],"last":"x"}"#, r#"{"A":[["1","2",3]],"last":"1"}"#] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

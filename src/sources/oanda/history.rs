@@ -4,12 +4,12 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Decimal, Event, Flags, Price, SmolStr, UnixNanos};
+use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Event, Flags, Price, SmolStr, UnixNanos};
 
 use super::client::{Client, Gate};
 use super::config::Config;
 use super::line::{Ctx, instant};
-use crate::sources::history::{History, Hole, Outlook, Page, is_over};
+use crate::sources::history::{History, Hole, Outlook, Page, Refused, fits, is_over};
 use crate::sources::parsed::plain;
 
 /// The shortest candles there are.
@@ -50,16 +50,16 @@ impl History for Candles {
         is_over(UnixNanos(until))?;
         let client = Client::new(&self.config, &self.gate)?;
         let body = client.candles(&hole.symbol, UnixNanos(from), UnixNanos(until)).await?;
-        let events = candles(&body, &hole.symbol, UnixNanos::now(), &self.ctx)?;
+        let (events, refused) = candles(&body, &hole.symbol, UnixNanos::now(), &self.ctx)?;
         // The venue may send the one that begins with the end.
         let within = |event: &Event| event.ts_event.is_some_and(|start| (from..until).contains(&start.0));
         let events = events.into_iter().filter(within).collect();
-        Ok(Page { events, next: (until < end).then(|| SmolStr::from(until.to_string())) })
+        Ok(Page { events, refused, next: (until < end).then(|| SmolStr::from(until.to_string())) })
     }
 }
 
 /// Reads `{"candles":[{"complete":true,"volume":15,"time":"…","bid":{"o":"1.04577",…},"ask":{…}}]}`: two events each.
-fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyhow::Result<Vec<Event>> {
+fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyhow::Result<(Vec<Event>, Vec<Refused>)> {
     #[derive(Deserialize)]
     struct Four<'a> {
         #[serde(borrow)]
@@ -88,20 +88,30 @@ fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyho
         candles: Vec<One<'a>>,
     }
     let answer: Answer<'_> = serde_json::from_str(body).context("reading candles")?;
-    let mut events = Vec::with_capacity(2 * answer.candles.len());
+    let (mut events, mut refused) = (Vec::with_capacity(2 * answer.candles.len()), Vec::new());
     for one in &answer.candles {
         let start = instant(plain(one.time).as_bytes()).context("a candle has no time")?;
         let whole = if one.complete { CandleFlags::COMPLETE } else { CandleFlags::PARTIAL };
         for (input, four) in [(CandleInput::Bid, &one.bid), (CandleInput::Ask, &one.ask)] {
             let Some(four) = four else { continue };
-            let price = |raw: &RawValue| Decimal::parse(plain(raw).as_bytes()).map(Price).context("a candle's price");
+            let four = [("open", four.o), ("high", four.h), ("low", four.l), ("close", four.c)];
+            let row = || four.map(|(name, raw)| format!("{name} {raw}")).join(", ") + &format!(" of {}", one.time);
+            let prices: Result<Vec<Price>, Refused> =
+                four.iter().map(|(name, raw)| fits(name, plain(raw), &row).map(Price)).collect();
+            let [open, high, low, close] = match prices.as_deref() {
+                Ok(&[open, high, low, close]) => [open, high, low, close],
+                _ => {
+                    refused.extend(prices.err());
+                    continue;
+                }
+            };
             let candle = Candle {
                 interval_ns: LENGTH_NS,
                 start,
-                open: price(four.o)?,
-                high: price(four.h)?,
-                low: price(four.l)?,
-                close: price(four.c)?,
+                open,
+                high,
+                low,
+                close,
                 volume: None,
                 vwap: None,
                 trades: Some(one.volume),
@@ -113,7 +123,7 @@ fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyho
             events.push(ctx.event(symbol.clone(), Some(start), ts_recv, Flags::BACKFILLED, body));
         }
     }
-    Ok(events)
+    Ok((events, refused))
 }
 
 #[cfg(test)]
@@ -127,7 +137,7 @@ mod tests {
             {"complete":true,"volume":3,"time":"2014-05-01T12:00:05.000000000Z",
              "bid":{"o":"1.38700","h":"1.38710","l":"1.38690","c":"1.38695"},"ask":{"o":"1.38712","h":"1.38722","l":"1.38702","c":"1.38707"}},
             {"complete":false,"volume":1,"time":"1398945610","bid":{"o":"1.4","h":"1.4","l":"1.4","c":"1.4"}}]}"#;
-        let events = candles(body, &"EUR_USD".into(), UnixNanos(1), &ctx).expect("candles");
+        let (events, _) = candles(body, &"EUR_USD".into(), UnixNanos(1), &ctx).expect("candles");
         let told: Vec<(CandleInput, String, i64, bool)> = events
             .iter()
             .map(|event| {
@@ -142,6 +152,13 @@ mod tests {
             (CandleInput::Bid, "1.4".to_owned(), 1_398_945_610, false),
         ];
         assert_eq!(told, want);
+        let body = body.replace("1.38690", "12345678901234567890.5");
+        let (events, refused) = candles(&body, &"EUR_USD".into(), UnixNanos(1), &ctx).expect("the others");
+        assert_eq!((events.len(), refused.len(), refused[0].error.reason), (2, 1, "number refused"));
+        assert!(
+            refused[0].row.contains("12345678901234567890.5") && refused[0].row.contains("2014-05-01"),
+            "{refused:?}"
+        );
         assert!(candles(r#"{"candles":[{"complete":true}]}"#, &"A".into(), UnixNanos(1), &ctx).is_err());
     }
 }
