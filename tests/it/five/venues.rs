@@ -95,18 +95,18 @@ impl Venue {
                 betfair::PASSWORD
             ),
             Running::Kraken(fake) => format!(
-                "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = {PAIRS:?}\nchannels = [\"trade\"]\n",
+                "[source.kraken]\nkind = \"kraken\"\nurl = {:?}\nrest_url = {:?}\npairs = {PAIRS:?}\nchannels = [\"trade\"]\nrepair = true\nrepair_pace = \"20ms\"\n",
                 fake.ws_url(),
                 fake.rest_url()
             ),
             Running::Oanda(fake) => format!(
-                "[source.oanda]\nkind = \"oanda\"\nurl = {:?}\ntoken = {:?}\naccount = {:?}\ninstruments = [\"EUR_USD\", \"USD_JPY\"]\nchannels = [\"quote\"]\n",
+                "[source.oanda]\nkind = \"oanda\"\nurl = {:?}\ntoken = {:?}\naccount = {:?}\ninstruments = [\"EUR_USD\", \"USD_JPY\"]\nchannels = [\"quote\"]\nrepair = true\n",
                 fake.url(),
                 oanda::TOKEN,
                 oanda::ACCOUNT
             ),
             Running::Kite(fake) => format!(
-                "[source.kite]\nkind = \"kite\"\nurl = {:?}\napi_key = {:?}\naccess_token = {:?}\ninstruments = [\"INFY\", \"TCS\"]\nchannels = [\"ticker\"]\n",
+                "[source.kite]\nkind = \"kite\"\nurl = {:?}\napi_key = {:?}\naccess_token = {:?}\ninstruments = [\"INFY\", \"TCS\"]\nchannels = [\"ticker\"]\nrepair = true\n",
                 fake.ws_url(),
                 kite::API_KEY,
                 kite::ACCESS_TOKEN
