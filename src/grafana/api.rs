@@ -1,5 +1,7 @@
 //! The plan brought to a running Grafana over HTTP. Doing it twice changes nothing; what somebody has changed since is put right.
 
+mod rules;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -15,6 +17,8 @@ use crate::sinks::http;
 /// A list of dashboards, or one with all its panels.
 const ANSWER_BYTES: usize = 16 << 20;
 const FOLDER: &str = "tapedeck";
+/// The most that Grafana lists at once.
+const FOLDERS: u32 = 1000;
 /// Every Grafana has this one at first.
 const FIRST_USER: &str = "admin";
 /// Between two looks at a server that is starting.
@@ -38,7 +42,7 @@ enum Login {
 }
 
 /// What a Grafana has of the plan.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, Default, serde::Serialize)]
 pub struct State {
     pub version: String,
     /// Whether it let us look, which takes a login.
@@ -49,6 +53,10 @@ pub struct State {
     pub unreachable: Vec<(String, String)>,
     /// Dashboards that are missing or different.
     pub dashboards: Vec<String>,
+    /// Alert rules that are missing or different.
+    pub alerts: Vec<String>,
+    /// Why these were not looked at.
+    pub alerts_unseen: Option<String>,
 }
 
 impl Api {
@@ -105,9 +113,7 @@ impl Api {
             }
             changes.push(change);
         }
-        for board in &mut plan.dashboards {
-            point_to(board, &renamed);
-        }
+        plan.point_to(&renamed);
         Ok(changes)
     }
 
@@ -129,7 +135,7 @@ impl Api {
             return Ok((change(&wanted.uid, "created", &self.health(&wanted.uid).await), wanted.uid.clone()));
         };
         let uid = found["uid"].as_str().unwrap_or(&wanted.uid).to_owned();
-        if found["type"] != wanted.source.kind {
+        if !is_of_kind(&found, wanted.source.kind) {
             bail!(
                 "there is one of that name, of kind {}: rename it there, or remove it",
                 found["type"].as_str().unwrap_or("unknown")
@@ -146,6 +152,7 @@ impl Api {
             );
         }
         body["uid"] = json!(uid);
+        body["type"] = found["type"].clone();
         // Whether it is the one for new panels was somebody's decision.
         body["isDefault"] = found["isDefault"].clone();
         if !self.dry {
@@ -172,9 +179,7 @@ impl Api {
             })?;
             renamed.push((wanted.uid.clone(), found["uid"].as_str().unwrap_or_default().to_owned()));
         }
-        for board in &mut plan.dashboards {
-            point_to(board, &renamed);
-        }
+        plan.point_to(&renamed);
         Ok(Vec::new())
     }
 
@@ -217,49 +222,84 @@ impl Api {
         }
     }
 
-    /// Makes the folder and the dashboards that are missing, and puts right those that differ.
+    /// The folder for dashboards and alert rules: ours, or one of that title that is there, else it is made. With its uid.
+    ///
+    /// # Errors
+    /// Grafana does not let us.
+    pub(super) async fn folder(&self, title: &str) -> anyhow::Result<Change> {
+        self.folder_of(title).await.context("folder")
+    }
+
+    async fn folder_of(&self, title: &str) -> anyhow::Result<Change> {
+        let change = |uid: &str, state| Change {
+            what: "folder",
+            uid: uid.to_owned(),
+            name: title.to_owned(),
+            state,
+            note: String::new(),
+        };
+        let (status, found) = self.ask(Method::GET, &format!("api/folders/{FOLDER}"), None).await?;
+        match status {
+            // An editor may not ask for one that is not there.
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {}
+            status if !status.is_success() => return Err(self.refused(status, &found)),
+            _ if found["title"] == title => return Ok(change(FOLDER, "unchanged")),
+            _ => {
+                if !self.dry {
+                    let body = json!({ "title": title, "overwrite": true });
+                    self.order(Method::PUT, &format!("api/folders/{FOLDER}"), &body).await?;
+                }
+                return Ok(change(FOLDER, "updated"));
+            }
+        }
+        let (status, all) = self.ask(Method::GET, &format!("api/folders?limit={FOLDERS}"), None).await?;
+        if !status.is_success() {
+            return Err(self.refused(status, &all));
+        }
+        let theirs = all.as_array().into_iter().flatten().find(|one| one["title"] == title);
+        if let Some(uid) = theirs.and_then(|one| one["uid"].as_str()) {
+            return Ok(change(uid, "unchanged"));
+        }
+        if !self.dry {
+            self.order(Method::POST, "api/folders", &json!({ "uid": FOLDER, "title": title })).await?;
+        }
+        Ok(change(FOLDER, "created"))
+    }
+
+    /// Makes the dashboards that are missing, and puts right those that differ.
     ///
     /// # Errors
     /// Grafana does not let us; what was done until then stays.
-    pub(super) async fn dashboards(&self, plan: &Plan) -> anyhow::Result<Vec<Change>> {
-        self.folder(&plan.folder).await.context("folder")?;
+    pub(super) async fn dashboards(&self, plan: &Plan, folder: &str) -> anyhow::Result<Vec<Change>> {
         let mut changes = Vec::new();
         for board in &plan.dashboards {
             let uid = board["uid"].as_str().unwrap_or_default().to_owned();
             let name = board["title"].as_str().unwrap_or_default().to_owned();
-            let state = self.dashboard(board, &uid).await.with_context(|| format!("dashboard {uid}"))?;
+            let state = self.dashboard(board, &uid, folder).await.with_context(|| format!("dashboard {uid}"))?;
             changes.push(Change { what: "dashboard", uid, name, state, note: String::new() });
         }
         Ok(changes)
     }
 
-    async fn folder(&self, title: &str) -> anyhow::Result<()> {
-        if self.dry {
-            return Ok(());
+    async fn dashboard(&self, board: &Json, uid: &str, folder: &str) -> anyhow::Result<&'static str> {
+        let (state, from_a_file) = self.compared(board, uid, folder).await?;
+        if state == "updated" && from_a_file {
+            bail!("it differs, and comes from a file: change it there, or set [grafana] to = \"files\"");
         }
-        let body = json!({ "uid": FOLDER, "title": title });
-        let (status, answer) = self.ask(Method::POST, "api/folders", Some(&body)).await?;
-        match status {
-            StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Ok(()),
-            status if status.is_success() => Ok(()),
-            status => Err(self.refused(status, &answer)),
-        }
-    }
-
-    async fn dashboard(&self, board: &Json, uid: &str) -> anyhow::Result<&'static str> {
-        let state = match self.dashboard_of(uid).await? {
-            None => "created",
-            Some(found) if same(board, &found["dashboard"]) => return Ok("unchanged"),
-            Some(found) if found["meta"]["provisioned"] == true => {
-                bail!("it differs, and comes from a file: change it there, or set [grafana] to = \"files\"")
-            }
-            Some(_) => "updated",
-        };
-        if !self.dry {
-            let body = json!({ "dashboard": board, "folderUid": FOLDER, "overwrite": true, "message": "tapedeck grafana setup" });
+        if state != "unchanged" && !self.dry {
+            let body = json!({ "dashboard": board, "folderUid": folder, "overwrite": true, "message": "tapedeck grafana setup" });
             self.order(Method::POST, "api/dashboards/db", &body).await?;
         }
         Ok(state)
+    }
+
+    /// What has to become of a dashboard, and whether the one that is there comes from a file.
+    async fn compared(&self, board: &Json, uid: &str, folder: &str) -> anyhow::Result<(&'static str, bool)> {
+        let Some(found) = self.dashboard_of(uid).await? else { return Ok(("created", false)) };
+        let meta = &found["meta"];
+        let elsewhere = meta["folderUid"].as_str().is_some_and(|there| there != folder);
+        let state = if same(board, &found["dashboard"]) && !elsewhere { "unchanged" } else { "updated" };
+        Ok((state, meta["provisioned"] == true))
     }
 
     async fn dashboard_of(&self, uid: &str) -> anyhow::Result<Option<Json>> {
@@ -278,11 +318,9 @@ impl Api {
     pub(super) async fn look(&self, plan: &mut Plan) -> anyhow::Result<State> {
         let version = self.ready(Duration::ZERO).await?;
         if matches!(self.login, Login::None) {
-            let (sources, unreachable, dashboards) = (Vec::new(), Vec::new(), Vec::new());
-            return Ok(State { version, asked: false, sources, unreachable, dashboards });
+            return Ok(State { version, ..State::default() });
         }
-        let mut state =
-            State { version, asked: true, sources: Vec::new(), unreachable: Vec::new(), dashboards: Vec::new() };
+        let mut state = State { version, asked: true, ..State::default() };
         let mut renamed = Vec::new();
         for wanted in &plan.sources {
             let Some(found) = self.source_of_name(&wanted.name).await? else {
@@ -300,14 +338,24 @@ impl Api {
             }
             renamed.push((wanted.uid.clone(), uid));
         }
-        for board in &mut plan.dashboards {
-            point_to(board, &renamed);
+        plan.point_to(&renamed);
+        let folder = self.folder(&plan.folder).await?.uid;
+        for board in &plan.dashboards {
             let uid = board["uid"].as_str().unwrap_or_default();
-            match self.dashboard_of(uid).await? {
-                None => state.dashboards.push(format!("{uid} is missing")),
-                Some(found) if !same(board, &found["dashboard"]) => state.dashboards.push(format!("{uid} differs")),
-                Some(_) => {}
+            match self.compared(board, uid, &folder).await?.0 {
+                "unchanged" => {}
+                "created" => state.dashboards.push(format!("{uid} is missing")),
+                _ => state.dashboards.push(format!("{uid} differs")),
             }
+        }
+        match self.rules(plan, &folder).await {
+            Ok(changes) => changes.into_iter().for_each(|change| match change.state {
+                "unchanged" => {}
+                "created" => state.alerts.push(format!("the group {} is missing", change.uid)),
+                "left out" => state.alerts_unseen = Some(change.note),
+                _ => state.alerts.push(change.note),
+            }),
+            Err(error) => state.alerts.push(format!("{error:#}")),
         }
         Ok(state)
     }
@@ -318,6 +366,10 @@ impl Api {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Json>) -> anyhow::Result<(StatusCode, Json)> {
+        sent(self.request(method, path, body)).await
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Json>) -> RequestBuilder {
         let url = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
         let mut request: RequestBuilder = self.http.request(method, url);
         request = match &self.login {
@@ -325,12 +377,10 @@ impl Api {
             Login::Password(user, password) => request.basic_auth(user, Some(password.expose())),
             Login::None => request,
         };
-        if let Some(body) = body {
-            request = request.json(body);
+        match body {
+            Some(body) => request.json(body),
+            None => request,
         }
-        let answer =
-            http::exchange(request, ANSWER_BYTES).await.map_err(|error| anyhow::Error::new(error.without_url()))?;
-        Ok((answer.status, serde_json::from_str(&answer.text).unwrap_or(Json::String(answer.text))))
     }
 
     fn refused(&self, status: StatusCode, answer: &Json) -> anyhow::Error {
@@ -346,6 +396,17 @@ impl Api {
     }
 }
 
+async fn sent(request: RequestBuilder) -> anyhow::Result<(StatusCode, Json)> {
+    let answer =
+        http::exchange(request, ANSWER_BYTES).await.map_err(|error| anyhow::Error::new(error.without_url()))?;
+    Ok((answer.status, serde_json::from_str(&answer.text).unwrap_or(Json::String(answer.text))))
+}
+
+/// Whether a data source is of that kind: newer Grafanas call some by a longer name, and know the short one.
+fn is_of_kind(found: &Json, kind: &str) -> bool {
+    found["type"] == kind || (kind == "postgres" && found["type"] == "grafana-postgresql-datasource")
+}
+
 /// What an answer says in words.
 fn words(answer: &Json) -> String {
     let said = answer["message"].as_str().or(answer.as_str()).unwrap_or_default();
@@ -357,23 +418,6 @@ fn same(wanted: &Json, found: &Json) -> bool {
     const ITS_OWN: [&str; 2] = ["id", "version"];
     let members = wanted.as_object().into_iter().flatten();
     members.filter(|(key, _)| !ITS_OWN.contains(&key.as_str())).all(|(key, value)| found.get(key) == Some(value))
-}
-
-/// Puts the uids of data sources as they are known there in the place of ours.
-fn point_to(value: &mut Json, renamed: &[(String, String)]) {
-    match value {
-        Json::Object(map) => {
-            if let Some(Json::Object(source)) = map.get_mut("datasource")
-                && let Some(Json::String(uid)) = source.get_mut("uid")
-                && let Some((_, there)) = renamed.iter().find(|(ours, _)| ours == uid)
-            {
-                uid.clone_from(there);
-            }
-            map.values_mut().for_each(|value| point_to(value, renamed));
-        }
-        Json::Array(list) => list.iter_mut().for_each(|value| point_to(value, renamed)),
-        _ => {}
-    }
 }
 
 fn encoded(text: &str) -> String {

@@ -80,13 +80,14 @@ impl Files {
         self.remove_others(&folder, &mut changes)?;
         let provider = json!({
             "apiVersion": 1,
-            "providers": [{ "name": "tapedeck", "folder": plan.folder, "type": "file", "allowUiUpdates": false,
+            "providers": [{ "name": "tapedeck", "folder": escaped(json!(plan.folder)), "type": "file", "allowUiUpdates": false,
                 "updateIntervalSeconds": 10, "options": { "path": escaped(json!(folder.display().to_string())) } }],
         });
         self.write(&self.dir.join("provisioning/dashboards/tapedeck.yaml"), &yaml(&provider)?, PUBLIC)?;
         let path = self.dir.join("provisioning/alerting/tapedeck.yaml");
         if !plan.alerts.is_empty() {
-            let rules = escaped(json!({ "apiVersion": 1, "groups": plan.alerts }));
+            let groups: Vec<Json> = plan.alerts.iter().map(|group| group.in_file(&plan.folder)).collect();
+            let rules = json!({ "apiVersion": 1, "groups": groups });
             let state = self.write(&path, &yaml(&rules)?, PUBLIC)?;
             let note = path.display().to_string();
             changes.push(Change {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::alerts;
+use super::alerts::{self, RuleGroup};
 use super::board::Ref;
 use super::boards::{self, Of, shortened};
 use super::config::Config;
@@ -34,8 +34,7 @@ struct Store {
 pub struct Plan {
     pub sources: Vec<Wanted>,
     pub dashboards: Vec<Json>,
-    /// Groups of alert rules, as Grafana's files have them.
-    pub alerts: Vec<Json>,
+    pub alerts: Vec<RuleGroup>,
     /// What was left out, and why.
     pub notes: Vec<String>,
     pub folder: String,
@@ -56,7 +55,7 @@ pub struct Change {
     pub what: &'static str,
     pub uid: String,
     pub name: String,
-    /// `created`, `updated` or `unchanged`.
+    /// `created`, `updated`, `unchanged`, `removed` or `left out`.
     pub state: &'static str,
     /// What a person should know of it.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -94,6 +93,30 @@ impl Plan {
             );
         }
         Ok(make(&own, stores, &streams, config.candles.is_some(), notes))
+    }
+}
+
+impl Plan {
+    /// Puts the uids of data sources as they are known there in the place of ours.
+    pub(super) fn point_to(&mut self, renamed: &[(String, String)]) {
+        self.dashboards.iter_mut().for_each(|board| point_to(board, renamed));
+        self.alerts.iter_mut().for_each(|group| group.point_to(renamed));
+    }
+}
+
+fn point_to(value: &mut Json, renamed: &[(String, String)]) {
+    match value {
+        Json::Object(map) => {
+            if let Some(Json::Object(source)) = map.get_mut("datasource")
+                && let Some(Json::String(uid)) = source.get_mut("uid")
+                && let Some((_, there)) = renamed.iter().find(|(ours, _)| ours == uid)
+            {
+                uid.clone_from(there);
+            }
+            map.values_mut().for_each(|value| point_to(value, renamed));
+        }
+        Json::Array(list) => list.iter_mut().for_each(|value| point_to(value, renamed)),
+        _ => {}
     }
 }
 
@@ -145,7 +168,7 @@ fn make(own: &Config, stores: Vec<Store>, streams: &[&Stream], candles: bool, no
         let source = Source::prometheus(own.seen(PROMETHEUS, url.clone()));
         let uid = format!("tapedeck-{PROMETHEUS}");
         plan.dashboards.push(boards::pipeline(Ref { kind: source.kind, uid: uid.clone() }, &refresh));
-        plan.alerts = alerts::groups(&uid, &own.folder);
+        plan.alerts = alerts::groups(&uid);
         plan.sources.push(Wanted { uid, name: "tapedeck metrics".to_owned(), source });
     }
     if let [first, ..] = plan.sources.as_mut_slice() {

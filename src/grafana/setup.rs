@@ -56,7 +56,7 @@ fn section(config: &crate::config::Config) -> anyhow::Result<Config> {
 pub async fn setup(config: &crate::config::Config, job: &Job) -> anyhow::Result<Done> {
     let own = section(config)?;
     let mut plan = Plan::of(config).await?;
-    let mut notes = std::mem::take(&mut plan.notes);
+    let notes = std::mem::take(&mut plan.notes);
     let to = job.to.unwrap_or(own.to);
     let mut changes = Vec::new();
     let at = match to {
@@ -78,10 +78,10 @@ pub async fn setup(config: &crate::config::Config, job: &Job) -> anyhow::Result<
             let found = if job.sources { api.sources(&mut plan).await? } else { api.known(&mut plan).await? };
             changes.extend(found);
             if job.dashboards {
-                changes.extend(api.dashboards(&plan).await?);
-            }
-            if !plan.alerts.is_empty() {
-                notes.push("alert rules go with files only: tapedeck grafana setup --to files".to_owned());
+                let folder = api.folder(&plan.folder).await?;
+                changes.extend(api.dashboards(&plan, &folder.uid).await?);
+                changes.extend(api.rules(&plan, &folder.uid).await?);
+                changes.push(folder);
             }
             own.url.clone()
         }

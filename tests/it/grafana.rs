@@ -9,8 +9,10 @@
 
 mod api;
 mod fake;
+mod fake_rules;
 mod panels;
 mod real;
+mod rules;
 mod tape;
 
 use std::path::{Path, PathBuf};

@@ -18,7 +18,20 @@ pub(super) async fn look(config: &Config) -> Vec<Verdict> {
 
 fn verdicts(state: &State) -> Vec<Verdict> {
     let mut all = vec![Verdict::good(WHAT, format!("Grafana {} answers", state.version))];
-    for (what, missing) in [("grafana.sources", &state.sources), ("grafana.dashboards", &state.dashboards)] {
+    let asked = [
+        ("grafana.sources", &state.sources),
+        ("grafana.dashboards", &state.dashboards),
+        ("grafana.alerts", &state.alerts),
+    ];
+    for (what, missing) in asked {
+        if let (Some(why), "grafana.alerts") = (&state.alerts_unseen, what) {
+            all.push(Verdict::waits(
+                what,
+                why.clone(),
+                "a login with the role Admin, or tapedeck grafana setup --to files",
+            ));
+            continue;
+        }
         all.push(match (missing.as_slice(), state.asked) {
             ([], true) => Verdict::good(what, "all there, as wanted"),
             ([], false) => Verdict::waits(what, "not looked at: that needs a login", "set [grafana] token or password"),

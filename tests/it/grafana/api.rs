@@ -11,7 +11,7 @@ use crate::support::tapedeck;
 
 const PASSWORD: &str = "pg$ecret";
 
-fn config(home: &Path, grafana: &str) -> std::path::PathBuf {
+pub(super) fn config(home: &Path, grafana: &str) -> std::path::PathBuf {
     let path = home.join("tapedeck.toml");
     let text = format!(
         "[source.kraken]\nkind = 'kraken'\npairs = ['BTC/USD']\n[candles]\n\
@@ -23,25 +23,25 @@ fn config(home: &Path, grafana: &str) -> std::path::PathBuf {
 }
 
 /// What a run says, and how it ends.
-struct Said {
-    out: String,
-    err: String,
-    ok: bool,
+pub(super) struct Said {
+    pub(super) out: String,
+    pub(super) err: String,
+    pub(super) ok: bool,
 }
 
-fn run(config: &Path, args: &[&str]) -> Said {
+pub(super) fn run(config: &Path, args: &[&str]) -> Said {
     let out = tapedeck().arg("grafana").args(args).arg("-c").arg(config).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { out: text(&out.stdout), err: text(&out.stderr), ok: out.status.success() }
 }
 
 /// Whether `validate grafana` finds no fault, and what it says.
-fn validated(config: &Path) -> (bool, String) {
+pub(super) fn validated(config: &Path) -> (bool, String) {
     let out = tapedeck().args(["validate", "grafana", "-c"]).arg(config).output().unwrap();
     (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-fn states(said: &Said) -> Vec<(String, String)> {
+pub(super) fn states(said: &Said) -> Vec<(String, String)> {
     assert!(said.ok, "{}", said.err);
     let json: Value = serde_json::from_str(&said.out).unwrap();
     let text = |change: &Value, key: &str| change[key].as_str().unwrap().to_owned();
@@ -65,7 +65,9 @@ async fn setup_twice_changes_nothing_and_what_somebody_has_changed_is_put_right(
             assert!(first.iter().any(|(one, _)| one == uid), "{uid}: {first:?}");
         }
         let writes = grafana.kept.lock().unwrap().writes.len();
-        assert_eq!(writes, first.len());
+        let rules = grafana.kept.lock().unwrap().rules.len();
+        assert!(rules >= 12, "{rules} alert rules");
+        assert_eq!(writes, first.len() + rules, "each once, and how often the rules are looked at");
         let again = states(&run(&path, &["setup", "--json"]));
         assert!(again.iter().all(|(_, state)| state == "unchanged"), "{again:?}");
         assert_eq!(grafana.kept.lock().unwrap().writes.len(), writes, "the second run writes nothing");
@@ -74,14 +76,16 @@ async fn setup_twice_changes_nothing_and_what_somebody_has_changed_is_put_right(
             let mut kept = grafana.kept.lock().unwrap();
             assert_eq!(kept.folders, [json!({ "uid": "tapedeck", "title": "tapedeck" })]);
             kept.sources.get_mut("PostgreSQL pg").unwrap()["url"] = json!("elsewhere:5432");
-            kept.dashboards.get_mut("candles").unwrap()["panels"] = json!([]);
+            kept.dashboards.get_mut("candles").unwrap()["dashboard"]["panels"] = json!([]);
+            kept.dashboards.get_mut("pipeline").unwrap()["folder"] = json!("elsewhere");
             kept.writes.clear();
         }
         let (well, said) = validated(&path);
         assert!(!well && said.contains("PostgreSQL pg differs in url") && said.contains("candles differs"), "{said}");
+        assert!(said.contains("pipeline differs"), "{said}");
         let mended = states(&run(&path, &["setup", "--json"]));
         let different: Vec<_> = mended.iter().filter(|(_, state)| state == "updated").map(|(uid, _)| uid).collect();
-        assert_eq!(different, ["tapedeck-pg", "candles"]);
+        assert_eq!(different, ["tapedeck-pg", "candles", "pipeline"]);
         assert_eq!(grafana.kept.lock().unwrap().sources["PostgreSQL pg"]["url"], "db.example:5432");
     })
     .await;
@@ -98,7 +102,7 @@ async fn a_source_that_is_there_is_used_under_its_own_uid() {
         let said = states(&run(&path, &["setup", "--json"]));
         assert!(said.contains(&("theirs".to_owned(), "updated".to_owned())), "{said:?}");
         let mut kept = grafana.kept.lock().unwrap();
-        let panel = &kept.dashboards["kraken_tick"]["panels"][0];
+        let panel = &kept.dashboards["kraken_tick"]["dashboard"]["panels"][0];
         assert_eq!(panel["datasource"]["uid"], "theirs");
         assert_eq!(panel["targets"][0]["datasource"]["uid"], "theirs");
         assert_eq!(kept.sources["PostgreSQL pg"]["isDefault"], true, "whether it is the default is theirs to say");

@@ -18,12 +18,18 @@ pub(super) struct Kept {
     /// By uid.
     pub(super) dashboards: BTreeMap<String, Value>,
     pub(super) folders: Vec<Value>,
+    /// Alert rules by uid.
+    pub(super) rules: BTreeMap<String, Value>,
+    /// How often a group is looked at, in seconds, by its name.
+    pub(super) paces: BTreeMap<String, u64>,
+    /// What it answers to whoever asks for alert rules, in their place: 404 is an old one.
+    pub(super) rules_refused: Option<u16>,
     /// Requests that changed something.
     pub(super) writes: Vec<String>,
 }
 
-type Shared = Arc<Mutex<Kept>>;
-type Answer = (StatusCode, Json<Value>);
+pub(super) type Shared = Arc<Mutex<Kept>>;
+pub(super) type Answer = (StatusCode, Json<Value>);
 
 pub(super) struct Fake {
     pub(super) url: String,
@@ -39,7 +45,9 @@ impl Fake {
             .route("/api/datasources/uid/{uid}", put(replace_source))
             .route("/api/datasources/uid/{uid}/health", get(async || Json(json!({ "status": "OK" }))))
             .route("/api/datasources", post(add_source))
-            .route("/api/folders", post(add_folder))
+            .route("/api/folders", get(folders).post(add_folder))
+            .route("/api/folders/{uid}", get(folder).put(rename_folder))
+            .merge(super::fake_rules::routes())
             .route("/api/dashboards/uid/{uid}", get(dashboard))
             .route("/api/dashboards/db", post(add_dashboard))
             .with_state(kept.clone());
@@ -51,13 +59,13 @@ impl Fake {
 }
 
 /// 401 for whoever does not bring the token.
-fn refused(headers: &HeaderMap) -> Option<Answer> {
+pub(super) fn refused(headers: &HeaderMap) -> Option<Answer> {
     let brought = headers.get("authorization").and_then(|text| text.to_str().ok());
     let known = brought == Some(&format!("Bearer {TOKEN}"));
     (!known).then(|| (StatusCode::UNAUTHORIZED, Json(json!({ "message": "Invalid API key" }))))
 }
 
-fn not_found(what: &str) -> Answer {
+pub(super) fn not_found(what: &str) -> Answer {
     (StatusCode::NOT_FOUND, Json(json!({ "message": format!("{what} not found") })))
 }
 
@@ -117,11 +125,42 @@ async fn add_folder(State(kept): State<Shared>, headers: HeaderMap, Json(folder)
         return answer;
     }
     let mut kept = kept.lock().unwrap();
-    if kept.folders.iter().any(|one| one["uid"] == folder["uid"]) {
+    if kept.folders.iter().any(|one| one["uid"] == folder["uid"] || one["title"] == folder["title"]) {
         return (StatusCode::PRECONDITION_FAILED, Json(json!({ "message": "it has been changed by someone else" })));
     }
+    kept.writes.push(format!("folder {}", folder["title"]));
     kept.folders.push(folder);
     (StatusCode::OK, Json(json!({})))
+}
+
+async fn folders(State(kept): State<Shared>, headers: HeaderMap) -> Answer {
+    refused(&headers).unwrap_or_else(|| (StatusCode::OK, Json(json!(kept.lock().unwrap().folders))))
+}
+
+async fn folder(State(kept): State<Shared>, Path(uid): Path<String>, headers: HeaderMap) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    match kept.lock().unwrap().folders.iter().find(|one| one["uid"] == uid) {
+        Some(folder) => (StatusCode::OK, Json(folder.clone())),
+        None => not_found("folder"),
+    }
+}
+
+async fn rename_folder(
+    State(kept): State<Shared>,
+    Path(uid): Path<String>,
+    headers: HeaderMap,
+    Json(order): Json<Value>,
+) -> Answer {
+    if let Some(answer) = refused(&headers) {
+        return answer;
+    }
+    let mut kept = kept.lock().unwrap();
+    kept.writes.push(format!("folder {}", order["title"]));
+    let Some(folder) = kept.folders.iter_mut().find(|one| one["uid"] == uid) else { return not_found("folder") };
+    folder["title"] = order["title"].clone();
+    (StatusCode::OK, Json(folder.clone()))
 }
 
 async fn dashboard(State(kept): State<Shared>, Path(uid): Path<String>, headers: HeaderMap) -> Answer {
@@ -129,7 +168,10 @@ async fn dashboard(State(kept): State<Shared>, Path(uid): Path<String>, headers:
         return answer;
     }
     match kept.lock().unwrap().dashboards.get(&uid) {
-        Some(board) => (StatusCode::OK, Json(json!({ "dashboard": board, "meta": { "provisioned": false } }))),
+        Some(one) => {
+            let meta = json!({ "provisioned": false, "folderUid": one["folder"] });
+            (StatusCode::OK, Json(json!({ "dashboard": one["dashboard"], "meta": meta })))
+        }
         None => not_found("Dashboard"),
     }
 }
@@ -147,6 +189,6 @@ async fn add_dashboard(State(kept): State<Shared>, headers: HeaderMap, Json(orde
     board["id"] = json!(kept.dashboards.len() + 1);
     board["version"] = json!(7);
     kept.writes.push(format!("dashboard {uid}"));
-    kept.dashboards.insert(uid, board);
+    kept.dashboards.insert(uid, json!({ "dashboard": board, "folder": order["folderUid"] }));
     (StatusCode::OK, Json(json!({ "status": "success" })))
 }
