@@ -7,10 +7,13 @@
 //!
 //! `make test-all` asks them through a real Grafana as well.
 
+mod alerting;
 mod api;
 mod fake;
 mod fake_rules;
+mod metered;
 mod panels;
+mod pipeline;
 mod real;
 mod rules;
 mod tape;

@@ -33,7 +33,8 @@ pub(crate) struct Options<'a> {
     pub(crate) dir: Option<&'a Path>,
     /// Settings of the server: `work_mem=1MB` for PostgreSQL, `http.auth-enabled=true` for InfluxDB 1,
     /// `storage-write-timeout=1s` for InfluxDB 2, `cairo.max.uncommitted.rows=10` or `heap=1g` for QuestDB,
-    /// `batch.enabled=true` for PocketBase, `user`, `password`, `cert` and `key` for Mosquitto.
+    /// `batch.enabled=true` for PocketBase, `user`, `password`, `cert` and `key` for Mosquitto, `target`, `job`, `interval` and
+    /// `rules` for Prometheus.
     pub(crate) settings: &'a [&'a str],
 }
 
@@ -243,6 +244,9 @@ server!(
     /// The back end of a Grafana, which has no pages. As of `Influx2`: only `make test-all` builds it.
     Grafana, "grafana", name_it);
 server!(
+    /// Prometheus, which reads the metrics of `target` under the job `tapedeck`, and looks at `rules`, once a second.
+    Prometheus, "prometheus", skipped);
+server!(
     /// QuestDB. It has one database: a test has tables of its own names in it.
     Questdb, "questdb", skipped);
 server!(
@@ -307,6 +311,17 @@ impl Influx1 {
 }
 
 impl Grafana {
+    /// `http://127.0.0.1:PORT`
+    pub(crate) fn url(&self) -> &str {
+        self.fact("url")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        Server::port(self, "http")
+    }
+}
+
+impl Prometheus {
     /// `http://127.0.0.1:PORT`
     pub(crate) fn url(&self) -> &str {
         self.fact("url")

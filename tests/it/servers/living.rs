@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::asking::ask;
-use super::{Influx1, Influx2, Options, PocketBase, Postgres, Questdb, Server, fresh_name};
+use super::{Influx1, Influx2, Options, PocketBase, Postgres, Prometheus, Questdb, Server, fresh_name};
 use crate::support::until;
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -87,6 +87,25 @@ fn pocketbase_keeps_what_it_confirmed_over_a_kill_and_is_gone_when_dropped() {
         let found = server.call("GET", "/api/collections/t/records?fields=n", &Value::Null);
         assert_eq!(found["items"], json!([{"n": 3}]), "{}", server.url());
     });
+    is_gone_when_dropped(server.pid(), server.folder().to_owned(), server);
+}
+
+#[test]
+fn prometheus_reads_what_it_is_told_to_over_a_kill_and_is_gone_when_dropped() {
+    let (Some(other), Some(idle)) = (Prometheus::shared(), Prometheus::private()) else { return };
+    let target = format!("target=127.0.0.1:{}", other.port());
+    let Some(server) = Prometheus::private_with(&Options { settings: &[&target], ..Options::default() }) else {
+        return;
+    };
+    let up = |server: &Prometheus| {
+        let path = "/api/v1/query?query=up%7Bjob=%22tapedeck%22%7D";
+        let reply = ask(server.port(), "GET", path, &[], "", Duration::from_secs(30)).unwrap();
+        serde_json::from_str::<Value>(&reply.body).unwrap()["data"]["result"].clone()
+    };
+    survives_a_kill(&server, || {
+        until("its target to be read", || (up(&server)[0]["value"][1] == "1").then_some(()));
+    });
+    assert_eq!(up(&idle), json!([]), "{}", idle.url());
     is_gone_when_dropped(server.pid(), server.folder().to_owned(), server);
 }
 
