@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::panels::{picked, queries, with_variables};
-use super::{Filled, write_files};
+use super::{Filled, read_boards, write_files};
 use crate::servers::asking::ask;
 use crate::servers::{Grafana, Influx1, Influx2, Postgres};
 use crate::store::store_is_built;
@@ -137,10 +137,13 @@ fn a_real_grafana_takes_the_files() {
     grafana.stop();
     grafana.restart();
     let web = Web(&grafana);
-    until("the dashboards of the files", || {
-        let (status, board) = web.ask("GET", "/api/dashboards/uid/kraken_tick", &Value::Null);
-        (status == 200 && board["meta"]["provisioned"] == true).then_some(())
-    });
+    for board in read_boards(grafana.folder()) {
+        let path = format!("/api/dashboards/uid/{}", board["uid"].as_str().unwrap());
+        until("the dashboards of the files", || {
+            let (status, board) = web.ask("GET", &path, &Value::Null);
+            (status == 200 && board["meta"]["provisioned"] == true).then_some(())
+        });
+    }
     let (_, source) = web.ask("GET", "/api/datasources/uid/tapedeck-pg", &Value::Null);
     assert_eq!(source["url"], "127.0.0.1:1", "{source}");
     assert_eq!(source["secureJsonFields"]["password"], true, "{source}");
