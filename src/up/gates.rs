@@ -21,6 +21,8 @@ const LAST_LINES: usize = 12;
 const FAILURES: u32 = 5;
 /// Between two looks at the deck while it starts.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// So long a Grafana that does not answer holds up the start: its own process has had its gate, and nothing is lost without.
+const GRAFANA_WITHIN: Duration = Duration::from_secs(5);
 /// Between two tries of a store.
 const TRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -207,9 +209,13 @@ pub(super) async fn retention(config: &Config, limit: Duration) -> Result<Found,
 
 /// Brings data sources and dashboards to Grafana. Without one the deck records all the same: what goes wrong is a warning.
 pub(super) async fn grafana(config: &Config, limit: Duration) -> Found {
-    let job = Job { sources: true, dashboards: true, to: None, dir: None, dry: false, wait: Duration::ZERO };
+    let job = Job { sources: true, dashboards: true, to: None, dir: None, dry: false, wait: GRAFANA_WITHIN.min(limit) };
     let mut found = Found::default();
-    match tried(limit, || setup(config, &job)).await {
+    let done = match tokio::time::timeout(limit, setup(config, &job)).await {
+        Ok(done) => done.map_err(|error| format!("{error:#}")),
+        Err(_) => Err(format!("not done within {} s", limit.as_secs_f64())),
+    };
+    match done {
         Ok(done) => {
             let changed = done.changes.iter().filter(|change| change.state != "unchanged").count();
             found.lines.push(format!("{}: {} as wanted, {changed} of them new", done.at, done.changes.len()));
@@ -266,7 +272,8 @@ async fn tried<T, F: Future<Output = anyhow::Result<T>>>(limit: Duration, one: i
 fn of_store(phase: &str, table: &KindTable, why: String, verb: &str) -> Trouble {
     let service = format!("sink.{}", table.name);
     let fix = format!(
-        "tapedeck {verb} {}; is the store there, and are address and password of [{service}] right?",
+        "tapedeck {verb} {}; is the store there, and are address and password of [{service}] right? With --keep the deck \
+         records all the same, and delivers later",
         table.name
     );
     Trouble { phase: phase.to_owned(), service, why, fix, ..Trouble::default() }

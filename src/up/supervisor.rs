@@ -44,6 +44,8 @@ pub struct Job {
     pub validate: bool,
     /// How long a phase may take, in place of the config's.
     pub limit: Option<Duration>,
+    /// Somebody waits for its end: a deck that cannot be helped ends everything, and is the error that comes out.
+    pub attached: bool,
 }
 
 struct Warden {
@@ -58,7 +60,7 @@ struct Warden {
 
 /// Why a start did not go to its end.
 enum Broken {
-    Trouble(Trouble),
+    Trouble(Box<Trouble>),
     /// Asked to end.
     Stop,
 }
@@ -181,10 +183,12 @@ impl Warden {
                 return Ok(());
             }
             Err(Broken::Trouble(trouble)) => {
+                let trouble = *trouble;
                 tracing::error!(phase = trouble.phase, service = trouble.service, why = trouble.why, "not up");
                 self.said.trouble = Some(trouble.clone());
                 self.said.stage = Stage::Failed;
                 if self.job.keep {
+                    self.said.access = access::of(&self.config);
                     self.write();
                     None
                 } else {
@@ -192,23 +196,31 @@ impl Warden {
                 }
             }
         };
-        if failed.is_none() {
-            self.keep(signals, asked).await;
-        }
+        let failed = match failed {
+            None => self.keep(signals, asked).await,
+            failed => failed,
+        };
         self.down(signals).await;
         failed.map_or(Ok(()), |trouble| Err(trouble.into()))
     }
 
-    /// Keeps everything until somebody asks for the end.
-    async fn keep(&mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) {
+    /// Keeps everything until somebody asks for the end. What is returned is why it went on no longer.
+    async fn keep(&mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) -> Option<Trouble> {
         loop {
+            let deck = self.kept.iter_mut().find(|kept| kept.name == DECK);
             let ask = tokio::select! {
-                () = signals.stop() => return,
+                () = signals.stop() => return None,
                 ask = asked.recv() => ask,
+                entry = given_up(deck), if self.job.attached => {
+                    let trouble = gates::trouble(PHASES[2], &entry);
+                    tracing::error!(service = trouble.service, why = trouble.why, "cannot be helped: ending all of it");
+                    (self.said.stage, self.said.trouble) = (Stage::Failed, Some(trouble.clone()));
+                    return Some(trouble);
+                }
             };
             match ask {
-                None => return,
-                Some(Ask::Down { names }) if names.is_empty() => return,
+                None => return None,
+                Some(Ask::Down { names }) if names.is_empty() => return None,
                 Some(Ask::Down { names }) => {
                     for at in self.named(&names).into_iter().rev() {
                         self.kept[at].stop().await;
@@ -234,9 +246,9 @@ impl Warden {
                             self.said.took_ms = Some(self.began.elapsed().as_millis() as u64);
                             self.said.access = access::of(&self.config);
                         }
-                        Err(Broken::Stop) => return,
+                        Err(Broken::Stop) => return None,
                         Err(Broken::Trouble(trouble)) => {
-                            (self.said.stage, self.said.trouble) = (Stage::Failed, Some(trouble));
+                            (self.said.stage, self.said.trouble) = (Stage::Failed, Some(*trouble));
                         }
                     }
                     self.write();
@@ -306,18 +318,10 @@ impl Warden {
     }
 }
 
-/// What each sink still had before it when the deck ended.
-fn drained(config: &Config, before: &[(String, u64)]) -> Vec<String> {
-    let after = gates::queued(config, &config.tape.dir);
-    let line = |(name, left): (String, u64)| {
-        let queued = before.iter().find(|(other, _)| *other == name).map_or(0, |(_, queued)| *queued);
-        match (queued, left) {
-            (0, 0) => None,
-            (queued, 0) => Some(format!("sink.{name} drained: {queued} records were queued, all are delivered")),
-            (_, left) => {
-                Some(format!("sink.{name} has {left} records to deliver: they wait on the tape for the next up"))
-            }
-        }
-    };
-    after.into_iter().filter_map(line).collect()
+/// Waits until it is given up; for ever where there is none.
+async fn given_up(kept: Option<&mut Kept>) -> super::Entry {
+    match kept {
+        Some(kept) => kept.until(|entry| entry.state == State::Hopeless).await,
+        None => std::future::pending().await,
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `TAPEDECK_KILLS` says how often each child is killed.
 
-mod failures;
+pub(crate) mod failures;
 mod killed;
 mod real;
 
@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tapedeck::up::process::Identity;
-use tapedeck::up::{Entry, Table};
+use tapedeck::up::{Entry, State, Table};
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 
 use crate::deck::{blocking, source};
@@ -233,7 +233,10 @@ async fn parts_are_started_ended_and_restarted_by_name() {
         assert!(said.out.contains("GET /"), "the server's own words: {said:?}");
         let said = home.ok(&["logs", "kraken", "-n", "50"]);
         assert!(!said.out.is_empty() && said.out.lines().all(|line| line.contains("kraken")), "{said:?}");
-        assert!(home.ok(&["logs", "supervisor"]).out.contains("ready"));
+        let told = home.ok(&["logs", "supervisor", "-n", "100"]).out;
+        for line in ["two ready after", "kraken live"] {
+            assert!(told.lines().any(|one| one.contains("phase done") && one.contains(line)), "{line}: {told}");
+        }
         let all = [home.supervisor(), home.identity("one"), home.identity("two"), home.identity("deck")];
         home.ok(&["stop"]);
         home.is_clean(&all, &[one, two]);
@@ -260,6 +263,35 @@ async fn a_deck_in_the_foreground_ends_with_its_signal_and_takes_its_servers_alo
         assert!(status.success(), "{status}: {}", said());
         assert!(said().contains("deck stopped in"), "{}", said());
         home.is_clean(&all, &[port]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deck_that_cannot_be_helped_ends_the_foreground_with_an_error_and_all_beside_it() {
+    let venue = venue().await;
+    let port = free_port();
+    let config = format!("{}{}", web("web", port), source(&venue));
+    blocking(move || {
+        let home = Home::new(&config);
+        let log = std::fs::File::create(home.path("foreground.log")).unwrap();
+        let mut up =
+            home.command(&["up", "--foreground"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let said = || std::fs::read_to_string(home.path("foreground.log")).unwrap();
+        until("everything up", || said().contains("up after").then_some(()));
+        let all = [home.supervisor(), home.identity("web"), home.identity("deck")];
+        // One that died comes back; one whose config is wrong by then does not.
+        kill(&all[2], Signal::KILL);
+        let entry = || Some(home.entry("deck")).filter(|entry| entry.state == State::Running && entry.restarts == 1);
+        let again = until("the deck again", entry).identity.unwrap();
+        std::fs::write(home.path("tapedeck.toml"), "[tape]\ndir = 'tape'\n[source.kraken]\nkind = 'karken'\n").unwrap();
+        kill(&again, Signal::KILL);
+        let status = until("the end", || up.try_wait().unwrap());
+        assert_eq!(status.code(), Some(1), "{}", said());
+        for words in ["exit code 2", "web stopped in"] {
+            assert!(said().contains(words), "{words}: {}", said());
+        }
+        home.is_clean(&[all[0].clone(), all[1].clone(), again], &[port]);
     })
     .await;
 }

@@ -86,7 +86,7 @@ fn phase_lines(phase: &Phase) -> Vec<String> {
 }
 
 /// For `--foreground`: the same, from the supervisor in this process, to its end.
-pub(super) async fn print_as_told(mut told: watch::Receiver<Supervisor>, json: bool) -> anyhow::Result<()> {
+pub(super) async fn print_as_told(mut told: watch::Receiver<Supervisor>, json: bool, keep: bool) -> anyhow::Result<()> {
     let mut follower = Follower::new(json);
     let mut out = Out::new(false);
     let mut stage = Stage::Starting;
@@ -104,7 +104,7 @@ pub(super) async fn print_as_told(mut told: watch::Receiver<Supervisor>, json: b
         match stage {
             Stage::Up if json => out.json(&serde_json::json!({ "ok": true, "supervisor": said }))?,
             Stage::Up => access(&said, &mut out)?,
-            Stage::Failed if !json => said.trouble.iter().for_each(|one| trouble(one, true)),
+            Stage::Failed if !json => said.trouble.iter().for_each(|one| trouble(one, keep)),
             _ => {}
         }
         out.flush()?;

@@ -52,10 +52,10 @@ pub(super) struct Args {
     /// Only these sources and services in the deck, by the name of their table
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Stay attached: progress and log here, Ctrl-C ends everything
+    /// Stay attached: progress and log here; Ctrl-C ends everything, and so does a deck that cannot be helped (exit code 1)
     #[arg(long)]
     foreground: bool,
-    /// When a phase fails, leave running what was started
+    /// When a phase fails, leave running what was started, and go on with the next ones
     #[arg(long)]
     keep: bool,
     /// Do not try the stores at the end
@@ -93,14 +93,14 @@ impl Args {
                 return Err(End::Busy(format!("another supervisor holds {}", table.dir().display())).into());
             };
             start_log(global, &config, self.supervise)?;
-            let (foreground, as_json) = (self.foreground, self.json);
+            let (foreground, as_json, keep) = (self.foreground, self.json, self.keep);
             let job = self.job(global, loaded);
             let (tell, told) = watch::channel(Supervisor::default());
             return super::block_on(async {
                 let printing = tokio::spawn(async move {
-                    if foreground { follow::print_as_told(told, as_json).await } else { Ok(()) }
+                    if foreground { follow::print_as_told(told, as_json, keep).await } else { Ok(()) }
                 });
-                let done = up::run(job, lock, tell).await;
+                let done = Box::pin(up::run(job, lock, tell)).await;
                 printing.await.context("printing")??;
                 done
             });
@@ -115,7 +115,15 @@ impl Args {
         for name in &self.only {
             deck_args.extend(["--only".into(), name.into()]);
         }
-        Job { loaded, deck_args, names: self.names, keep: self.keep, validate: !self.no_validate, limit: self.limit }
+        Job {
+            loaded,
+            deck_args,
+            names: self.names,
+            keep: self.keep,
+            validate: !self.no_validate,
+            limit: self.limit,
+            attached: self.foreground,
+        }
     }
 
     /// Starts the supervisor, with what it says in its own log.

@@ -45,7 +45,7 @@ fn a_server_that_gives_up_says_so_by_its_exit_code_and_is_not_started_again() {
         "[server.bad]\ncommand = ['/bin/sh', '-c', 'echo no licence >&2; exit 78']\nready = 'tcp 127.0.0.1:9'\n{SOURCE}"
     ));
     failed(&home, &[], &["exit code 78", "| no licence", "server.bad.log"]);
-    let kept = home.say(&["up", "--keep"]);
+    let kept = home.say(&["up", "bad", "--keep"]);
     assert_eq!(kept.code, Some(1), "{kept:?}");
     assert!(kept.err.contains("tapedeck down ends it"), "{kept:?}");
     let entry = home.entry("bad");
@@ -85,6 +85,31 @@ fn a_server_that_does_not_end_is_killed_with_all_that_it_started() {
 fn a_source_that_does_not_come_fails_its_phase_and_the_fix_names_it() {
     let home = Home::new(SOURCE);
     failed(&home, &["--limit", "1s"], &["sources: source.k: not ready within 1 s: lost:", "tapedeck check k"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_keep_a_server_and_a_store_that_do_not_come_keep_nobody_from_recording() {
+    let venue = venue().await;
+    let config = format!(
+        "{}[server.bad]\ncommand = ['/nowhere/influxd']\n\
+         [sink.influx]\nkind = 'influx'\nurl = 'http://127.0.0.1:9'\n",
+        source(&venue)
+    );
+    blocking(move || {
+        let home = Home::new(&config);
+        failed(&home, &[], &["servers: server.bad"]);
+        let said = home.say(&["up", "--keep", "--limit", "5s"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        for words in
+            ["✗ servers", "✗ retention", "✓ sources", "✗ sinks", "servers: server.bad", "tapedeck down ends it"]
+        {
+            assert!(said.err.contains(words), "{words}: {said:?}");
+        }
+        until("events", || (home.say(&["status", "--json"]).json()["events"].as_u64()? > 50).then_some(()));
+        let said = home.ok(&["down"]);
+        assert!(said.out.contains("they wait on the tape for the next up"), "{said:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,14 +154,15 @@ fn wrong_settings_are_refused_with_their_place() {
     }
 }
 
-/// Stands for `docker compose`: a container is a file, and what it was told is written down.
-const DOCKER: &str = r#"#!/bin/sh
+/// Stands for `docker compose`: a container is a file of the service's name, and what it was told is written down.
+pub(crate) const DOCKER: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 echo "$*" >> "$here/told"
+for service; do :; done
 case "$*" in
-    *" up "*) touch "$here/container"; echo "Container db Started" ;;
-    *" ps "*) test -e "$here/container" && echo '{"Name":"x-db-1","State":"running","Health":"healthy"}' ;;
-    *" stop "*) rm -f "$here/container" ;;
+    *" up "*) touch "$here/$service"; echo "Container $service Started" ;;
+    *" ps "*) test -e "$here/$service" && echo '{"Name":"x-'"$service"'-1","State":"running","Health":"healthy"}' ;;
+    *" stop "*) rm -f "$here/$service" ;;
     *) exit 9 ;;
 esac
 exit 0
@@ -164,11 +190,11 @@ fn a_compose_service_is_started_watched_and_stopped_and_its_volumes_are_left_alo
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.err.contains("db ready after"), "{said:?}");
     // It dies, and comes back.
-    std::fs::remove_file(bin.join("container")).unwrap();
-    until("the container again", || (home.entry("db").restarts == 1 && bin.join("container").exists()).then_some(()));
+    std::fs::remove_file(bin.join("db")).unwrap();
+    until("the container again", || (home.entry("db").restarts == 1 && bin.join("db").exists()).then_some(()));
     let said = say(&["down"]);
     assert!(said.out.contains("db stopped in"), "{said:?}");
-    assert!(!bin.join("container").exists());
+    assert!(!bin.join("db").exists());
     let told = std::fs::read_to_string(bin.join("told")).unwrap();
     assert!(told.lines().all(|line| line.starts_with("compose --file stack.yml ") && line.ends_with(" db")), "{told}");
     assert!(!told.contains("down") && !told.contains("volumes") && !told.contains(" rm "), "{told}");
