@@ -11,6 +11,8 @@ mod services;
 mod sources;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -120,7 +122,7 @@ async fn run_once(
     stopping: &Arc<AtomicBool>,
 ) -> anyhow::Result<Summary> {
     let listener = match plan.http {
-        Some(listen) => Some(http::bind(listen)?),
+        Some(listen) => Some(bind(&plan.dir, listen).await?),
         None => None,
     };
     let (recorder, watches, opening) = open_when_there_is_space(plan, signals).await?;
@@ -248,6 +250,18 @@ async fn end_at_second_signal(mut signals: Signals) -> Infallible {
 fn end_at_once() -> ! {
     tracing::warn!("second signal: ending at once; what was acknowledged is on the tape");
     std::process::exit(130);
+}
+
+/// Binds the web server's port. Where another deck of this very tape has it, the tape is what stands in the way.
+async fn bind(dir: &Path, listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let error = match http::bind(listen) {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    let Ok(Some(deck)) = control::ask(dir, &Request::Status).await else { return Err(error) };
+    let pid = deck["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+    let locked = tapedeck_tape::Error::Locked { path: dir.to_owned(), pid };
+    Err(locked).with_context(|| format!("opening the tape in {}", dir.display()))
 }
 
 /// Opens the tape; on a full disk waits until there is space, or until a signal.

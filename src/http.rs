@@ -33,8 +33,17 @@ pub type StatusOf = Arc<dyn Fn() -> Status + Send + Sync>;
 /// # Errors
 /// The port is taken: the message says how to change it.
 pub fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    std::net::TcpListener::bind(listen)
-        .with_context(|| format!("listening on {listen} (set `[http] listen` to another address, or to \"off\")"))
+    std::net::TcpListener::bind(listen).map_err(|error| {
+        let taken = taken(&error, listen.port()).map(|who| format!("{who}; ")).unwrap_or_default();
+        anyhow::Error::new(error)
+            .context(format!("listening on {listen} ({taken}set `[http] listen` to another address, or to \"off\")"))
+    })
+}
+
+/// Why a port could not be had, where somebody else has it.
+pub(crate) fn taken(error: &std::io::Error, port: u16) -> Option<String> {
+    let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+    taken.then(|| format!("taken by {}", crate::bus::holder_of(port)))
 }
 
 /// Serves until `stop`. The listener stays bound: serving can be started anew.

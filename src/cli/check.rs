@@ -176,7 +176,8 @@ pub(super) async fn http(loaded: &Loaded) -> Finding {
             if matches!(ours, Ok(Some(_))) {
                 return Finding::new("http", Mark::Good, format!("{addr}, served by the deck that is running"));
             }
-            let text = format!("{addr}: {error}; set `[http] listen` to another address, or to \"off\"");
+            let why = crate::http::taken(&error, addr.port()).unwrap_or_else(|| error.to_string());
+            let text = format!("{addr}: {why}; set `[http] listen` to another address, or to \"off\"");
             Finding::new("http", Mark::Bad, text)
         }
     }

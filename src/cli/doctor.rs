@@ -19,6 +19,7 @@ use crate::cli::out::{Mark, Out};
 use crate::cli::reading;
 use crate::config::Loaded;
 use crate::config::units::about_bytes;
+use crate::control::{self, Request};
 use crate::up::{State, Table};
 
 /// One group of the recorder at its largest.
@@ -172,14 +173,22 @@ fn room(loaded: &Loaded, dir: &Path) -> Finding {
 fn per_day(dir: &Path) -> Option<u64> {
     const DAY_S: u64 = 86_400;
     const SHORTEST_S: u64 = 60;
+    // A file that is being written has room ahead in it: of that only its deck knows the pace.
+    if let Ok(Some(deck)) = super::block_on(control::ask(dir, &Request::Status)) {
+        return deck["tape"]["bytes_per_day"].as_u64();
+    }
     let received = |start| match reading::reader(dir, start).ok()?.next() {
         Ok(Some(Item::Record(record))) => Some(UnixNanos(record.ts_recv)),
         _ => None,
     };
-    let status = crate::status::of_tape(dir);
     let first = received(Start::Begin)?;
-    let span_s = received(Start::Seq(status.tape.last_seq))?.saturating_since(first).as_secs();
-    (span_s >= SHORTEST_S).then(|| status.tape.bytes.saturating_mul(DAY_S) / span_s)
+    let last = received(Start::Seq(crate::status::of_tape(dir).tape.last_seq))?;
+    let span_s = last.saturating_since(first).as_secs();
+    let files = std::fs::read_dir(dir).ok()?.flatten();
+    let segments =
+        files.filter(|file| file.path().extension().is_some_and(|ending| ending == "seg" || ending == "zst"));
+    let bytes: u64 = segments.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+    (span_s >= SHORTEST_S).then(|| bytes.saturating_mul(DAY_S) / span_s)
 }
 
 /// Whether the wall clock and the one that only counts agree for a moment.

@@ -89,11 +89,10 @@ impl Api {
                 Err(error) => error,
             };
             if began.elapsed() >= within {
-                return Err(error.context(format!(
-                    "no Grafana at {} within {} s: start it, or set [grafana] url",
-                    self.base,
-                    within.as_secs()
-                )));
+                let waited =
+                    if within.is_zero() { String::new() } else { format!(" within {} s", within.as_secs_f64()) };
+                let words = format!("no Grafana at {}{waited}: start it, or set [grafana] url", self.base);
+                return Err(error.context(words));
             }
             sleep(LOOK_EVERY).await;
         }

@@ -15,7 +15,7 @@ use tapedeck_market::{Body, Gap, GapCause, GapState, TapeEvent, UnixNanos};
 use tapedeck_tape::storage::{Disk, Storage, StorageFile};
 use tapedeck_testkit::kraken::{FakeKraken, Fault, Handle};
 
-use crate::support::{Deck, gaps, records, tapedeck, until};
+use crate::support::{Deck, free_address, gaps, records, tapedeck, until};
 
 async fn venue() -> Handle {
     FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(300).start().await.unwrap()
@@ -68,7 +68,8 @@ async fn a_deck_stops_in_order_goes_on_where_it_was_and_leaves_the_pause_in_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_decks_on_one_tape_are_refused_with_a_code_of_their_own() {
     let (home, venue) = (tempfile::tempdir().unwrap(), venue().await);
-    let config = source(&venue);
+    // It is the tape that they cannot share, not only the port.
+    let config = format!("[http]\nlisten = \"{}\"\n{}", free_address(), source(&venue));
     let path = home.path().to_owned();
     blocking(move || {
         let deck = Deck::start(&path, &config);
