@@ -330,6 +330,12 @@ fn docker(keys: &mut Keys, draft: &mut Draft) {
 fn grafana(keys: &mut Keys, draft: &mut Draft) {
     let Some(url) = keys.text("urls.grafana_ui") else { return };
     draft.set("grafana", "url", url, "urls.grafana_ui");
+    draft.default(
+        "grafana",
+        "to",
+        "api",
+        "Over HTTP, as before; \"files\" writes a folder that Grafana reads at its start.",
+    );
     if let Some(user) = keys.text("docker.services.grafana.admin_user") {
         draft.set("grafana", "username", user, "docker.services.grafana.admin_user");
     }

@@ -9,7 +9,7 @@
 
 mod alerting;
 mod api;
-mod fake;
+pub(crate) mod fake;
 mod fake_rules;
 mod metered;
 mod panels;

@@ -9,35 +9,37 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-pub(super) const TOKEN: &str = "glsa_of_the_test";
+pub(crate) const TOKEN: &str = "glsa_of_the_test";
+/// `admin:grafana-hush`, as HTTP says it.
+const LOGIN: &str = "Basic YWRtaW46Z3JhZmFuYS1odXNo";
 
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// By name.
-    pub(super) sources: BTreeMap<String, Value>,
+    pub(crate) sources: BTreeMap<String, Value>,
     /// By uid.
-    pub(super) dashboards: BTreeMap<String, Value>,
-    pub(super) folders: Vec<Value>,
+    pub(crate) dashboards: BTreeMap<String, Value>,
+    pub(crate) folders: Vec<Value>,
     /// Alert rules by uid.
-    pub(super) rules: BTreeMap<String, Value>,
+    pub(crate) rules: BTreeMap<String, Value>,
     /// How often a group is looked at, in seconds, by its name.
-    pub(super) paces: BTreeMap<String, u64>,
+    pub(crate) paces: BTreeMap<String, u64>,
     /// What it answers to whoever asks for alert rules, in their place: 404 is an old one.
-    pub(super) rules_refused: Option<u16>,
+    pub(crate) rules_refused: Option<u16>,
     /// Requests that changed something.
-    pub(super) writes: Vec<String>,
+    pub(crate) writes: Vec<String>,
 }
 
 pub(super) type Shared = Arc<Mutex<Kept>>;
 pub(super) type Answer = (StatusCode, Json<Value>);
 
-pub(super) struct Fake {
-    pub(super) url: String,
-    pub(super) kept: Shared,
+pub(crate) struct Fake {
+    pub(crate) url: String,
+    pub(crate) kept: Shared,
 }
 
 impl Fake {
-    pub(super) async fn start() -> Fake {
+    pub(crate) async fn start() -> Fake {
         let kept = Shared::default();
         let app = Router::new()
             .route("/api/health", get(async || Json(json!({ "database": "ok", "version": "11.0.0" }))))
@@ -58,10 +60,10 @@ impl Fake {
     }
 }
 
-/// 401 for whoever does not bring the token.
+/// 401 for whoever brings neither the token nor the login.
 pub(super) fn refused(headers: &HeaderMap) -> Option<Answer> {
     let brought = headers.get("authorization").and_then(|text| text.to_str().ok());
-    let known = brought == Some(&format!("Bearer {TOKEN}"));
+    let known = brought.is_some_and(|text| text == format!("Bearer {TOKEN}") || text == LOGIN);
     (!known).then(|| (StatusCode::UNAUTHORIZED, Json(json!({ "message": "Invalid API key" }))))
 }
 
