@@ -109,7 +109,7 @@ impl Service for Heartbeat {
                 Ok(link) => {
                     connections += 1;
                     desk.shown.set("connections", connections);
-                    tracing::info!(service = %desk.name, broker = self.target.shown(), "connected");
+                    tracing::info!(service = %desk.name, broker = self.target.shown(), "heartbeats are sent");
                     told.clear();
                     self.send(link, &mut beats, desk, &stop).await
                 }

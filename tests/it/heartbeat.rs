@@ -182,6 +182,14 @@ async fn a_broker_that_is_away_killed_or_frozen_costs_the_feed_nothing() {
         }
         let told = deck.log().lines().filter(|line| line.contains("no heartbeat is sent")).count();
         assert!(told < 12, "not at every try: {}", deck.log());
+        // Whoever reads the log afterwards sees when it was lost and when it was back.
+        let change = |line: &str| {
+            let words = [("no heartbeat is sent", "lost"), ("heartbeats are sent", "back")];
+            words.into_iter().find(|(words, _)| line.contains(words)).map(|(_, change)| change)
+        };
+        let mut changes: Vec<&str> = deck.log().lines().filter_map(change).collect();
+        changes.dedup();
+        assert_eq!(changes, ["lost", "back", "lost", "back", "lost", "back", "lost"], "{}", deck.log());
         deck.stop();
     })
     .await;
@@ -370,4 +378,43 @@ fn the_predecessors_names_make_a_heartbeat_with_encryption_as_theirs_had() {
     assert!(shown.contains(&"password=\"***\"".to_owned()), "{shown:?}");
     let shown = show(&[("HEARTBEAT_INTERVAL", "60")]);
     assert_eq!(shown, ["every=\"60s\""], "no broker, and nothing is sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_predecessors_port_and_switch_for_encryption_lead_to_the_broker() {
+    let venue = venue().await;
+    blocking(move || {
+        let Some(authority) = Authority::new() else { return };
+        let (cert, key) = authority.issue("IP:127.0.0.1", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        let settings = [format!("cert={}", cert.display()), format!("key={}", key.display())];
+        let settings = [settings[0].as_str(), settings[1].as_str()];
+        let Some(broker) = Mosquitto::private_with(&Options { settings: &settings, ..Options::default() }) else {
+            return;
+        };
+        // Theirs encrypted unless it was told not to; the last one has not been told.
+        for (port, switch) in
+            [(broker.port(), Some("false")), (broker.tls_port(), Some("true")), (broker.tls_port(), None)]
+        {
+            let (home, topic) = (tempfile::tempdir().unwrap(), fresh_name("deck"));
+            let (path, dir) = (home.path().join("tapedeck.toml"), home.path().join("tape"));
+            let config = format!(
+                "[tape]\ndir = {dir:?}\n[http]\nlisten = 'off'\n[heartbeat]\ntopic = '{topic}'\nca_file = {:?}\n{}",
+                authority.path("ca.pem"),
+                source(&venue)
+            );
+            std::fs::write(&path, config).unwrap();
+            let mut command = tapedeck();
+            command.args(["run", "--plain", "-c"]).arg(&path);
+            let port = port.to_string();
+            command.envs([("MQTT_BROKER", "127.0.0.1"), ("MQTT_PORT", port.as_str()), ("HEARTBEAT_INTERVAL", "1")]);
+            command.envs(switch.map(|switch| ("MQTT_USE_TLS", switch)));
+            let deck = Deck::of(command, &path, &dir);
+            let ear = Ear::at(broker.port(), &format!("{topic}/#"), &[]);
+            ear.says(&format!("{topic}/heartbeat"), |value| value["seq"].as_u64() >= Some(2));
+            let scheme = if switch == Some("false") { "mqtt" } else { "mqtts" };
+            assert!(deck.log().contains(&format!("{scheme}://127.0.0.1:{port}")), "{}", deck.log());
+            deck.stop();
+        }
+    })
+    .await;
 }
