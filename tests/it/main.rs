@@ -9,6 +9,7 @@ mod candles;
 mod cli;
 mod client;
 mod config;
+mod containers;
 mod coverage;
 mod deck;
 mod demo;
