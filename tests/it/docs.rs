@@ -1,5 +1,7 @@
 //! The documents: every command that they show exists, and the first five minutes are done as they stand there.
 
+mod symptoms;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -76,6 +78,31 @@ fn every_command_that_is_shown_exists_with_its_flags() {
         }
     }
     assert!(seen > 60, "{seen} commands");
+}
+
+/// Commands within a line, as tables have them; `…` stands for any.
+fn spans(text: &str) -> Vec<String> {
+    let parts = text.split('`').skip(1).step_by(2);
+    parts.filter(|part| part.starts_with("tapedeck ") && !part.contains('…')).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_of_the_guides_exists_in_tables_and_screens_too() {
+    let mut seen = 0;
+    for name in ["migration", "operations"] {
+        let text = std::fs::read_to_string(repo().join(format!("docs/{name}.md"))).unwrap();
+        let screens = text.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned);
+        let lines: Vec<String> =
+            text.lines().filter(|line| !line.starts_with("```")).flat_map(spans).chain(screens).collect();
+        for line in lines {
+            let Some(words) = words(&line) else { continue };
+            seen += 1;
+            if let Err(error) = tapedeck::cli::parses(&words) {
+                panic!("{name}: {line}\n{error}");
+            }
+        }
+    }
+    assert!(seen > 120, "{seen} commands");
 }
 
 /// Where a step fails nothing may go on running.
