@@ -88,6 +88,7 @@ pub fn record(dir: &Path, load: Load, ready: impl FnOnce(&Path) -> anyhow::Resul
         rebuild: Rebuild(Box::new(move || build(&home))),
         restarts: Arc::default(),
         disk_full: watches.full.clone(),
+        longest_wait: Duration::from_secs(30),
     };
     let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
