@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access;
 use super::gates;
 use super::keeper::{Kept, Order};
-use super::phases::{Stage, Supervisor, Trouble};
+use super::phases::{PHASES, Stage, Supervisor, Trouble};
 use super::process::Identity;
 use super::running::{Process, Running};
 use super::spec::{Deck, Spec};
@@ -324,4 +324,20 @@ async fn given_up(kept: Option<&mut Kept>) -> super::Entry {
         Some(kept) => kept.until(|entry| entry.state == State::Hopeless).await,
         None => std::future::pending().await,
     }
+}
+
+/// What each sink still had before it when the deck ended.
+fn drained(config: &Config, before: &[(String, u64)]) -> Vec<String> {
+    let after = gates::queued(config, &config.tape.dir);
+    let line = |(name, left): (String, u64)| {
+        let queued = before.iter().find(|(other, _)| *other == name).map_or(0, |(_, queued)| *queued);
+        match (queued, left) {
+            (0, 0) => None,
+            (queued, 0) => Some(format!("sink.{name} drained: {queued} records were queued, all are delivered")),
+            (_, left) => {
+                Some(format!("sink.{name} has {left} records to deliver: they wait on the tape for the next up"))
+            }
+        }
+    };
+    after.into_iter().filter_map(line).collect()
 }

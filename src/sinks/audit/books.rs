@@ -42,6 +42,9 @@ pub(super) struct Tally {
     pub rows: u64,
 }
 
+/// Of an hour, the cells of each table.
+type Hour<'a> = BTreeMap<&'a str, Vec<(Key, Tally)>>;
+
 impl Books {
     /// A window that begins with that hour and has room for so many cells.
     pub(super) fn from(from: i64, most: usize) -> Books {
@@ -107,7 +110,7 @@ impl Books {
     }
 
     /// The hours of the window in which something should be, each with its cells by table.
-    pub(super) fn hours(&self) -> impl Iterator<Item = (i64, BTreeMap<&str, Vec<(Key, Tally)>>)> {
+    pub(super) fn hours(&self) -> impl Iterator<Item = (i64, Hour<'_>)> {
         self.hours.iter().map(|(hour, cells)| {
             let mut tables: BTreeMap<&str, Vec<(Key, Tally)>> = BTreeMap::new();
             for (key, tally) in cells {

@@ -88,7 +88,9 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 pub(crate) fn influxql(port: u16, database: &str, query: &str, headers: &[(&str, &str)]) -> Value {
     let words: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
-    let reply = post(port, &format!("/query?db={database}&epoch=ns&q={words}"), headers, "");
+    let path = format!("/query?db={database}&epoch=ns&q={words}");
+    // Counting a day's points takes its time.
+    let reply = ask(port, "POST", &path, headers, "", Duration::from_secs(900)).unwrap();
     let answer: Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let failed = answer["error"].is_string() || answer["results"][0]["error"].is_string();
     assert!(reply.status == 200 && !failed, "{query}: {reply:?}");
