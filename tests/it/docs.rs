@@ -97,7 +97,12 @@ fn every_command_of_the_guides_exists_in_tables_and_screens_too() {
         for line in lines {
             let Some(words) = words(&line) else { continue };
             seen += 1;
-            if let Err(error) = tapedeck::cli::parses(&words) {
+            // A verb by itself is a name: there must be one, and what it wants is not said.
+            let is_name = words.iter().all(|word| !word.starts_with('-'));
+            let help = [words.as_slice(), &["--help".to_owned()]].concat();
+            if let Err(error) = tapedeck::cli::parses(&words)
+                && !(is_name && tapedeck::cli::parses(&help).is_ok())
+            {
                 panic!("{name}: {line}\n{error}");
             }
         }
@@ -106,7 +111,7 @@ fn every_command_of_the_guides_exists_in_tables_and_screens_too() {
 }
 
 /// Where a step fails nothing may go on running.
-const CLEAN: &str = "tapedeck down >/dev/null 2>&1; kill $(jobs -p) 2>/dev/null; true";
+const CLEAN: &str = "set +e; tapedeck down >/dev/null 2>&1; kill $(jobs -p) 2>/dev/null; true";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_five_minutes_are_as_they_are_written() {

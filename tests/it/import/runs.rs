@@ -117,7 +117,7 @@ async fn both_files_of_the_integrated_system_come_up_as_they_were_imported_and_v
                 }
                 // The keys come by their old names, and the deck is all that starts again.
                 let keys = format!(
-                    "{secrets}OANDA_ACCESS_TOKEN={}\nOANDA_ACCOUNT_ID={}\nBETFAIR_APP_KEY={}\nBETFAIR_USERNAME={}\nBETFAIR_PASSWORD={}\n",
+                    "{secrets}OANDA_ACCESS_TOKEN='{}'\nOANDA_ACCOUNT_ID='{}'\nBETFAIR_APP_KEY='{}'\nBETFAIR_USERNAME='{}'\nBETFAIR_PASSWORD='{}'\n",
                     oanda::TOKEN,
                     oanda::ACCOUNT,
                     betfair::APP_KEY,
