@@ -114,7 +114,7 @@ protocol = "5"
 [sync.source]
 url = "postgresql://LEAKsync:LEAKsyncpw@127.0.0.1:9/qdb"
 [sync.target]
-url = "http://LEAKpb:LEAKpburl@127.0.0.1:9/?token=LEAKpbquery"
+url = "http://127.0.0.1:9/?token=LEAKpbquery"
 email = "me@example.com"
 [sync.table.wig80_historical]
 preset = "wig80_historical"
