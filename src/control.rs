@@ -168,6 +168,13 @@ pub async fn ask(dir: &Path, request: &impl Serialize) -> anyhow::Result<Option<
     }
 }
 
+/// Removes the socket that a killed deck has left; one on which somebody answers stays.
+pub async fn clear(dir: &Path) {
+    if let Ok(None) = ask(dir, &Request::Status).await {
+        let _ = std::fs::remove_file(dir.join(SOCKET));
+    }
+}
+
 /// A path that fits a socket's name: the path itself, or one through the folder's descriptor.
 struct ShortPath {
     path: PathBuf,
@@ -244,5 +251,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap());
         assert_eq!(ask(dir.path(), &Request::Status).await.unwrap(), None);
+        clear(dir.path()).await;
+        assert!(!dir.path().join(SOCKET).exists());
     }
 }

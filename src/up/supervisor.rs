@@ -277,6 +277,9 @@ impl Warden {
                 let ended = kept.stop().await;
                 kept.let_go().await;
                 self.table.remove(&name);
+                if deck {
+                    control::clear(&self.config.tape.dir).await;
+                }
                 if matches!(ran.state, State::Stopped | State::Hopeless) && ended.detail.is_empty() {
                     continue;
                 }
