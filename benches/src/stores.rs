@@ -102,6 +102,26 @@ pub fn trade(n: u64, start_ns: i64) -> Event {
     }
 }
 
+/// Writes trades of a second to a tape, and hands each on.
+///
+/// # Errors
+/// The disk's.
+pub fn write_trades(dir: &Path, count: u64, start_ns: i64, mut each: impl FnMut(Record)) -> anyhow::Result<Log> {
+    let (mut log, _) = Log::open(Arc::new(Disk), dir, Options::default())?;
+    let mut payload = Vec::new();
+    for n in 1..=count {
+        let event = trade(n, start_ns);
+        payload.clear();
+        wire::encode(&event, &mut payload);
+        log.append(&[Entry { ts_recv: event.ts_recv.0, payload: &payload }], &mut Vec::new)?;
+        if n % 1_000 == 0 || n == count {
+            log.commit()?;
+        }
+        each(Record { seq: n, event });
+    }
+    Ok(log)
+}
+
 /// A tape of trades.
 pub struct Tape {
     dir: PathBuf,
@@ -124,18 +144,8 @@ impl Tape {
         // A second within which no day ends.
         let now = UnixNanos::now().0;
         let start_ns = now - now % 1_000_000_000;
-        let (mut log, _) = Log::open(Arc::new(Disk), dir, Options::default())?;
-        let (mut payload, mut records) = (Vec::new(), Vec::new());
-        for n in 1..=count {
-            let event = trade(n, start_ns);
-            payload.clear();
-            wire::encode(&event, &mut payload);
-            log.append(&[Entry { ts_recv: event.ts_recv.0, payload: &payload }], &mut Vec::new)?;
-            if n % 1_000 == 0 || n == count {
-                log.commit()?;
-            }
-            records.push(Record { seq: n, event });
-        }
+        let mut records = Vec::new();
+        let log = write_trades(dir, count, start_ns, |record| records.push(record))?;
         Ok(Tape { dir: dir.to_owned(), id: log.tape_id(), tail: log.tail(), records, _log: log })
     }
 

@@ -408,15 +408,21 @@ mod tests {
         assert_eq!(seen, [1, 3, 5, 2]);
     }
 
+    /// A thousand letters of a kilobyte.
+    fn add_thousand(letters: &mut Letters, round: u64) -> Vec<Record> {
+        let records: Vec<Record> = (0..1_000).map(|n| record(round * 1_000 + n + 1)).collect();
+        let words = "w".repeat(1_000);
+        let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, words.as_str())).collect();
+        letters.add(&entries_of(Uuid::nil(), &refused)).unwrap();
+        records
+    }
+
     #[test]
     fn the_oldest_go_when_there_are_too_many() {
         let home = tempfile::tempdir().unwrap();
         let mut letters = Letters::of(home.path(), "s", 6 << 20).unwrap();
-        let words = "w".repeat(1_000);
-        for round in 0..30_u64 {
-            let records: Vec<Record> = (0..1_000).map(|n| record(round * 1_000 + n + 1)).collect();
-            let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, words.as_str())).collect();
-            letters.add(&entries_of(Uuid::nil(), &refused)).unwrap();
+        for round in 0..30 {
+            add_thousand(&mut letters, round);
         }
         let left = list(&folder(home.path(), "s")).unwrap();
         assert!(left.len() < 20_000, "{} letters of 1 kB in 6 MiB", left.len());
@@ -429,11 +435,8 @@ mod tests {
     fn letters_that_were_dealt_with_are_not_lost_when_they_go() {
         let home = tempfile::tempdir().unwrap();
         let mut letters = Letters::of(home.path(), "s", 6 << 20).unwrap();
-        let words = "w".repeat(1_000);
-        for round in 0..30_u64 {
-            let records: Vec<Record> = (0..1_000).map(|n| record(round * 1_000 + n + 1)).collect();
-            let refused: Vec<(&Record, &str)> = records.iter().map(|record| (record, words.as_str())).collect();
-            letters.add(&entries_of(Uuid::nil(), &refused)).unwrap();
+        for round in 0..30 {
+            let records = add_thousand(&mut letters, round);
             let keys: Vec<(Uuid, u64)> = records.iter().map(|record| (Uuid::nil(), record.seq)).collect();
             letters.close(&keys, true).unwrap();
         }

@@ -22,11 +22,9 @@ use serde_json::Value;
 use tapedeck::bus::registry::SERVICES;
 use tapedeck_benches::five::{FIVE, free_port, simulated};
 use tapedeck_benches::process::{beside, pss_mib, rss_mib};
-use tapedeck_benches::stores::{Server, trade};
+use tapedeck_benches::stores::{Server, write_trades};
 use tapedeck_benches::{median, probe, spread};
-use tapedeck_market::{UnixNanos, wire};
-use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Entry, Log, Options};
+use tapedeck_market::UnixNanos;
 
 /// Everything was used by then.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -190,7 +188,7 @@ fn queued(program: &Path, dir: &Path) -> anyhow::Result<()> {
     let count = number("OPERATE_QUEUED", 1_000_000)?;
     let tape = dir.join("tape");
     fs::create_dir_all(&tape)?;
-    record(&tape, count)?;
+    drop(write_trades(&tape, count, UnixNanos::now().0 - 1_000_000_000, drop)?);
     let store = Slow::start()?;
     // One without trades: the store is given those that were recorded.
     let (_venue, source) = simulated(program, &[("oanda", 100)])?;
@@ -221,23 +219,6 @@ fn queued(program: &Path, dir: &Path) -> anyhow::Result<()> {
 
 /// Of the first trade of [`trade`], whose n is 1.
 const FIRST_ID: u64 = 100_320_029;
-
-/// Writes trades of the last second.
-fn record(dir: &Path, count: u64) -> anyhow::Result<()> {
-    let start_ns = UnixNanos::now().0 - 1_000_000_000;
-    let (mut log, _) = Log::open(Arc::new(Disk), dir, Options::default())?;
-    let mut payload = Vec::new();
-    for n in 1..=count {
-        let event = trade(n, start_ns);
-        payload.clear();
-        wire::encode(&event, &mut payload);
-        log.append(&[Entry { ts_recv: event.ts_recv.0, payload: &payload }], &mut Vec::new)?;
-        if n % 1_000 == 0 || n == count {
-            log.commit()?;
-        }
-    }
-    Ok(())
-}
 
 /// Answers as InfluxDB 1 does, slowly, and keeps the ids of the trades that it was given.
 struct Slow {

@@ -112,6 +112,23 @@ pub enum Garbage {
     Segment,
 }
 
+impl Garbage {
+    /// The line, with its end.
+    pub(super) fn bytes(self) -> Vec<u8> {
+        let mut bytes = match self {
+            Garbage::NotJson => br#"{"op":"mcm","mc":[{"id":"1.24"#.to_vec(),
+            Garbage::InvalidUtf8 => b"{\"op\":\"mcm\",\"clk\":\"\xff\xfe\"}".to_vec(),
+            Garbage::Array => b"[1,2,3]".to_vec(),
+            Garbage::Empty => b"\r\n \n".to_vec(),
+            Garbage::Number => br#"{"op":"mcm","pt":1743511672980,"mc":[{"id":"1.2","rc":[{"id":7,"atb":[[123456789012345678901234567890.1,1]]}]}]}"#.to_vec(),
+            Garbage::Segment => br#"{"op":"mcm","id":2,"segmentType":"SEG_START","mc":[{"id":"1.2","rc":[{"id":7,"ltp":2}]}]}"#.to_vec(),
+            Garbage::OtherType => br#"{"op":"rcm","id":2,"clk":12,"rc":[{"id":"28587288.1650"}]}"#.to_vec(),
+        };
+        bytes.extend_from_slice(b"\r\n");
+        bytes
+    }
+}
+
 /// What is odd about one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Odd {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::book::Market;
-use super::fault::{Fault, Garbage, Odd};
+use super::fault::{Fault, Odd};
+use super::subscription::Subscription;
 use crate::kraken::rng::Rng;
 use crate::kraken::text::now_ns;
 
@@ -48,18 +49,6 @@ pub(crate) enum Out {
 }
 
 pub(crate) type Told = Vec<(mpsc::Sender<Out>, Out)>;
-
-/// What a connection asked for.
-#[derive(Clone, Debug)]
-struct Subscription {
-    id: Value,
-    orders: bool,
-    /// `None`: any.
-    markets: Option<BTreeSet<String>>,
-    /// `None`: all.
-    fields: Option<BTreeSet<String>>,
-    segmented: bool,
-}
 
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -502,7 +491,7 @@ impl Hub {
                 Out::Bytes(line)
             }),
             Fault::HangUp { code } => all(&|| failure(&Value::Null, &code, "so long", true)),
-            Fault::Garbage(garbage) => all(&|| Out::Bytes(bytes_of(garbage))),
+            Fault::Garbage(garbage) => all(&|| Out::Bytes(garbage.bytes())),
             Fault::Late => all(&|| {
                 let change = json!({ "id": "1.2", "rc": [{ "id": 1, "ltp": 1.01 }] });
                 Out::Line("late", json!({ "op": "mcm", "id": 999, "clk": "late", "pt": 1, "mc": [change] }).to_string())
@@ -629,45 +618,6 @@ impl Hub {
     }
 }
 
-impl Subscription {
-    fn wants(&self, market: &str) -> bool {
-        self.markets.as_ref().is_none_or(|markets| markets.contains(market))
-    }
-
-    /// Whether a field of a message is among those that were asked for.
-    fn has(&self, field: &str) -> bool {
-        let name = match field {
-            "atb" | "atl" => "EX_ALL_OFFERS",
-            "batb" | "batl" => "EX_BEST_OFFERS",
-            "bdatb" | "bdatl" => "EX_BEST_OFFERS_DISP",
-            "trd" => "EX_TRADED",
-            "tv" => "EX_TRADED_VOL",
-            "ltp" => "EX_LTP",
-            "spb" | "spl" => "SP_TRADED",
-            "spn" | "spf" => "SP_PROJECTED",
-            "marketDefinition" => "EX_MARKET_DEF",
-            _ => return true,
-        };
-        self.fields.as_ref().is_none_or(|fields| fields.contains(name))
-    }
-
-    /// A change without what was not asked for.
-    fn cut(&self, change: &Value) -> Value {
-        let mut change = change.clone();
-        if let Value::Object(market) = &mut change {
-            market.retain(|key, _| self.has(key));
-            if let Some(Value::Array(runners)) = market.get_mut("rc") {
-                for runner in runners {
-                    if let Value::Object(runner) = runner {
-                        runner.retain(|key, _| self.has(key));
-                    }
-                }
-            }
-        }
-        change
-    }
-}
-
 /// A clock as the venue writes them: of letters that mean nothing to anybody else.
 fn clk(seq: u64) -> String {
     format!("AAAA{seq}==")
@@ -695,18 +645,4 @@ fn oddly(head: &mut Map<String, Value>, odd: Option<Odd>) {
         Some(Odd::NoTime) => drop(head.remove("pt")),
         Some(Odd::Fields) => drop(head.insert("moonPhase".into(), json!({ "full": [1, null] }))),
     }
-}
-
-fn bytes_of(garbage: Garbage) -> Vec<u8> {
-    let mut bytes = match garbage {
-        Garbage::NotJson => br#"{"op":"mcm","mc":[{"id":"1.24"#.to_vec(),
-        Garbage::InvalidUtf8 => b"{\"op\":\"mcm\",\"clk\":\"\xff\xfe\"}".to_vec(),
-        Garbage::Array => b"[1,2,3]".to_vec(),
-        Garbage::Empty => b"\r\n \n".to_vec(),
-        Garbage::Number => br#"{"op":"mcm","pt":1743511672980,"mc":[{"id":"1.2","rc":[{"id":7,"atb":[[123456789012345678901234567890.1,1]]}]}]}"#.to_vec(),
-        Garbage::Segment => br#"{"op":"mcm","id":2,"segmentType":"SEG_START","mc":[{"id":"1.2","rc":[{"id":7,"ltp":2}]}]}"#.to_vec(),
-        Garbage::OtherType => br#"{"op":"rcm","id":2,"clk":12,"rc":[{"id":"28587288.1650"}]}"#.to_vec(),
-    };
-    bytes.extend_from_slice(b"\r\n");
-    bytes
 }

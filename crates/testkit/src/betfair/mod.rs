@@ -15,6 +15,7 @@ mod login;
 mod market;
 mod server;
 mod simulate;
+mod subscription;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
