@@ -28,7 +28,7 @@ test-all: ## And those against InfluxDB 2 and Grafana, which are built once (abo
 	scripts/servers install influxdb2 grafana
 	scripts/test
 
-check: fmt clippy test doc deny ## What CI runs
+check: fmt clippy doc deny test ## What CI runs
 
 fmt:
 	$(CARGO) fmt --all --check

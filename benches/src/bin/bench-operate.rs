@@ -217,7 +217,7 @@ fn queued(program: &Path, dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of the first trade of [`trade`], whose n is 1.
+/// Of the first trade that is sent, whose n is 1.
 const FIRST_ID: u64 = 100_320_029;
 
 /// Answers as InfluxDB 1 does, slowly, and keeps the ids of the trades that it was given.
