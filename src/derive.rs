@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tapedeck_market::{Body, Event, Flags, SmolStr, Status, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Cursor, Item, Reader, Start, Tail};
+use tapedeck_tape::{Cursor, Item, Reader, Start, Tail, Woken};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -397,7 +397,11 @@ impl<'a> Reading<'a> {
             }
         }
         let until_due = due.map_or(LOOK_EVERY, |due| due.saturating_since(now).max(Duration::from_millis(5)));
-        self.reader.wait(until_due.min(LOOK_EVERY)).context("waiting for records")?;
+        let pause = until_due.min(LOOK_EVERY);
+        if self.reader.wait(pause).context("waiting for records")? == Woken::WriterGone {
+            // A closed tape says so at once.
+            std::thread::sleep(pause);
+        }
         Ok(())
     }
 

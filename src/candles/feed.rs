@@ -3,6 +3,7 @@
 //! ```text
 //! input       trades: Trade; and the Ticker of venues that send running totals (Kite): last price, volume by difference
 //!             bid, ask, mid: Quote, and the Ticker's best bid and ask
+//!             a Candle that was fetched for a hole stands for the ticks of its span
 //! instrument  venue + symbol: sources of one venue share it
 //! ```
 
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tapedeck_market::{Body, CandleInput, Decimal, Event, Flags, SmolStr, Ticker, UnixNanos, is_absurd};
 
+use super::bar::{Bar, bar};
 use super::slot::Tick;
 use super::span::{Anchor, Calendar, Day};
 use crate::config::Globs;
@@ -160,6 +162,11 @@ impl Feed {
         }
     }
 
+    /// The event as a candle that was fetched for a hole of that instrument.
+    pub(super) fn bar(&self, instrument: u32, event: &Event) -> Option<Bar> {
+        bar(self.input, instrument, event)
+    }
+
     /// The event as a tick of that instrument, and its running total taken on.
     pub(super) fn tick(&mut self, instrument: u32, event: &Event) -> Option<Tick> {
         let mut totals = std::mem::take(&mut self.totals);
@@ -295,7 +302,7 @@ fn difference(more: Decimal, less: Decimal) -> Option<Decimal> {
     Decimal::new(at_scale(more, scale)?.checked_sub(at_scale(less, scale)?)?, scale)
 }
 
-fn at_scale(decimal: Decimal, scale: u8) -> Option<i64> {
+pub(super) fn at_scale(decimal: Decimal, scale: u8) -> Option<i64> {
     decimal.mantissa().checked_mul(10_i64.checked_pow(u32::from(scale - decimal.scale()))?)
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use tapedeck_market::{Body, Candle, CandleInput, Event, Flags, Gap, SmolStr, Status, UnixNanos};
 
+use super::bar::fetched;
 use super::engine::{Counts, Engine, Said, Settings};
 use super::feed::{Feed, Passed, Route, Running, Selection, Totals, concerns};
 use super::rebuild::{Rebuild, Wanted};
@@ -94,6 +95,13 @@ impl Maker {
             return Ok(());
         }
         match &event.body {
+            Body::Candle(_) if fetched(event).is_some() => {
+                if let Some(instrument) = self.instrument(event)
+                    && let Some(bar) = self.feed.bar(instrument, event)
+                {
+                    self.engine.bar(seq, &bar);
+                }
+            }
             Body::Gap(gap) => self.gap(seq, event, gap),
             Body::Status(status) if status.topic == SUBSCRIPTION => self.subscription(event, status),
             Body::Instrument(listed) => {
@@ -252,11 +260,20 @@ impl Maker {
         rebuilds.sort_by_key(|rebuild| (rebuild.wanted.instrument, rebuild.wanted.start, rebuild.wanted.place));
         let since = rebuilds.iter().map(|rebuild| rebuild.wanted.received_since).min().unwrap_or(i64::MIN);
         let since = UnixNanos(since.saturating_sub(DISORDER_NS));
-        let mut each = |seq: u64, event: Option<&Event>| match event {
-            Some(event) => reread(&mut self.feed, self.recipe.input, &mut totals, &mut rebuilds, seq, event),
-            None => rebuilds.iter_mut().for_each(Rebuild::hole),
+        let mut pass = |rebuilds: &mut Vec<Rebuild>| {
+            let mut totals = totals.clone();
+            let mut each = |seq: u64, event: Option<&Event>| match event {
+                Some(event) => reread(&mut self.feed, self.recipe.input, &mut totals, rebuilds, seq, event),
+                None => rebuilds.iter_mut().for_each(Rebuild::hole),
+            };
+            past.read(since, upto, &mut each).context("reading late candles again")
         };
-        let whole_since = past.read(since, upto, &mut each).context("reading late candles again")?;
+        let mut whole_since = pass(&mut rebuilds)?;
+        if rebuilds.iter().any(Rebuild::wants_another_pass) {
+            rebuilds = rebuilds.into_iter().map(Rebuild::again).collect();
+            whole_since = pass(&mut rebuilds)?;
+        }
+        rebuilds.iter_mut().for_each(Rebuild::finish);
         rebuilds.sort_by_key(|rebuild| (rebuild.wanted.start, rebuild.wanted.instrument, rebuild.wanted.place));
         for rebuild in &rebuilds {
             if rebuild.wanted.received_since < whole_since.0 {
@@ -308,12 +325,19 @@ fn reread(feed: &mut Feed, input: CandleInput, totals: &mut Totals, rebuilds: &m
         }
         return;
     }
-    if !feed.may_be_tick(event) {
+    let is_fetched = fetched(event).is_some();
+    if !is_fetched && !feed.may_be_tick(event) {
         return;
     }
     let Some(number) = feed.known(event) else { return };
     let these = of_instrument(rebuilds, number);
     if these.is_empty() {
+        return;
+    }
+    if is_fetched {
+        if let Some(bar) = feed.bar(number, event) {
+            these.iter_mut().for_each(|rebuild| rebuild.bar(&bar));
+        }
         return;
     }
     if let Ok(Some(tick)) = feed.tick_with(totals, number, event) {

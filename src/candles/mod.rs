@@ -12,6 +12,7 @@
 //! - (instrument, interval, start, revision) is stated once; the highest revision holds.
 //! - No sum goes through a float; what does not fit is left out, never wrong.
 
+mod bar;
 mod before;
 mod engine;
 mod feed;
@@ -22,6 +23,7 @@ mod slot;
 mod span;
 mod state;
 
+pub use bar::Bar;
 pub use engine::{Counts, Engine, Said, Settings};
 pub(crate) use feed::concerns;
 pub use feed::{Passed, Selection};

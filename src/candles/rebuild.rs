@@ -2,6 +2,7 @@
 
 use tapedeck_market::GapState;
 
+use super::bar::Bar;
 use super::engine::KnownGap;
 use super::slot::{Slot, Tick, mark};
 
@@ -27,7 +28,13 @@ pub struct Rebuild {
     /// It had ticks before the late ones, so it was stated.
     pub(super) stated_before: bool,
     found: Vec<KnownGap>,
-    repaired: Vec<u64>,
+    repaired: Vec<KnownGap>,
+    /// Candles of the venue's inside of it: they stand for the ticks of their spans.
+    bars: Vec<Bar>,
+    /// Those of which no part can be told.
+    misfits: Vec<Bar>,
+    /// All bars are known, and in order: ticks in their spans are left out.
+    is_second: bool,
     /// A gap without a place in venue time began behind the last tick: it counts when another tick comes.
     broken: bool,
 }
@@ -36,7 +43,64 @@ impl Rebuild {
     #[must_use]
     pub fn new(wanted: Wanted) -> Self {
         let slot = Slot::of(wanted.start, wanted.end);
-        Rebuild { wanted, slot, stated_before: false, found: Vec::new(), repaired: Vec::new(), broken: false }
+        Rebuild {
+            wanted,
+            slot,
+            stated_before: false,
+            found: Vec::new(),
+            repaired: Vec::new(),
+            bars: Vec::new(),
+            misfits: Vec::new(),
+            is_second: false,
+            broken: false,
+        }
+    }
+
+    /// Whether it must be read once more, now that its bars are known.
+    pub(super) fn wants_another_pass(&self) -> bool {
+        !self.bars.is_empty()
+    }
+
+    /// Begins anew, with the bars that were found. Of two with one start the later one holds.
+    pub(super) fn again(self) -> Rebuild {
+        let mut bars = self.bars;
+        bars.reverse();
+        bars.sort_by_key(|bar| bar.start);
+        bars.dedup_by_key(|bar| bar.start);
+        Rebuild { bars, misfits: self.misfits, is_second: true, ..Rebuild::new(self.wanted) }
+    }
+
+    /// A candle of the venue's, of its instrument.
+    pub(super) fn bar(&mut self, bar: &Bar) {
+        let (start, end) = (self.slot.start, self.slot.end);
+        if self.is_second || !bar.overlaps(start, end) {
+            return;
+        }
+        let fits = bar.content.is_some() && bar.is_within(start, end);
+        if fits { &mut self.bars } else { &mut self.misfits }.push(*bar);
+    }
+
+    /// Everything was read: what the bars say is added.
+    pub(super) fn finish(&mut self) {
+        for bar in &self.bars {
+            if let Some(content) = &bar.content
+                && self.slot.add_bar(bar, content).is_err()
+            {
+                self.slot.marks |= mark::GAP;
+            }
+        }
+        let told = |misfit: &Bar| self.bars.iter().any(|bar| misfit.is_within(bar.start, bar.end));
+        let (start, end) = (self.slot.start, self.slot.end);
+        let filled =
+            |misfit: &Bar| self.repaired.iter().any(|gap| gap.overlaps(start.max(misfit.start), end.min(misfit.end)));
+        if self.misfits.iter().any(|misfit| !told(misfit) && filled(misfit)) {
+            self.slot.marks |= mark::GAP;
+        }
+    }
+
+    fn is_told_by_a_bar(&self, at: i64) -> bool {
+        let next = self.bars.partition_point(|bar| bar.start <= at);
+        next.checked_sub(1).is_some_and(|place| self.bars[place].covers(at))
     }
 
     /// A tick of its instrument, in the order of the tape.
@@ -45,6 +109,9 @@ impl Rebuild {
             return;
         }
         self.stated_before |= seq < self.wanted.first_late_seq;
+        if self.is_second && self.is_told_by_a_bar(tick.ts_event) {
+            return;
+        }
         let _ = self.slot.add(tick, i128::from(tick.price) * i128::from(tick.size));
         if self.broken && tick.ts_recv.saturating_sub(tick.ts_event).saturating_abs() >= super::engine::LIVE_WITHIN_NS {
             self.slot.marks |= mark::GAP;
@@ -54,7 +121,7 @@ impl Rebuild {
     /// A gap of its instrument, in the order of the tape.
     pub fn gap(&mut self, ts_recv: i64, id: u64, state: GapState, from: i64, to: Option<i64>) {
         match state {
-            GapState::Repaired => self.repaired.push(id),
+            GapState::Repaired => self.repaired.push(KnownGap { id, from, to: to.unwrap_or(ts_recv) }),
             GapState::Open => self.broken |= self.slot.trades > 0,
             GapState::Closed | GapState::Unrepairable => {
                 self.found.push(KnownGap { id, from, to: to.unwrap_or(ts_recv) });
@@ -69,6 +136,6 @@ impl Rebuild {
 
     /// The gaps found, and those known, but for the repaired ones.
     pub(super) fn gaps<'a>(&'a self, known: impl Iterator<Item = &'a KnownGap>) -> impl Iterator<Item = &'a KnownGap> {
-        self.found.iter().chain(known).filter(|gap| !self.repaired.contains(&gap.id))
+        self.found.iter().chain(known).filter(|gap| !self.repaired.iter().any(|repaired| repaired.id == gap.id))
     }
 }

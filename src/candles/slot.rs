@@ -2,6 +2,8 @@
 
 use tapedeck_market::{Decimal, Price, Sum};
 
+use super::bar::{Bar, Content};
+
 /// A trade or a price, reduced to what a candle needs. Times are ns since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {
@@ -135,8 +137,8 @@ impl Slot {
         if first {
             (self.price_scale, self.size_scale) = (tick.price_scale, tick.size_scale);
         }
-        let price = self.same_price_scale(tick)?;
-        let size = self.same_size_scale(tick);
+        let price = self.same_price_scale(tick.price, tick.price_scale)?;
+        let size = self.same_size_scale(i128::from(tick.size), tick.size_scale);
         if first {
             (self.open, self.high, self.low, self.close) = (price, price, price, price);
             (self.open_ts, self.close_ts) = (tick.ts_event, tick.ts_event);
@@ -166,35 +168,67 @@ impl Slot {
         Ok(())
     }
 
-    /// Brings slot and price to one scale, the finer of both, and gives the price there.
-    fn same_price_scale(&mut self, tick: &Tick) -> Result<i64, Unfit> {
-        if tick.price_scale <= self.price_scale {
-            return finer(tick.price, self.price_scale - tick.price_scale).ok_or(Unfit);
+    /// Adds a candle of the venue's. What it is made of is not known: there is no weighted price any more.
+    pub(crate) fn add_bar(&mut self, bar: &Bar, content: &Content) -> Result<(), Unfit> {
+        let first = self.trades == 0;
+        if first {
+            (self.price_scale, self.size_scale) = (content.price_scale, content.size_scale);
         }
-        let by = tick.price_scale - self.price_scale;
+        let mut prices = [content.open, content.high, content.low, content.close];
+        for price in &mut prices {
+            *price = self.same_price_scale(*price, content.price_scale)?;
+        }
+        let [open, high, low, close] = prices;
+        let last = bar.end - 1;
+        if first {
+            (self.high, self.low, self.open_ts, self.close_ts) = (high, low, bar.start, last);
+        }
+        self.high = self.high.max(high);
+        self.low = self.low.min(low);
+        if bar.start <= self.open_ts {
+            (self.open, self.open_ts) = (open, bar.start);
+        }
+        if last >= self.close_ts {
+            (self.close, self.close_ts) = (close, last);
+        }
+        self.marks |= mark::BACKFILLED | mark::NO_VWAP;
+        self.trades = self.trades.saturating_add(content.trades);
+        match self.same_size_scale(content.volume, content.size_scale) {
+            Some(volume) => self.sum(volume, 0),
+            None => self.lose(true, true),
+        }
+        Ok(())
+    }
+
+    /// Brings slot and price to one scale, the finer of both, and gives the price there.
+    fn same_price_scale(&mut self, price: i64, scale: u8) -> Result<i64, Unfit> {
+        if scale <= self.price_scale {
+            return finer(price, self.price_scale - scale).ok_or(Unfit);
+        }
+        let by = scale - self.price_scale;
         let all = [self.open, self.high, self.low, self.close].map(|price| finer(price, by));
         let [Some(open), Some(high), Some(low), Some(close)] = all else { return Err(Unfit) };
         (self.open, self.high, self.low, self.close) = (open, high, low, close);
-        self.price_scale = tick.price_scale;
+        self.price_scale = scale;
         match wider(self.notional, by) {
             Some(notional) => self.notional = notional,
             None => self.lose(false, true),
         }
-        Ok(tick.price)
+        Ok(price)
     }
 
     /// The same for the size; `None` when the sum does not fit any more.
-    fn same_size_scale(&mut self, tick: &Tick) -> Option<i128> {
-        if tick.size_scale > self.size_scale {
-            let by = tick.size_scale - self.size_scale;
-            self.size_scale = tick.size_scale;
+    fn same_size_scale(&mut self, size: i128, scale: u8) -> Option<i128> {
+        if scale > self.size_scale {
+            let by = scale - self.size_scale;
+            self.size_scale = scale;
             match wider(self.notional, by) {
                 Some(notional) => self.notional = notional,
                 None => self.lose(false, true),
             }
             self.volume = wider(self.volume, by)?;
         }
-        wider(i128::from(tick.size), self.size_scale - tick.size_scale)
+        wider(size, self.size_scale - scale)
     }
 
     /// A price of this slot as a decimal.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tapedeck_market::{Kind, Record, SmolStr, UnixNanos, wire};
 use tapedeck_tape::storage::Disk;
-use tapedeck_tape::{Item, Reader, Start, Tail};
+use tapedeck_tape::{Item, Reader, Start, Tail, Woken};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -156,7 +156,14 @@ fn gather(
                 }
                 let left = delivery.batch_wait.0.saturating_sub(waited);
                 let pause = if something { left.min(LOOK_EVERY) } else { LOOK_EVERY };
-                reader.wait(pause.max(Duration::from_millis(1))).context("waiting for records")?;
+                let pause = pause.max(Duration::from_millis(1));
+                if reader.wait(pause).context("waiting for records")? == Woken::WriterGone {
+                    // The tape is closed and says so at once: nothing more comes, and there is nothing to wait on.
+                    if something {
+                        return Ok(Some(lot));
+                    }
+                    std::thread::sleep(pause);
+                }
                 continue;
             }
         }
@@ -165,5 +172,50 @@ fn gather(
         if full || lot.to - lot.from >= SPAN_RECORDS || until.is_some_and(|until| lot.to >= until) {
             return Ok(Some(lot));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::time::{ClockId, clock_gettime};
+    use tapedeck_tape::{Allocation, Log, Options};
+
+    use super::*;
+
+    /// Processor time of this thread.
+    fn used() -> Duration {
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
+    }
+
+    /// A deck that stops closes its tape while sinks still deliver: who waits for records then must not take the processor from them.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_lane_of_a_closed_tape_sleeps() {
+        let home = tempfile::tempdir().unwrap();
+        let options = Options { allocation: Allocation::None, segment_bytes: 1 << 20, ..Options::default() };
+        let (log, _) = Log::open(Arc::new(Disk), home.path(), options).unwrap();
+        let stretch = Stretch {
+            name: "fake".into(),
+            dir: home.path().to_owned(),
+            tape: log.tail(),
+            delivery: Arc::default(),
+            books: None,
+            again: None,
+            limit: Arc::new(AtomicUsize::new(10)),
+            hurry: Arc::default(),
+            from: 1,
+            until: None,
+        };
+        log.close().unwrap();
+        let (sender, lots) = mpsc::channel(AHEAD);
+        let runtime = Handle::current();
+        let lane = std::thread::spawn(move || {
+            read(&stretch, &sender, &runtime).unwrap();
+            used()
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(lots);
+        let used = lane.join().unwrap();
+        assert!(used < Duration::from_millis(300), "{used:?} of a second");
     }
 }

@@ -253,7 +253,10 @@ mod tests {
             }
             assert_eq!(rhythm.stalled(clock.at(ms)), None, "at {ms} ms");
         }
-        assert_eq!(first_alarm(&mut rhythm, &clock, 8 * 3_600_000, 9 * 3_600_000), Some(8 * 3_600_000 - 9_000 + 19_000));
+        assert_eq!(
+            first_alarm(&mut rhythm, &clock, 8 * 3_600_000, 9 * 3_600_000),
+            Some(8 * 3_600_000 - 9_000 + 19_000)
+        );
     }
 
     #[test]

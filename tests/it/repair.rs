@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tapedeck_market::{Body, CandleFlags, CandleInput, Flags, GapCause, GapState, Record};
+use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Flags, GapCause, GapState, Record};
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 use tapedeck_testkit::{FakeKite, FakeOanda, kite, oanda};
 
@@ -257,7 +257,8 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
     let stocks = FakeKite::builder().rate(40).start().await.unwrap();
     let config = format!(
         "[source.fx]\nkind = \"oanda\"\nurl = {:?}\ntoken = {:?}\naccount = {:?}\ninstruments = [\"EUR_USD\", \"USD_JPY\"]\nrepair = true\n\
-         [source.nse]\nkind = \"kite\"\nurl = {:?}\napi_key = {:?}\naccess_token = {:?}\ninstruments = [\"INFY\", \"TCS\"]\nrepair = true\n",
+         [source.nse]\nkind = \"kite\"\nurl = {:?}\napi_key = {:?}\naccess_token = {:?}\ninstruments = [\"INFY\", \"TCS\"]\nrepair = true\n\
+         [candles]\nintervals = [\"1s\", \"10s\"]\ninput = \"bid\"\nsources = [\"fx\"]\nlateness = \"200ms\"\n",
         forex.url(),
         oanda::TOKEN,
         oanda::ACCOUNT,
@@ -297,7 +298,10 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
         let want = if filled { GapState::Repaired } else { GapState::Unrepairable };
         assert_eq!(gap.state, want, "{symbol}: {gap:?}");
     }
-    let candles: Vec<&Record> = all.iter().filter(|record| matches!(record.event.body, Body::Candle(_))).collect();
+    let fetched = |record: &&Record| {
+        matches!(record.event.body, Body::Candle(_)) && !record.event.flags.contains(Flags::DERIVED)
+    };
+    let candles: Vec<&Record> = all.iter().filter(fetched).collect();
     assert!(candles.iter().all(|record| record.event.flags.contains(Flags::BACKFILLED)));
     let of = |symbol: &str| candles.iter().filter(|record| record.event.symbol == symbol).count();
     assert!(of("EUR_USD") >= 2 && of("USD_JPY") >= 2 && of("NSE:INFY") >= 1 && of("NSE:TCS") >= 1, "{candles:#?}");
@@ -306,23 +310,62 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
         let low = candle.low.0.min(candle.high.0);
         assert_eq!(low, candle.low.0, "{candle:?}");
         if candle.input != CandleInput::Venue && candle.flags.contains(CandleFlags::COMPLETE) {
-            let told = oandas_own(&forex.url(), &record.event.symbol, candle).await;
-            assert_eq!(told, Some((candle.open.to_string(), candle.close.to_string())), "{candle:?}");
+            let told = oandas_own(&forex.url(), &record.event.symbol, "S5", candle).await;
+            assert_eq!(told, Some(four(candle)), "{candle:?}");
         }
+    }
+    let deck = blocking(move || {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while candles_over_holes(&deck.dir).is_empty() {
+            assert!(Instant::now() < deadline, "{:#?}", deck.status());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        deck
+    })
+    .await;
+    // What the deck makes itself is, with the holes filled, what the venue makes of all prices.
+    for (symbol, candle) in candles_over_holes(&deck.dir) {
+        let told = oandas_own(&forex.url(), &symbol, "S10", &candle).await;
+        assert_eq!(told, Some(four(&candle)), "{symbol} {candle:?}");
     }
     blocking(move || deck.stop()).await;
 }
 
-/// Open and close of a candle, asked for without anything of ours.
-async fn oandas_own(url: &str, symbol: &str, candle: &tapedeck_market::Candle) -> Option<(String, String)> {
+/// The deck's own candles of ten seconds that are whole only by what was fetched: the last word on each.
+fn candles_over_holes(dir: &Path) -> Vec<(SmolStr, Candle)> {
+    let mut last = BTreeMap::new();
+    for record in records(dir) {
+        if let Some(candle) = tapedeck::candles::candle_of(&record.event)
+            && candle.interval_ns == 10_000_000_000
+        {
+            last.insert((record.event.symbol.clone(), candle.start), candle.clone());
+        }
+    }
+    let whole = |candle: &Candle| {
+        candle.flags.contains(CandleFlags::BACKFILLED) && candle.flags.contains(CandleFlags::COMPLETE)
+    };
+    last.into_iter().filter(|(_, candle)| whole(candle)).map(|((symbol, _), candle)| (symbol, candle)).collect()
+}
+
+fn four(candle: &Candle) -> [String; 4] {
+    [candle.open, candle.high, candle.low, candle.close].map(|price| price.to_string())
+}
+
+/// The four prices of a candle, asked for without anything of ours.
+async fn oandas_own(url: &str, symbol: &str, granularity: &str, candle: &Candle) -> Option<[String; 4]> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let url = format!("{url}/v3/instruments/{symbol}/candles?granularity=S5&price=BA&from={}&count=1", candle.start);
+    let url = format!("{url}/v3/instruments/{symbol}/candles?granularity={granularity}&price=BAM&from={}&count=1", candle.start);
     let request = reqwest::Client::new().get(url).header("Authorization", format!("Bearer {}", oanda::TOKEN));
     let text = request.send().await.unwrap().text().await.unwrap();
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let side = if candle.input == CandleInput::Bid { "bid" } else { "ask" };
+    let side = match candle.input {
+        CandleInput::Bid => "bid",
+        CandleInput::Ask => "ask",
+        _ => "mid",
+    };
     let told = &answer["candles"][0][side];
-    Some((told["o"].as_str()?.to_owned(), told["c"].as_str()?.to_owned()))
+    let price = |name: &str| told[name].as_str().map(str::to_owned);
+    Some([price("o")?, price("h")?, price("l")?, price("c")?])
 }
 
 /// Old frames through today's parsers give what they gave; names lead to instruments.

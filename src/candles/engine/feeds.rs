@@ -95,7 +95,7 @@ impl Engine {
         self.each_open(number, |slot| slot.marks |= bits);
     }
 
-    fn each_open(&mut self, number: u32, mut visit: impl FnMut(&mut Slot)) {
+    pub(super) fn each_open(&mut self, number: u32, mut visit: impl FnMut(&mut Slot)) {
         let intervals = self.settings.intervals_ns.len();
         for at in number as usize * intervals..(number as usize + 1) * intervals {
             if self.slots[at].is_empty() {

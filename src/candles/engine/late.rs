@@ -3,6 +3,7 @@
 use tapedeck_market::{CandleFlags, UnixNanos};
 
 use super::{DIRTY_AT_MOST, Dirty, Engine, Key, LIVE_WITHIN_NS, NEVER, REVISIONS_KEPT, SETTLE_NS, Said, flags_of};
+use crate::candles::bar::Bar;
 use crate::candles::rebuild::{Rebuild, Wanted};
 use crate::candles::slot::{NONE, Slot, mark};
 
@@ -16,6 +17,35 @@ impl Engine {
             return;
         }
         self.soil(seq, ts_recv, key, end);
+    }
+
+    /// A candle of the venue's, fetched for a hole by the record `seq`: what holds all of it is read again, once it is over.
+    pub fn bar(&mut self, seq: u64, bar: &Bar) {
+        let Some(instrument) = self.instruments.get_mut(bar.instrument as usize) else { return };
+        if instrument.heard_since == NEVER {
+            instrument.heard_since = bar.start;
+        }
+        for place in 0..self.settings.intervals_ns.len() {
+            let bucket =
+                self.calendar.day(bar.start).and_then(|day| day.bucket(bar.start, self.settings.intervals_ns[place]));
+            let Some((start, end)) = bucket.filter(|(start, end)| bar.is_within(*start, *end)) else { continue };
+            let key = (start, bar.instrument, place as u8);
+            if self.is_over(bar.instrument, end) {
+                self.late(seq, bar.ts_recv, key, end);
+                continue;
+            }
+            // What is said of it before knows less.
+            self.each_open(bar.instrument, |slot| {
+                slot.marks |= if slot.start == start && slot.end == end { mark::GAP } else { 0 }
+            });
+            self.soil(seq, bar.ts_recv, key, end);
+        }
+    }
+
+    /// Whether a bucket of that end has been stated, if it had a tick.
+    fn is_over(&self, number: u32, end: i64) -> bool {
+        let instrument = &self.instruments[number as usize];
+        end <= instrument.frontier.max(instrument.watermark.saturating_sub(self.settings.lateness_ns))
     }
 
     pub(super) fn soil(&mut self, seq: u64, ts_recv: i64, key: Key, end: i64) {
@@ -39,8 +69,14 @@ impl Engine {
             self.dirty.iter().filter(|(_, dirty)| all || dirty.due <= ts_recv).map(|(key, _)| *key).collect();
         let mut wanted = Vec::with_capacity(due.len());
         for key in due {
-            let Some(dirty) = self.dirty.remove(&key) else { continue };
             let (start, instrument, place) = key;
+            let Some(dirty) = self.dirty.remove(&key) else { continue };
+            if !self.is_over(instrument, dirty.end) {
+                // Stated when it closes, by whatever tick; a stop leaves it to the next life.
+                let due = if ts_recv == i64::MAX { dirty.due } else { ts_recv.saturating_add(SETTLE_NS) };
+                self.dirty.insert(key, Dirty { first_late_seq: u64::MAX, due, ..dirty });
+                continue;
+            }
             let ahead = self.instruments[instrument as usize].ahead;
             // No tick of this bucket was received before: of a feed, that of a recording is far off.
             let since =

@@ -161,12 +161,10 @@ mod tests {
 
     #[test]
     fn in_a_year_every_silence_of_a_regular_symbol_is_found_ten_seconds_after_it_should_have_spoken() {
-        for every in [1, 9] {
-            for silent_from in [3_600, 5 * 3_600, 9_000, 0] {
-                let (found, silences) = live_through_a_year(|_| every, silent_from);
-                assert!(silences >= 5 && found.len() == silences, "{every} at {silent_from}: {silences}, {found:?}");
-                assert!(found.iter().all(|secs| *secs <= every + 11), "{every} at {silent_from}: {found:?}");
-            }
+        for (every, silent_from) in [(1, 0), (9, 5 * 3_600)] {
+            let (found, silences) = live_through_a_year(|_| every, silent_from);
+            assert!(silences >= 5 && found.len() == silences, "{every} at {silent_from}: {silences}, {found:?}");
+            assert!(found.iter().all(|secs| *secs <= every + 11), "{every} at {silent_from}: {found:?}");
         }
     }
 

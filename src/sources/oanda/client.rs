@@ -191,7 +191,7 @@ impl Client {
         };
         let url = format!("{}/v3/instruments/{symbol}/candles", self.rest);
         let (from, to) = (time(from), time(to));
-        let query = [("granularity", "S5"), ("price", "BA"), ("from", &*from), ("to", &*to)];
+        let query = [("granularity", "S5"), ("price", "BAM"), ("from", &*from), ("to", &*to)];
         let response = self.send(&url, &query, "past candles").await?;
         timeout(REQUEST_LIMIT, net::text(response, BODY_BYTES)).await.context("the answer does not end")?
     }

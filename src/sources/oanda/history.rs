@@ -58,7 +58,7 @@ impl History for Candles {
     }
 }
 
-/// Reads `{"candles":[{"complete":true,"volume":15,"time":"…","bid":{"o":"1.04577",…},"ask":{…}}]}`: two events each.
+/// Reads `{"candles":[{"complete":true,"volume":15,"time":"…","bid":{"o":"1.04577",…},"ask":{…}}]}`: an event for each side, and for the middle.
 fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyhow::Result<(Vec<Event>, Vec<Refused>)> {
     #[derive(Deserialize)]
     struct Four<'a> {
@@ -81,6 +81,8 @@ fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyho
         bid: Option<Four<'a>>,
         #[serde(borrow)]
         ask: Option<Four<'a>>,
+        #[serde(borrow)]
+        mid: Option<Four<'a>>,
     }
     #[derive(Deserialize)]
     struct Answer<'a> {
@@ -88,11 +90,12 @@ fn candles(body: &str, symbol: &SmolStr, ts_recv: UnixNanos, ctx: &Ctx) -> anyho
         candles: Vec<One<'a>>,
     }
     let answer: Answer<'_> = serde_json::from_str(body).context("reading candles")?;
-    let (mut events, mut refused) = (Vec::with_capacity(2 * answer.candles.len()), Vec::new());
+    let (mut events, mut refused) = (Vec::with_capacity(3 * answer.candles.len()), Vec::new());
     for one in &answer.candles {
         let start = instant(plain(one.time).as_bytes()).context("a candle has no time")?;
         let whole = if one.complete { CandleFlags::COMPLETE } else { CandleFlags::PARTIAL };
-        for (input, four) in [(CandleInput::Bid, &one.bid), (CandleInput::Ask, &one.ask)] {
+        for (input, four) in [(CandleInput::Bid, &one.bid), (CandleInput::Ask, &one.ask), (CandleInput::Mid, &one.mid)]
+        {
             let Some(four) = four else { continue };
             let four = [("open", four.o), ("high", four.h), ("low", four.l), ("close", four.c)];
             let row = || four.map(|(name, raw)| format!("{name} {raw}")).join(", ") + &format!(" of {}", one.time);

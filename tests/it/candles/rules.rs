@@ -266,3 +266,159 @@ fn running_totals_give_what_was_traded_also_when_a_bucket_is_read_again() {
     assert_eq!(volumes(TEN + MINUTE), ["3000"]);
     assert_eq!(volumes(next_day), ["450", "450"], "stated, and stated again with the late price");
 }
+
+/// A candle of the venue's own, fetched for a hole at `now`.
+fn fetched(
+    venue: &str,
+    symbol: &str,
+    input: CandleInput,
+    length: i64,
+    start: i64,
+    prices: [&str; 4],
+    now: i64,
+) -> Event {
+    let [open, high, low, close] = prices.map(|price| price.parse().unwrap());
+    let candle = Candle {
+        interval_ns: length,
+        start: UnixNanos(start),
+        open,
+        high,
+        low,
+        close,
+        volume: (input == CandleInput::Venue).then(|| "700".parse::<tapedeck_market::Decimal>().unwrap().into()),
+        vwap: None,
+        trades: (input != CandleInput::Venue).then_some(9),
+        flags: CandleFlags(CandleFlags::COMPLETE.0 | CandleFlags::BACKFILLED.0),
+        revision: 0,
+        input,
+    };
+    Event { flags: Flags::BACKFILLED, ..event(venue, symbol, start, now, Body::Candle(Box::new(candle))) }
+}
+
+fn four(candle: &Candle) -> [String; 4] {
+    [candle.open, candle.high, candle.low, candle.close].map(|price| price.to_string())
+}
+
+#[test]
+fn candles_fetched_for_a_hole_stand_for_its_prices() {
+    let at = |second: i64, bid: &str| {
+        event("oanda", "EUR_USD", TEN + second * SECOND, TEN + second * SECOND + DELAY, quote(bid, "2"))
+    };
+    let own = |second: i64, prices: [&str; 4]| {
+        fetched("oanda", "EUR_USD", CandleInput::Bid, 5 * SECOND, TEN + second * SECOND, prices, TEN + 70 * SECOND)
+    };
+    let hole = |state, at: i64| {
+        let gap = gap("EUR_USD", "quote", state, TEN + 23 * SECOND, Some(TEN + 32 * SECOND), TEN + at * SECOND);
+        Event { venue: "oanda".into(), source: "oanda-source".into(), ..gap }
+    };
+    let mut events: Vec<Event> = (-1..23).map(|second| at(second, "1.5")).collect();
+    events.push(hole(GapState::Closed, 32));
+    events.extend((32..70).map(|second| at(second, "1.6")));
+    // The first and the last one also cover prices that were heard.
+    events.push(own(20, ["1.5", "1.55", "1.25", "1.3"]));
+    events.push(own(25, ["1.3", "1.75", "1.3", "1.7"]));
+    events.push(own(30, ["1.7", "1.7", "1.6", "1.6"]));
+    events.push(hole(GapState::Repaired, 71));
+    events.extend((72..200).map(|second| at(second, "1.6")));
+    let said = make(&recipe(&[SECOND, 10 * SECOND, MINUTE], CandleInput::Bid, "utc"), &numbered(events.clone()));
+    let all = statements(&said);
+    let of = |interval: i64, second: i64| all.get(&("EUR_USD".to_owned(), interval, TEN + second * SECOND));
+    let minute = of(MINUTE, 0).unwrap();
+    assert_eq!(flags(&minute[0]), ["gap"]);
+    let last = minute.last().unwrap();
+    assert_eq!(
+        (four(last), flags(last)),
+        (["1.50", "1.75", "1.25", "1.60"].map(str::to_owned), vec!["complete", "revised", "backfilled"])
+    );
+    // 0 to 19 and 35 to 59 were heard, the three others count nine each.
+    assert_eq!(last.trades, Some(20 + 25 + 27));
+    let ten = of(10 * SECOND, 20).unwrap().last().unwrap();
+    assert_eq!((four(ten), ten.trades), (["1.50", "1.75", "1.25", "1.70"].map(str::to_owned), Some(18)));
+    assert_eq!(of(10 * SECOND, 10).unwrap().len(), 1, "not touched");
+    // Five seconds say nothing about one.
+    assert_eq!(of(SECOND, 27), None);
+    let cut = of(SECOND, 23).map(|all| flags(all.last().unwrap()));
+    assert_eq!(cut, None, "nothing was heard in it");
+    let edge = of(SECOND, 32).unwrap().last().unwrap();
+    assert_eq!(flags(edge)[0], "complete", "it was heard from its beginning: {edge:?}");
+    // Of the other side they say nothing, and so the hole stays.
+    let other = latest(&make(&recipe(&[MINUTE], CandleInput::Mid, "utc"), &numbered(events)));
+    let other = &other[&("EUR_USD".to_owned(), MINUTE, TEN)];
+    assert!(other.flags.contains(CandleFlags::GAP) && !other.flags.contains(CandleFlags::COMPLETE), "{other:?}");
+}
+
+#[test]
+fn what_is_fetched_while_the_bucket_is_open_is_in_it_when_it_has_closed() {
+    let at = |second: i64, bid: &str| {
+        event("oanda", "EUR_USD", TEN + second * SECOND, TEN + second * SECOND + DELAY, quote(bid, "2"))
+    };
+    let mut events: Vec<Event> = (-1..10).map(|second| at(second, "1.5")).collect();
+    events.extend((21..30).map(|second| at(second, "1.6")));
+    for start in [10, 15] {
+        let prices = ["1.5", "1.9", "1.1", "1.6"];
+        events.push(fetched(
+            "oanda",
+            "EUR_USD",
+            CandleInput::Bid,
+            5 * SECOND,
+            TEN + start * SECOND,
+            prices,
+            TEN + 30 * SECOND,
+        ));
+    }
+    events.extend((30..100).map(|second| at(second, "1.6")));
+    let records = numbered(events);
+    let recipe = recipe(&[MINUTE], CandleInput::Bid, "utc");
+    let bucket = ("EUR_USD".to_owned(), MINUTE, TEN);
+    let whole = statements(&make(&recipe, &records)).remove(&bucket).unwrap();
+    assert_eq!(flags(&whole[0]), ["gap"], "what it says first knows less");
+    let last = whole.last().unwrap();
+    assert_eq!(
+        (four(last), flags(last)),
+        (["1.5", "1.9", "1.1", "1.6"].map(str::to_owned), vec!["complete", "revised", "backfilled"])
+    );
+    // Interrupted at any record, it ends with the same words.
+    for stop in 20..records.len() {
+        let mut maker = Maker::new(recipe.clone());
+        let mut said = Vec::new();
+        for record in &records[..stop] {
+            maker.record(record.seq, &record.event, &mut Recorded { records: &records, first: 0 }).unwrap();
+            said.extend(maker.take_said(UnixNanos::EPOCH));
+        }
+        let (mut maker, _) = Maker::resume(recipe.clone(), &maker.state(stop as u64)).expect("its own state");
+        for record in &records[stop..] {
+            maker.record(record.seq, &record.event, &mut Recorded { records: &records, first: 0 }).unwrap();
+            said.extend(maker.take_said(UnixNanos::EPOCH));
+        }
+        let again = latest(&said).remove(&bucket).unwrap();
+        assert_eq!((four(&again), flags(&again)), (four(last), flags(last)), "stopped behind {stop}");
+    }
+}
+
+#[test]
+fn minutes_of_a_venue_with_running_totals_count_their_volume_once() {
+    let tick = |second: i64, total: i64| {
+        let mut ticker = Ticker { last: Some("10".parse().unwrap()), ..Ticker::default() };
+        ticker.today.volume = Some(total.to_string().parse().unwrap());
+        event("kite", "INFY", TEN + second * SECOND, TEN + second * SECOND, Body::Ticker(Box::new(ticker)))
+    };
+    // Ten a second; from 1:30 to 3:15 nothing is heard.
+    let mut events: Vec<Event> = (-10..90).map(|second| tick(second, 1_000 + 10 * second)).collect();
+    events.extend((195..400).map(|second| tick(second, 1_000 + 10 * second)));
+    for minute in 1..4 {
+        let prices = ["10", "12", "9", "10"];
+        let now = TEN + 400 * SECOND;
+        events.push(fetched("kite", "INFY", CandleInput::Venue, MINUTE, TEN + minute * MINUTE, prices, now));
+    }
+    events.extend((400..800).map(|second| tick(second, 1_000 + 10 * second)));
+    let said = make(&recipe(&[MINUTE, 5 * MINUTE], CandleInput::Trades, "utc"), &numbered(events));
+    let last = latest(&said);
+    let volume = |interval: i64, minute: i64| {
+        last[&("INFY".to_owned(), interval, TEN + minute * MINUTE)].volume.map(|volume| volume.to_string())
+    };
+    // The venue says 700 for each of its own; the others are counted.
+    let said: Vec<_> = (0..5).map(|minute| volume(MINUTE, minute).unwrap()).collect();
+    assert_eq!(said, ["600", "700", "700", "700", "600"]);
+    assert_eq!(volume(5 * MINUTE, 0).as_deref(), Some("3300"));
+    assert_eq!(last[&("INFY".to_owned(), 5 * MINUTE, TEN)].vwap, None, "nobody knows the weights");
+}
