@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Flags, GapCause, GapState, Record};
+use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Flags, GapCause, GapState, Record, SmolStr};
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 use tapedeck_testkit::{FakeKite, FakeOanda, kite, oanda};
 
@@ -298,9 +298,8 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
         let want = if filled { GapState::Repaired } else { GapState::Unrepairable };
         assert_eq!(gap.state, want, "{symbol}: {gap:?}");
     }
-    let fetched = |record: &&Record| {
-        matches!(record.event.body, Body::Candle(_)) && !record.event.flags.contains(Flags::DERIVED)
-    };
+    let fetched =
+        |record: &&Record| matches!(record.event.body, Body::Candle(_)) && !record.event.flags.contains(Flags::DERIVED);
     let candles: Vec<&Record> = all.iter().filter(fetched).collect();
     assert!(candles.iter().all(|record| record.event.flags.contains(Flags::BACKFILLED)));
     let of = |symbol: &str| candles.iter().filter(|record| record.event.symbol == symbol).count();
@@ -354,7 +353,10 @@ fn four(candle: &Candle) -> [String; 4] {
 /// The four prices of a candle, asked for without anything of ours.
 async fn oandas_own(url: &str, symbol: &str, granularity: &str, candle: &Candle) -> Option<[String; 4]> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let url = format!("{url}/v3/instruments/{symbol}/candles?granularity={granularity}&price=BAM&from={}&count=1", candle.start);
+    let url = format!(
+        "{url}/v3/instruments/{symbol}/candles?granularity={granularity}&price=BAM&from={}&count=1",
+        candle.start
+    );
     let request = reqwest::Client::new().get(url).header("Authorization", format!("Bearer {}", oanda::TOKEN));
     let text = request.send().await.unwrap().text().await.unwrap();
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();

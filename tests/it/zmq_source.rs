@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tapedeck_market::{Body, GapCause, GapState, Record, Value};
 
+use crate::servers::Influx1;
 use crate::support::{Deck, free_port, gaps, python, records, tapedeck, until};
 
 /// What a publisher says that it sent.
@@ -228,6 +229,40 @@ fn a_topic_is_read_as_its_table_says() {
         |body| matches!(body, Body::Point(point) if point.name == "mine" && point.tags == [("desk".into(), "a".into())]),
     );
     assert_eq!(points, 20);
+}
+
+/// The old subscriber's command took two hosts: here they are two settings of a config that names others.
+#[test]
+fn what_is_on_the_bus_goes_to_the_influxdb_that_the_command_line_names() {
+    let (Some(python), Some(server)) = (python(), Influx1::shared()) else { return };
+    let (home, port, database) = (tempfile::tempdir().unwrap(), free_port(), server.fresh_database());
+    let (path, dir) = (home.path().join("tapedeck.toml"), home.path().join("tape"));
+    let sink = format!(
+        "[sink.influx]\nkind = \"influx\"\nurl = \"http://127.0.0.1:1\"\ndatabase = {database:?}\nbatch_wait = \"20ms\"\n"
+    );
+    let other = "[source.other]\nkind = \"zmq\"\nconnect = [\"tcp://127.0.0.1:2\"]\n";
+    std::fs::write(&path, format!("[tape]\ndir = {dir:?}\n[http]\nlisten = \"off\"\n{}{other}{sink}", config(1, "")))
+        .unwrap();
+    let connect = format!("source.old.connect=[\"tcp://127.0.0.1:{port}\"]");
+    let url = format!("sink.influx.url={:?}", server.url());
+    let deck = Deck::run(&path, &dir, &["--only", "old,influx", "--set", &connect, "--set", &url]);
+    let mut publisher = Publisher::mixed(&python, port, 1000, 20, &[]);
+    let sent = publisher.sent();
+    let status = deck.until("all of it", |status| status.sources.iter().any(|source| source.events >= sent.events));
+    let names: Vec<&str> = status.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["old"], "the other one stays away");
+    let ticks = records(&dir)
+        .iter()
+        .filter(|record| {
+            record.event.venue == "kraken" && matches!(record.event.body, Body::Ticker(_) | Body::Quote(_))
+        })
+        .count();
+    until("every tick in the database", || {
+        let told = server.query(&database, "SELECT COUNT(bid) FROM kraken_tick");
+        (told["results"][0]["series"][0]["values"][0][1] == ticks).then_some(())
+    });
+    assert!(ticks >= 5 * 20, "{ticks}");
+    deck.stop();
 }
 
 #[test]
