@@ -115,7 +115,7 @@ fn all_said(gaps: &BTreeMap<u64, (String, tapedeck_market::Gap)>) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_recordings_with_different_holes_give_the_same_trades_when_they_are_repaired() {
-    let (home, other, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), venue(3_000).await);
+    let (home, other, venue) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), venue(2_000).await);
     let table = config(
         &venue,
         "repair = true\nrepair_pace = \"20ms\"\n[candles]\nintervals = [\"1s\"]\nlateness = \"200ms\"\n",

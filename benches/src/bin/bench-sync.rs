@@ -253,7 +253,9 @@ impl Bench {
         let mut http = self.superuser()?;
         let document = |x: u64| {
             let price = (x % 1_000) as f64 / 8.0;
-            json!({ "id": format!("{x:015}"), "ts": format!("2026-01-{:02}T{:02}:{:02}:{:02}.000000Z", 1 + x / 86_400, x / 3_600 % 24, x / 60 % 60, x % 60),
+            // In no order, as ids that are made of keys.
+            let id = x.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 4;
+            json!({ "id": format!("{id:015x}"), "ts": format!("2026-01-{:02}T{:02}:{:02}:{:02}.000000Z", 1 + x / 86_400, x / 3_600 % 24, x / 60 % 60, x % 60),
                 "symbol": format!("S{}", x % 16), "bid": price + 1.0, "ask": price + 2.0, "volume": x % 5_000 })
         };
         let request = |x| {

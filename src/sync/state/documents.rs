@@ -13,6 +13,8 @@ impl State {
     /// # Errors
     /// The file cannot be read.
     pub fn changed(&self, table: Number, documents: &[Document], newest: bool) -> anyhow::Result<Vec<usize>> {
+        // One transaction: each statement of its own would lock the file anew.
+        let _all = self.db.unchecked_transaction()?;
         let mut known =
             self.db.prepare_cached("SELECT digest, time_ns FROM sent WHERE tbl = ?1 AND id = ?2 AND NOT gone")?;
         let mut changed = Vec::new();
@@ -71,6 +73,11 @@ impl State {
     /// # Errors
     /// The file cannot be read.
     pub fn in_flight(&self, table: Number, documents: &[Document], of: &[usize]) -> anyhow::Result<Vec<usize>> {
+        let _all = self.db.unchecked_transaction()?;
+        let any = "SELECT EXISTS (SELECT 1 FROM flying WHERE tbl = ?1)";
+        if !self.db.prepare_cached(any)?.query_row(params![table.0], |row| row.get(0))? {
+            return Ok(Vec::new());
+        }
         let mut noted = self.db.prepare_cached("SELECT digest FROM flying WHERE tbl = ?1 AND id = ?2")?;
         let mut found = Vec::new();
         for at in of {

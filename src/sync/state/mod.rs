@@ -36,6 +36,8 @@ const FILE: &str = "state.db";
 const LOCK: &str = "lock";
 /// What SQLite may hold of it in memory, KiB.
 const CACHE_KIB: i64 = 8 << 10;
+/// What its log holds before it is taken over into the file, in pages of 4 KiB: each time is a sync of its own.
+const LOG_PAGES: i64 = 8_000;
 /// Documents and keys of rows are in it: for its owner only.
 const OWNERS: u32 = 0o600;
 const OWNERS_FOLDER: u32 = 0o700;
@@ -166,6 +168,7 @@ impl State {
         // FULL: what is marked as done stays so over a power cut.
         db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         layout::make(&db).with_context(|| path.display().to_string())?;
         db.set_prepared_statement_cache_capacity(32);
         Ok(State { db, _lock: Some(lock) })

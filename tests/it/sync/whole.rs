@@ -97,6 +97,11 @@ impl Rig {
         super::source::applied(&self.quest);
     }
 
+    /// Rows at the source.
+    fn rows(&self, table: &str) -> u64 {
+        self.quest.query(&format!("SELECT count() FROM {table}"))[0][0].as_u64().unwrap()
+    }
+
     fn count(&self, collection: &str) -> u64 {
         let path = format!("/api/collections/{collection}/records?perPage=1&fields=id");
         self.pocket.call("GET", &path, &json!(null))["totalItems"].as_u64().unwrap()

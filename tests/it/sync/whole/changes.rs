@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Rig;
+use crate::support::until;
 
 const TABLE: &str = "[sync.table.prices]\nmirror = true\n";
 const DAY_NS: u64 = 86_400_000_000_000;
@@ -80,6 +81,33 @@ fn what_is_taken_away_there_is_taken_away_here_only_where_a_mirror_was_asked_for
     let found: serde_json::Value = serde_json::from_slice(&differs.stdout).unwrap();
     assert_eq!((&found["tables"][0]["surplus"], &found["tables"][0]["gone"]), (&0.into(), &40.into()));
     assert_eq!(rig.json(&["status"])["tables"][0]["gone"], 40);
+}
+
+/// QuestDB lets its oldest days go by itself, and writes nothing of it into the log that is followed.
+#[test]
+fn what_is_too_old_for_the_source_is_gone_there_and_here_as_the_rules_say() {
+    let Some(rig) = rig(TABLE) else { return };
+    rig.run("ALTER TABLE prices SET TTL 2 DAYS");
+    // Newer by a week than anything: all before it is too old now.
+    rig.write(&format!("prices,symbol=NEW price=1.5 {}\n", BEGIN_NS + 12 * DAY_NS));
+    until("the old days to be gone there", || (rig.rows("prices") == 1).then_some(()));
+    let said = rig.json(&["run"]);
+    assert_eq!(said["collections"]["prices"]["taken_away"], 50, "{said}");
+    assert_eq!(rig.count("prices"), 1);
+    rig.sync(&["verify"]);
+
+    // Without a mirror they stay, and are told apart.
+    rig.configure("[sync.table.prices]\n");
+    rig.write(&format!("prices,symbol=NEWER price=1.5 {}\n", BEGIN_NS + 24 * DAY_NS));
+    until("the old day to be gone there", || (rig.rows("prices") == 1).then_some(()));
+    let said = rig.json(&["run"]);
+    assert_eq!(
+        (&said["collections"]["prices"]["gone"], &said["collections"]["prices"]["sent"]),
+        (&1.into(), &1.into()),
+        "{said}"
+    );
+    assert_eq!(rig.count("prices"), 2);
+    rig.sync(&["verify"]);
 }
 
 #[test]

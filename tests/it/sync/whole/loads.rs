@@ -1,6 +1,7 @@
 //! First loads, and second ones that must write nothing.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -114,4 +115,28 @@ fn daily_prices_of_the_stock_exchange_are_equal_to_the_last_digit() {
     assert!(found == wanted, "a price came over as another one");
     rig.sync(&["verify"]);
     assert_eq!(rig.json(&["run"])["statistics"]["total_records_processed"], 0);
+}
+
+/// What a person sees at a terminal: how many of how many, how fast, how long still.
+#[test]
+fn a_first_load_at_a_terminal_shows_a_bar_that_comes_to_its_end() {
+    let Some(rig) = Rig::new("[sync.table.prices]\n") else { return };
+    rig.run("CREATE TABLE prices (ts TIMESTAMP, symbol SYMBOL, price DOUBLE) TIMESTAMP(ts) PARTITION BY DAY WAL DEDUP UPSERT KEYS(ts, symbol)");
+    let row = |n: u64| format!("prices,symbol=S price={n}.5 {}\n", 1_767_312_000_000_000_000 + n * 1_000_000_000);
+    rig.write(&(0..6_000).map(row).collect::<String>());
+    rig.sync(&["init"]);
+    // A terminal of its own, as wide as people have them.
+    let command = format!("stty cols 100; {:?} sync run -c {:?}", env!("CARGO_BIN_EXE_tapedeck"), rig.config());
+    let seen = Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    let shares: Vec<u64> = seen
+        .split("/6,000")
+        .filter_map(|before| before.rsplit([' ', '\u{2591}', 'm']).next()?.replace(',', "").parse().ok())
+        .collect();
+    assert!(
+        shares.len() >= 2 && shares.is_sorted() && shares.iter().any(|share| (1..6_000).contains(share)),
+        "{seen:?}"
+    );
+    assert!(seen.contains("/s "), "{seen:?}");
+    assert_eq!(rig.count("prices"), 6_000);
 }
