@@ -49,7 +49,8 @@ impl Args {
         global.start_quiet_logs()?;
         let config = global.load()?.config;
         let table = stores::named(&config, &self.sink)?;
-        let scope = Scope { from: self.from, to: self.to, repair: self.repair, every_row: self.rows };
+        let scope =
+            Scope { from: self.from, to: self.to, repair: self.repair, every_row: self.rows, only_these: false };
         let mut shown = Work::new();
         let mut tell = |progress: Progress| match progress {
             Progress::Reading(records) => shown.tell("reading the tape", records, None),

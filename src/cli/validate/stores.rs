@@ -114,7 +114,7 @@ async fn settled(table: &KindTable, dir: &Path, from: UnixNanos) -> anyhow::Resu
             tokio::time::sleep(AGAIN_AFTER).await;
         }
         let to = UnixNanos(UnixNanos::now().0.saturating_sub(i64::try_from(SETTLED.as_nanos()).unwrap_or(0)));
-        let scope = Scope { from: Some(from), to: Some(to), ..Scope::default() };
+        let scope = Scope { from: Some(from), to: Some(to), only_these: true, ..Scope::default() };
         last = reconcile(table, dir, &scope, &mut |_| {}).await?;
         if last.is_clean() {
             break;

@@ -43,11 +43,11 @@ pub trait Audit: Send {
         minutes: Range<i64>,
     ) -> Result<Vec<(Cell, Amount)>, super::SinkError>;
 
-    /// The rows of a series and minute.
+    /// The rows of a series within these times: ns since the epoch, whole seconds.
     ///
     /// # Errors
     /// As of [`super::Sink::write`].
-    async fn rows(&mut self, tape: Uuid, cell: &Cell) -> Result<Vec<Row>, super::SinkError>;
+    async fn rows(&mut self, tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, super::SinkError>;
 
     /// Rows that it holds wrongly, each with the seq of the record that will be delivered in its place, for a store that leaves what
     /// is there as it is: it removes them in the step that writes those records.
@@ -62,6 +62,14 @@ pub struct Cell {
     pub series: Series,
     /// Minutes since the epoch, of the time under which the store keeps a row.
     pub minute: i64,
+}
+
+impl Cell {
+    /// All of its minute, ns since the epoch.
+    #[must_use]
+    pub fn times(&self) -> Range<i64> {
+        span_of(&(self.minute..self.minute.saturating_add(1)))
+    }
 }
 
 /// What a store keeps together: the rows of an instrument, say.

@@ -36,6 +36,8 @@ pub struct Scope {
     pub repair: bool,
     /// Rows are compared where the sums are the same, too: a text is in no sum.
     pub every_row: bool,
+    /// The store is asked for the rows of these records and for nothing beside them: for few records of a store that holds many.
+    pub only_these: bool,
 }
 
 /// What is wrong with a row.
@@ -150,6 +152,8 @@ pub(super) struct Stretch {
     pub seqs: RangeInclusive<u64>,
     /// All are compared row by row, whatever the sums say.
     pub every_row: bool,
+    /// Without sums, and without looking for what is beside them.
+    pub only_these: bool,
     /// Series and minutes that are compared at once.
     pub cells: usize,
 }
@@ -206,6 +210,7 @@ pub async fn reconcile(
         to: scope.to,
         seqs: 0..=0,
         every_row: scope.every_row,
+        only_these: scope.only_these,
         cells: CELLS,
     };
     let mut found = pass(&mut stretch, &mut *sink, scope.repair.then_some(mark.as_slice()), tell).await?;

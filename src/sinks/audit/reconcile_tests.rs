@@ -24,6 +24,8 @@ struct Store {
     rows: Vec<Row>,
     expected: u64,
     totals: u64,
+    /// Rows that it gave.
+    given: usize,
 }
 
 fn row_of(record: &Record) -> Row {
@@ -48,8 +50,11 @@ impl Audit for Store {
         Ok(self.rows.iter().filter(within).map(|row| (row.cell(), row.amount)).collect())
     }
 
-    async fn rows(&mut self, _: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
-        Ok(self.rows.iter().filter(|row| row.cell() == *cell).cloned().collect())
+    async fn rows(&mut self, _: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
+        let wanted = |row: &&Row| row.series == *series && times.contains(&row.time);
+        let found: Vec<Row> = self.rows.iter().filter(wanted).cloned().collect();
+        self.given += found.len();
+        Ok(found)
     }
 }
 
@@ -123,8 +128,17 @@ fn damaged(records: &[Record]) -> Store {
 }
 
 async fn compared(dir: &Path, store: &mut Store, cells: usize, repair: bool, every_row: bool) -> Outcome {
+    let mut stretch = Stretch { every_row, cells, ..stretch(dir) };
+    let mark: Option<&[u8]> = if repair { Some(&[]) } else { None };
+    let mut found = pass(&mut stretch, store, mark, &mut |_| {}).await.unwrap();
+    found.differences.sort_by_key(|one| (one.seq, one.time));
+    found
+}
+
+/// The whole of a tape.
+fn stretch(dir: &Path) -> Stretch {
     let storage: Arc<dyn Storage> = Arc::new(Disk);
-    let mut stretch = Stretch {
+    Stretch {
         dir: dir.to_owned(),
         tape: tapedeck_tape::tools::id(&storage, dir).unwrap(),
         delivery: Delivery::default(),
@@ -135,13 +149,36 @@ async fn compared(dir: &Path, store: &mut Store, cells: usize, repair: bool, eve
         from: None,
         to: None,
         seqs: 0..=0,
-        every_row,
-        cells,
-    };
-    let mark: Option<&[u8]> = if repair { Some(&[]) } else { None };
-    let mut found = pass(&mut stretch, store, mark, &mut |_| {}).await.unwrap();
-    found.differences.sort_by_key(|one| (one.seq, one.time));
-    found
+        every_row: false,
+        only_these: false,
+        cells: CELLS,
+    }
+}
+
+/// A busy deck's last seconds, of minutes and hours that hold very much more.
+#[tokio::test]
+async fn of_a_few_records_no_more_is_asked_for_than_their_seconds() {
+    let home = tempfile::tempdir().unwrap();
+    let records = tape(home.path());
+    let mut store = Store { rows: records.iter().map(row_of).collect(), ..Store::default() };
+    // A hundred more in each minute, of records that are not asked about.
+    for row in store.rows.clone() {
+        store.rows.extend((1..=100).map(|n| Row {
+            time: row.time + n * 500_000_000,
+            seq: None,
+            apart: (n as u64) << 40,
+            ..row.clone()
+        }));
+    }
+    let last = records.len() - 10;
+    let from = Some(records[last].event.ts_recv);
+    let mut only = Stretch { from, only_these: true, ..stretch(home.path()) };
+    let found = pass(&mut only, &mut store, None, &mut |_| {}).await.unwrap();
+    assert!(found.is_clean() && found.rows == 10, "{found:?}");
+    assert!(store.totals == 0 && store.given <= 2 * 10, "{} sums, {} rows", store.totals, store.given);
+    store.rows.retain(|row| row.seq != Some(records[last + 3].seq));
+    let found = pass(&mut only, &mut store, None, &mut |_| {}).await.unwrap();
+    assert_eq!((found.missing, found.different, found.extra), (1, 0, 0), "{found:?}");
 }
 
 #[tokio::test]

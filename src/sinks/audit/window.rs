@@ -1,11 +1,11 @@
 //! A window of hours: sums of the tape beside those of the store, and the rows where they differ.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use tapedeck_tape::Start;
 
-use super::books::{Books as Sums, Key, Places};
+use super::books::{Books as Sums, Key, Places, Tally};
 use super::reconcile::{NAMED, Stretch, ask, audit};
 use super::repair::{deliver, give_back};
 use super::rows::{Expected, compare};
@@ -71,6 +71,15 @@ pub(super) fn expected_again(
     })
 }
 
+/// From the first to the last of them, in whole seconds.
+fn times_of(rows: &[Expected]) -> Range<i64> {
+    const SECOND_NS: i64 = 1_000_000_000;
+    let second = |(_, row): &Expected| row.time.div_euclid(SECOND_NS);
+    let (first, last) = (rows.iter().map(second).min(), rows.iter().map(second).max());
+    let (first, last) = (first.unwrap_or(0), last.map_or(0, |last| last.saturating_add(1)));
+    first.saturating_mul(SECOND_NS)..last.saturating_mul(SECOND_NS)
+}
+
 /// The hours that are compared at once.
 pub(super) struct Window<'a> {
     pub stretch: &'a Stretch,
@@ -106,6 +115,11 @@ impl Window<'_> {
             tell(Progress::Asking(self.asked, hours));
             self.asked += 1;
             for (table, cells) in tables {
+                if stretch.only_these {
+                    let pending = |tally: Tally| Pending { left: tally.rows, empty: false, rows: Vec::new() };
+                    differing.extend(cells.into_iter().map(|(key, tally)| (key, pending(tally))));
+                    continue;
+                }
                 let mut held: HashMap<Cell, Amount> = HashMap::new();
                 let to = hour.saturating_add(HOUR_MINUTES);
                 for (cell, amount) in ask(audit.totals(stretch.tape, table, hour..to).await)? {
@@ -122,7 +136,7 @@ impl Window<'_> {
                 self.strangers -= looked;
                 found.unlooked += (held.len() - looked) as u64;
                 for cell in held.into_keys().take(looked) {
-                    let rows = ask(audit.rows(stretch.tape, &cell).await)?;
+                    let rows = ask(audit.rows(stretch.tape, &cell.series, cell.times()).await)?;
                     let compared = compare(Vec::new(), rows, |seq| stretch.is_expected(seq));
                     found.foreign += compared.foreign;
                     compared.differences.into_iter().for_each(|difference| found.add(difference));
@@ -156,7 +170,9 @@ impl Window<'_> {
                 // Of one place all go again, in their order: the newer may not tell all that the older did.
                 let mut shared: HashMap<(i64, u64), Vec<u64>> = HashMap::new();
                 rows.iter().for_each(|(seq, row)| shared.entry((row.time, row.apart)).or_default().push(*seq));
-                let held = if empty { Vec::new() } else { ask(audit(sink)?.rows(stretch.tape, &cell).await)? };
+                let times = if stretch.only_these { times_of(&rows) } else { cell.times() };
+                let held =
+                    if empty { Vec::new() } else { ask(audit(sink)?.rows(stretch.tape, &cell.series, times).await)? };
                 let compared = compare(rows, held, |seq| stretch.is_expected(seq));
                 found.collisions += compared.collisions.len() as u64;
                 let room = NAMED.saturating_sub(found.collided.len());

@@ -29,7 +29,7 @@ impl Audit for Influx {
         table: &str,
         minutes: Range<i64>,
     ) -> Result<Vec<(Cell, Amount)>, SinkError> {
-        let within = within(&minutes);
+        let within = within(&span_of(&minutes));
         let now = *self.judged_at.get_or_insert_with(UnixNanos::now);
         let whole_from = self.parcel_of_table(table).map_or(i64::MIN, |parcel| parcel.whole_from(now));
         let statement = format!("SELECT count(*), sum(*) FROM {table} WHERE {within} GROUP BY *, time(1m) fill(none)");
@@ -54,16 +54,16 @@ impl Audit for Influx {
         Ok(totals)
     }
 
-    async fn rows(&mut self, _tape: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
-        let Series { table, tags } = &cell.series;
-        let mut wanted = within(&(cell.minute..cell.minute.saturating_add(1)));
+    async fn rows(&mut self, _tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
+        let Series { table, tags } = series;
+        let mut wanted = within(&times);
         for (key, value) in tags {
             wanted += &format!(" AND {} = {}", quoted(key), text(value));
         }
         let statement = format!("SELECT * FROM {table} WHERE {wanted} GROUP BY *");
         let mut rows = self.held(table, &statement).await.map_err(unasked)?;
         // One with further tags is another series.
-        rows.retain(|row| row.series == cell.series);
+        rows.retain(|row| row.series == *series);
         Ok(rows)
     }
 }
@@ -184,7 +184,7 @@ fn value_of(value: &Json) -> Option<Value> {
     }
 }
 
-fn within(minutes: &Range<i64>) -> String {
-    let Range { start, end } = span_of(minutes);
+fn within(times: &Range<i64>) -> String {
+    let Range { start, end } = times;
     format!("time >= {start} AND time < {end}")
 }

@@ -38,7 +38,7 @@ impl Audit for Postgres {
         let columns = format!(
             "{series}, floor(extract(epoch FROM {time}) / 60)::bigint, count(*), mod(sum(seq), 18446744073709551616)::text, sum({weight})::float8"
         );
-        let lines = self.lines(tape, &of, &minutes, &columns, &format!("GROUP BY {groups}"), &[]).await?;
+        let lines = self.lines(tape, &of, &span_of(&minutes), &columns, &format!("GROUP BY {groups}"), &[]).await?;
         let total = |line: &Line| {
             let at = of.series.len();
             let cell = Cell { series: of.series_of(|nth| line.get::<_, Option<String>>(nth)), minute: line.get(at) };
@@ -50,18 +50,12 @@ impl Audit for Postgres {
         Ok(lines.iter().map(total).collect())
     }
 
-    async fn rows(&mut self, tape: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
-        let of = Shape::of(&cell.series.table)?;
-        let minutes = cell.minute..cell.minute.saturating_add(1);
-        let tags: Vec<&str> = cell.series.tags.iter().map(|(_, value)| value.as_str()).collect();
-        let wanted: Vec<String> = cell
-            .series
-            .tags
-            .iter()
-            .enumerate()
-            .map(|(nth, (name, _))| format!("AND {name}::text = ${}", nth + 4))
-            .collect();
-        let lines = self.lines(tape, &of, &minutes, &layout::names(of.table), &wanted.join(" "), &tags).await?;
+    async fn rows(&mut self, tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
+        let of = Shape::of(&series.table)?;
+        let tags: Vec<&str> = series.tags.iter().map(|(_, value)| value.as_str()).collect();
+        let wanted: Vec<String> =
+            series.tags.iter().enumerate().map(|(nth, (name, _))| format!("AND {name}::text = ${}", nth + 4)).collect();
+        let lines = self.lines(tape, &of, &times, &layout::names(of.table), &wanted.join(" "), &tags).await?;
         Ok(lines.iter().filter_map(|line| read::record(of.table, line)).map(|(_, record)| row_of(&record)).collect())
     }
 
@@ -77,7 +71,7 @@ pub(super) async fn remove(session: &Session, rows: impl Iterator<Item = &Row>) 
         let Some(seq) = row.seq.and_then(|seq| i64::try_from(seq).ok()) else { continue };
         let of = Shape::of(&row.series.table)?;
         let minute = row.cell().minute;
-        let (from, to) = bounds(&(minute..minute.saturating_add(1)));
+        let (from, to) = bounds(&span_of(&(minute..minute.saturating_add(1))));
         let name = layout::full(&session.schema, of.table.name());
         let sql = format!(
             "DELETE FROM {name} WHERE tape_id = $1 AND {0} >= to_timestamp($2::float8) AND {0} < to_timestamp($3::float8) AND seq = $4",
@@ -99,13 +93,13 @@ impl Postgres {
         &self,
         tape: Uuid,
         of: &Shape,
-        minutes: &Range<i64>,
+        times: &Range<i64>,
         columns: &str,
         rest: &str,
         more: &[&str],
     ) -> Result<Vec<Line>, SinkError> {
         let (session, name) = self.place(of.table)?;
-        let (from, to) = bounds(minutes);
+        let (from, to) = bounds(times);
         let tape = PgUuid(tape);
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&tape, &from, &to];
         params.extend(more.iter().map(|text| text as &(dyn ToSql + Sync)));
@@ -118,9 +112,9 @@ impl Postgres {
     }
 }
 
-/// Seconds, of whole minutes: exact as doubles.
-fn bounds(minutes: &Range<i64>) -> (f64, f64) {
-    let Range { start, end } = span_of(minutes);
+/// Whole seconds: exact as doubles.
+fn bounds(times: &Range<i64>) -> (f64, f64) {
+    let (start, end) = (times.start, times.end);
     (start as f64 / 1e9, end as f64 / 1e9)
 }
 

@@ -50,7 +50,7 @@ impl Audit for Questdb {
         let columns = columns_of(table);
         let weight: Vec<String> = columns.iter().map(|column| format!("coalesce({column}::double, 0.0)")).collect();
         let weight = if weight.is_empty() { "0.0".to_owned() } else { weight.join(" + ") };
-        let within = within(tape, &minutes);
+        let within = within(tape, &span_of(&minutes));
         let statement = format!(
             "SELECT {series}, minute, count(), sum(seq), sum(weight) FROM \
              (SELECT {series}, ts::long / 60000000000 AS minute, seq, {weight} AS weight FROM \"{name}\" WHERE {within})"
@@ -67,13 +67,13 @@ impl Audit for Questdb {
         Ok(self.client.rows(&statement).await?.into_iter().filter_map(total).collect())
     }
 
-    async fn rows(&mut self, tape: Uuid, cell: &Cell) -> Result<Vec<Row>, SinkError> {
-        let table = cell.series.table.as_str();
+    async fn rows(&mut self, tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
+        let table = series.table.as_str();
         let name = self.applied(table).await?;
         let (columns, prefix) = (columns_of(table), self.config.prefix.clone());
         let numbers: String = columns.iter().map(|column| format!(", {column}::double")).collect();
-        let mut wanted = within(tape, &(cell.minute..cell.minute.saturating_add(1)));
-        for (key, value) in &cell.series.tags {
+        let mut wanted = within(tape, &times);
+        for (key, value) in &series.tags {
             wanted += &format!(" AND {key} = '{}'", value.replace('\'', "''"));
         }
         let points = table == Table::Points.name();
@@ -88,7 +88,7 @@ impl Audit for Questdb {
             let values = columns.iter().zip(line.iter().skip(3));
             let values = values.filter_map(|(name, value)| Some((SmolStr::new(name), exact(name).or(value.as_f64())?)));
             let apart = if candles { 0 } else { seq };
-            let mut row = row(cell.series.clone(), time, apart, seq, values.collect(), Second::Collides);
+            let mut row = row(series.clone(), time, apart, seq, values.collect(), Second::Collides);
             if points && is_misfit(&prefix, [line.get(3)?, line.get(4)?, line.get(5)?]) {
                 row.seq = None;
             }
@@ -144,7 +144,7 @@ fn series_of(table: &str, line: &[Json]) -> Series {
     Series { table: table.into(), tags: tags.collect() }
 }
 
-fn within(tape: Uuid, minutes: &Range<i64>) -> String {
-    let Range { start, end } = span_of(minutes);
+fn within(tape: Uuid, times: &Range<i64>) -> String {
+    let Range { start, end } = times;
     format!("tape_id = '{tape}' AND ts >= {start}L::timestamp_ns AND ts < {end}L::timestamp_ns")
 }

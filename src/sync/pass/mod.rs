@@ -7,6 +7,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -60,6 +61,8 @@ pub struct Table {
     ready: Option<Instant>,
     /// What a person should know, told with the next look.
     notes: Vec<String>,
+    /// Nothing that was sent is older and still there: as of the last look.
+    oldest_ns: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -142,7 +145,7 @@ impl Table {
     #[must_use]
     pub fn new(name: impl Into<String>, settings: Settings) -> Self {
         let (broken, notes) = (Pass::default(), Vec::new());
-        Table { name: name.into(), settings, broken, number: None, known: None, ready: None, notes }
+        Table { name: name.into(), settings, broken, number: None, known: None, ready: None, notes, oldest_ns: None }
     }
 
     /// Looks once.
@@ -254,6 +257,9 @@ impl Table {
                 own(shop, |state| state.set_way(number, &way))?;
             }
             self.walk(source, shop, (number, how), &way, pass).await?;
+            if way.by == By::Log && !pass.cut {
+                self.look_for_expired(source, shop, (number, how), pass).await?;
+            }
             return self.take_away(shop, number, how, pass).await;
         }
     }
@@ -313,6 +319,30 @@ impl Table {
             let shape = known.shape;
             own(shop, |state| state.set_mark(number, &way.mark, shape))?;
         }
+        Ok(())
+    }
+
+    /// A source may let its oldest rows go by itself (a TTL), and its log does not say so.
+    async fn look_for_expired(
+        &mut self,
+        source: &mut dyn Source,
+        shop: &Shop,
+        (number, how): (Number, How),
+        pass: &mut Pass,
+    ) -> Result<(), Trouble> {
+        let known = self.known()?;
+        if known.mapping.has_another_clock() {
+            return Ok(());
+        }
+        let oldest_ns = source.oldest(&self.name).await?;
+        if oldest_ns.is_none() || oldest_ns == self.oldest_ns {
+            return Ok(());
+        }
+        let (keep, mode) = (self.settings.keep, Mode::Upsert);
+        let mut reading =
+            Reading::new(&self.name, number, (&known.schema, &known.mapping), (keep, mode), shop, how, pass);
+        reading.gone(&HashSet::new(), Span { from_ns: None, to_ns: oldest_ns })?;
+        self.oldest_ns = oldest_ns;
         Ok(())
     }
 

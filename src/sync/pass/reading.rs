@@ -354,7 +354,7 @@ impl<'a> Reading<'a> {
     }
 
     /// What we know of a stretch and did not meet there is gone at the source.
-    fn gone(&mut self, there: &HashSet<Id>, span: Span) -> Result<(), Trouble> {
+    pub(super) fn gone(&mut self, there: &HashSet<Id>, span: Span) -> Result<(), Trouble> {
         let mut last: Option<Lies> = None;
         loop {
             let known = own(self.shop, |state| state.within(self.number, span, last.as_ref(), GONE_AT_ONCE))?;

@@ -43,6 +43,14 @@ pub trait Source: Send {
     /// As of [`Source::schema`].
     async fn news(&mut self, table: &str, mark: Option<&Mark>) -> Result<News, Trouble>;
 
+    /// Time of the oldest row by the table's own clock, ns since 1970. `None`: it has no clock or no row, or its news say what is gone.
+    ///
+    /// # Errors
+    /// As of [`Source::tables`].
+    async fn oldest(&mut self, _table: &str) -> Result<Option<i64>, Trouble> {
+        Ok(None)
+    }
+
     /// The rows of a stretch of time, in order of time where the table has one, sent in chunks of at most a few thousand. Ends
     /// early, without an error, when nobody listens any more.
     ///

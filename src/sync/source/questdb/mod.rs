@@ -85,6 +85,12 @@ impl Source for QuestDb {
         Look { session: &mut self.session, patience: self.patience }.news(table, mark).await
     }
 
+    async fn oldest(&mut self, table: &str) -> Result<Option<i64>, Trouble> {
+        let table = Table::find(&mut self.session, table).await?;
+        let schema = table::schema(&mut self.session, &table).await?;
+        table::edge(&mut self.session, &table, &schema, "min").await
+    }
+
     async fn rows(&mut self, wanted: &Wanted<'_>, out: mpsc::Sender<Vec<Row>>) -> Result<u64, Trouble> {
         let table = Table::find(&mut self.session, wanted.table).await?;
         let reader = Reader::new(wanted.schema);

@@ -194,11 +194,7 @@ impl Look<'_> {
     }
 
     async fn newest_row(&mut self, table: &Table, schema: &Schema) -> Result<Option<i64>, Trouble> {
-        let Some(time) = schema.time.and_then(|at| schema.columns.get(at)) else { return Ok(None) };
-        let sql = format!("SELECT max({})::long FROM {}", names::quoted(&time.name), names::quoted(&table.name));
-        let rows = self.session.ask(&sql).await?;
-        let newest = rows.first().and_then(|row| columns::int(row, 0));
-        Ok(newest.and_then(|newest| newest.checked_mul(columns::tick_ns(schema))))
+        table::edge(self.session, table, schema, "max").await
     }
 }
 

@@ -171,3 +171,17 @@ async fn missing(session: &mut Session, table: &str) -> Trouble {
     };
     no_such_table(table, &there)
 }
+
+/// Time of the first (`min`) or the last (`max`) row, ns since 1970; `None`: there is no row, or no clock.
+pub(super) async fn edge(
+    session: &mut Session,
+    table: &Table,
+    schema: &Schema,
+    which: &str,
+) -> Result<Option<i64>, Trouble> {
+    let Some(time) = schema.time.and_then(|at| schema.columns.get(at)) else { return Ok(None) };
+    let sql = format!("SELECT {which}({})::long FROM {}", names::quoted(&time.name), names::quoted(&table.name));
+    let rows = session.ask(&sql).await?;
+    let found = rows.first().and_then(|row| columns::int(row, 0));
+    Ok(found.and_then(|found| found.checked_mul(columns::tick_ns(schema))))
+}
