@@ -23,7 +23,8 @@ pub(super) struct Content {
     pub(super) low: i64,
     pub(super) close: i64,
     pub(super) price_scale: u8,
-    pub(super) volume: i128,
+    /// `None`: the venue does not say.
+    pub(super) volume: Option<i128>,
     pub(super) size_scale: u8,
     /// Trades or prices, one where the venue does not count them.
     pub(super) trades: u64,
@@ -75,8 +76,8 @@ fn content(candle: &Candle) -> Option<Content> {
     let price_scale = prices.iter().map(|price| price.scale()).max()?;
     let [open, high, low, close] = prices.map(|price| at_scale(price, price_scale));
     let (open, high, low, close) = (open?, high?, low?, close?);
-    let (volume, size_scale) = candle.volume.map_or((0, 0), |volume| (volume.mantissa, volume.scale));
+    let (volume, size_scale) = candle.volume.map_or((None, 0), |volume| (Some(volume.mantissa), volume.scale));
     let trades = candle.trades.unwrap_or(1).max(1);
-    let sound = low <= open.min(close) && high >= open.max(close) && volume >= 0;
+    let sound = low <= open.min(close) && high >= open.max(close) && volume.is_none_or(|volume| volume >= 0);
     sound.then_some(Content { open, high, low, close, price_scale, volume, size_scale, trades })
 }

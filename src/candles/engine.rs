@@ -396,6 +396,10 @@ impl Engine {
         let last = self.slots[at];
         let next = if last.is_empty() { NONE } else { self.keep(last) };
         self.slots[at] = Slot { next, ..Slot::of(start, end) };
+        if self.dirty.contains_key(&(start, tick.instrument, place as u8)) {
+            // Something was fetched for it, and is added when it is over.
+            self.slots[at].marks |= mark::GAP;
+        }
         if self.slots[at].add(tick, notional).is_err() {
             self.counts.unfit += 1;
         }
@@ -466,6 +470,10 @@ impl Engine {
             instrument.frontier = instrument.frontier.max(slot.end);
             let flags = self.flags(number, &slot, true);
             self.state(number, place, &slot, flags);
+            // It was stated, whatever comes of it again.
+            if let Some(dirty) = self.dirty.get_mut(&(slot.start, number, place)) {
+                dirty.first_late_seq = u64::MAX;
+            }
             if slot.revision > 0 {
                 self.remember((slot.start, number, place), slot.revision);
             }

@@ -164,7 +164,9 @@ impl Feed {
 
     /// The event as a candle that was fetched for a hole of that instrument.
     pub(super) fn bar(&self, instrument: u32, event: &Event) -> Option<Bar> {
-        bar(self.input, instrument, event)
+        // Where tickers make no candles of trades, those of holes would stand alone.
+        let alone = self.input == CandleInput::Trades && !self.selection.cumulative.name(&event.venue);
+        if alone { None } else { bar(self.input, instrument, event) }
     }
 
     /// The event as a tick of that instrument, and its running total taken on.

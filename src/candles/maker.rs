@@ -258,9 +258,9 @@ impl Maker {
         }
         // By instrument: a record concerns the few buckets of its own.
         rebuilds.sort_by_key(|rebuild| (rebuild.wanted.instrument, rebuild.wanted.start, rebuild.wanted.place));
-        let since = rebuilds.iter().map(|rebuild| rebuild.wanted.received_since).min().unwrap_or(i64::MIN);
-        let since = UnixNanos(since.saturating_sub(DISORDER_NS));
         let mut pass = |rebuilds: &mut Vec<Rebuild>| {
+            let since = rebuilds.iter().map(|rebuild| rebuild.wanted.received_since).min().unwrap_or(i64::MIN);
+            let since = UnixNanos(since.saturating_sub(DISORDER_NS));
             let mut totals = totals.clone();
             let mut each = |seq: u64, event: Option<&Event>| match event {
                 Some(event) => reread(&mut self.feed, self.recipe.input, &mut totals, rebuilds, seq, event),
@@ -268,10 +268,13 @@ impl Maker {
             };
             past.read(since, upto, &mut each).context("reading late candles again")
         };
-        let mut whole_since = pass(&mut rebuilds)?;
-        if rebuilds.iter().any(Rebuild::wants_another_pass) {
-            rebuilds = rebuilds.into_iter().map(Rebuild::again).collect();
-            whole_since = pass(&mut rebuilds)?;
+        let whole_since = pass(&mut rebuilds)?;
+        let (again, mut rebuilds): (Vec<Rebuild>, Vec<Rebuild>) =
+            rebuilds.into_iter().partition(Rebuild::wants_another_pass);
+        if !again.is_empty() {
+            let mut again = again.into_iter().map(Rebuild::again).collect();
+            pass(&mut again)?;
+            rebuilds.append(&mut again);
         }
         rebuilds.iter_mut().for_each(Rebuild::finish);
         rebuilds.sort_by_key(|rebuild| (rebuild.wanted.start, rebuild.wanted.instrument, rebuild.wanted.place));

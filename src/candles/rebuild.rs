@@ -35,6 +35,8 @@ pub struct Rebuild {
     misfits: Vec<Bar>,
     /// All bars are known, and in order: ticks in their spans are left out.
     is_second: bool,
+    /// Time of the tick before, in the second reading.
+    last: Option<i64>,
     /// A gap without a place in venue time began behind the last tick: it counts when another tick comes.
     broken: bool,
 }
@@ -52,6 +54,7 @@ impl Rebuild {
             bars: Vec::new(),
             misfits: Vec::new(),
             is_second: false,
+            last: None,
             broken: false,
         }
     }
@@ -89,13 +92,27 @@ impl Rebuild {
                 self.slot.marks |= mark::GAP;
             }
         }
-        let told = |misfit: &Bar| self.bars.iter().any(|bar| misfit.is_within(bar.start, bar.end));
+        let told = |misfit: &Bar| {
+            let next = self.bars.partition_point(|bar| bar.start <= misfit.start);
+            next.checked_sub(1).is_some_and(|place| misfit.is_within(self.bars[place].start, self.bars[place].end))
+        };
         let (start, end) = (self.slot.start, self.slot.end);
         let filled =
             |misfit: &Bar| self.repaired.iter().any(|gap| gap.overlaps(start.max(misfit.start), end.min(misfit.end)));
         if self.misfits.iter().any(|misfit| !told(misfit) && filled(misfit)) {
             self.slot.marks |= mark::GAP;
         }
+    }
+
+    /// Whether a bar begins behind the one moment and ends by the other.
+    fn has_bar_between(&self, from: i64, to: i64) -> bool {
+        let next = self.bars.partition_point(|bar| bar.end <= to);
+        next.checked_sub(1).is_some_and(|place| self.bars[place].start > from)
+    }
+
+    /// Whether bars are a part of it.
+    pub(super) fn has_bars(&self) -> bool {
+        self.is_second
     }
 
     fn is_told_by_a_bar(&self, at: i64) -> bool {
@@ -109,10 +126,18 @@ impl Rebuild {
             return;
         }
         self.stated_before |= seq < self.wanted.first_late_seq;
-        if self.is_second && self.is_told_by_a_bar(tick.ts_event) {
-            return;
+        let mut tick = *tick;
+        if self.is_second {
+            let before = self.last.replace(tick.ts_event);
+            if self.is_told_by_a_bar(tick.ts_event) {
+                return;
+            }
+            // What a running total grew by since a tick before a bar, the bar tells already.
+            if self.has_bar_between(before.unwrap_or(i64::MIN), tick.ts_event) {
+                tick.size = 0;
+            }
         }
-        let _ = self.slot.add(tick, i128::from(tick.price) * i128::from(tick.size));
+        let _ = self.slot.add(&tick, i128::from(tick.price) * i128::from(tick.size));
         if self.broken && tick.ts_recv.saturating_sub(tick.ts_event).saturating_abs() >= super::engine::LIVE_WITHIN_NS {
             self.slot.marks |= mark::GAP;
         }

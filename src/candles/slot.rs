@@ -193,7 +193,7 @@ impl Slot {
         }
         self.marks |= mark::BACKFILLED | mark::NO_VWAP;
         self.trades = self.trades.saturating_add(content.trades);
-        match self.same_size_scale(content.volume, content.size_scale) {
+        match content.volume.and_then(|volume| self.same_size_scale(volume, content.size_scale)) {
             Some(volume) => self.sum(volume, 0),
             None => self.lose(true, true),
         }

@@ -270,6 +270,9 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
     let deck = blocking(move || {
         let deck = Deck::start(&path, &config);
         deck.until("prices", |status| status.events > 100 && of_tables(status).all(|source| source.live > 0));
+        // The ten seconds in which it began are never whole.
+        let whole = |(_, candle): &(SmolStr, Candle)| candle.flags.contains(CandleFlags::COMPLETE);
+        until("a whole candle", || ten_seconds(&deck.dir).iter().any(whole).then_some(()));
         deck
     })
     .await;
@@ -316,7 +319,7 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
     let deck = blocking(move || {
         let deadline = Instant::now() + Duration::from_secs(60);
         while candles_over_holes(&deck.dir).is_empty() {
-            assert!(Instant::now() < deadline, "{:#?}", deck.status());
+            assert!(Instant::now() < deadline, "{:#?}", ten_seconds(&deck.dir));
             std::thread::sleep(Duration::from_millis(200));
         }
         deck
@@ -330,8 +333,16 @@ async fn holes_in_prices_are_filled_with_the_candles_of_the_venue() {
     blocking(move || deck.stop()).await;
 }
 
-/// The deck's own candles of ten seconds that are whole only by what was fetched: the last word on each.
+/// The deck's own candles of ten seconds that are whole only by what was fetched.
 fn candles_over_holes(dir: &Path) -> Vec<(SmolStr, Candle)> {
+    let whole = |candle: &Candle| {
+        candle.flags.contains(CandleFlags::BACKFILLED) && candle.flags.contains(CandleFlags::COMPLETE)
+    };
+    ten_seconds(dir).into_iter().filter(|(_, candle)| whole(candle)).collect()
+}
+
+/// The last word on each of the deck's own candles of ten seconds.
+fn ten_seconds(dir: &Path) -> Vec<(SmolStr, Candle)> {
     let mut last = BTreeMap::new();
     for record in records(dir) {
         if let Some(candle) = tapedeck::candles::candle_of(&record.event)
@@ -340,10 +351,7 @@ fn candles_over_holes(dir: &Path) -> Vec<(SmolStr, Candle)> {
             last.insert((record.event.symbol.clone(), candle.start), candle.clone());
         }
     }
-    let whole = |candle: &Candle| {
-        candle.flags.contains(CandleFlags::BACKFILLED) && candle.flags.contains(CandleFlags::COMPLETE)
-    };
-    last.into_iter().filter(|(_, candle)| whole(candle)).map(|((symbol, _), candle)| (symbol, candle)).collect()
+    last.into_iter().map(|((symbol, _), candle)| (symbol, candle)).collect()
 }
 
 fn four(candle: &Candle) -> [String; 4] {

@@ -21,24 +21,22 @@ impl Engine {
 
     /// A candle of the venue's, fetched for a hole by the record `seq`: what holds all of it is read again, once it is over.
     pub fn bar(&mut self, seq: u64, bar: &Bar) {
-        let Some(instrument) = self.instruments.get_mut(bar.instrument as usize) else { return };
-        if instrument.heard_since == NEVER {
-            instrument.heard_since = bar.start;
+        if self.instruments.get(bar.instrument as usize).is_none() {
+            return;
         }
+        // What is said of an open one before that knows less.
+        let touched = |slot: &mut Slot| slot.marks |= if bar.overlaps(slot.start, slot.end) { mark::GAP } else { 0 };
+        self.each_open(bar.instrument, touched);
         for place in 0..self.settings.intervals_ns.len() {
-            let bucket =
-                self.calendar.day(bar.start).and_then(|day| day.bucket(bar.start, self.settings.intervals_ns[place]));
+            let interval_ns = self.settings.intervals_ns[place];
+            let bucket = self.calendar.day(bar.start).and_then(|day| day.bucket(bar.start, interval_ns));
             let Some((start, end)) = bucket.filter(|(start, end)| bar.is_within(*start, *end)) else { continue };
             let key = (start, bar.instrument, place as u8);
             if self.is_over(bar.instrument, end) {
                 self.late(seq, bar.ts_recv, key, end);
-                continue;
+            } else {
+                self.soil(seq, bar.ts_recv, key, end);
             }
-            // What is said of it before knows less.
-            self.each_open(bar.instrument, |slot| {
-                slot.marks |= if slot.start == start && slot.end == end { mark::GAP } else { 0 }
-            });
-            self.soil(seq, bar.ts_recv, key, end);
         }
     }
 
@@ -46,6 +44,38 @@ impl Engine {
     fn is_over(&self, number: u32, end: i64) -> bool {
         let instrument = &self.instruments[number as usize];
         end <= instrument.frontier.max(instrument.watermark.saturating_sub(self.settings.lateness_ns))
+    }
+
+    /// Whether a bucket without a tick is over by the clock, as one with ticks would be; what comes for it then is late.
+    fn passes(&mut self, number: u32, (start, end): (i64, i64), ts_recv: i64) -> bool {
+        let mut is_open = false;
+        self.each_open(number, |slot| is_open |= slot.start <= start && slot.end >= end);
+        let instrument = &mut self.instruments[number as usize];
+        let delay = instrument.delay;
+        // A stop is no time.
+        if is_open || delay == NEVER || ts_recv == i64::MAX {
+            return false;
+        }
+        let over = ts_recv >= end.saturating_add(self.settings.lateness_ns).saturating_add(delay);
+        if over {
+            instrument.frontier = instrument.frontier.max(end);
+        }
+        over
+    }
+
+    /// When a bucket that is not over may be.
+    fn looked_at_again(&self, number: u32, dirty: Dirty, ts_recv: i64) -> i64 {
+        if ts_recv == i64::MAX {
+            return dirty.due;
+        }
+        match self.instruments[number as usize].delay {
+            // A recording: by its own time, which is not ours.
+            NEVER => ts_recv.saturating_add(60 * SETTLE_NS),
+            delay => {
+                let over = dirty.end.saturating_add(self.settings.lateness_ns).saturating_add(delay);
+                over.max(ts_recv).saturating_add(SETTLE_NS)
+            }
+        }
     }
 
     pub(super) fn soil(&mut self, seq: u64, ts_recv: i64, key: Key, end: i64) {
@@ -71,10 +101,8 @@ impl Engine {
         for key in due {
             let (start, instrument, place) = key;
             let Some(dirty) = self.dirty.remove(&key) else { continue };
-            if !self.is_over(instrument, dirty.end) {
-                // Stated when it closes, by whatever tick; a stop leaves it to the next life.
-                let due = if ts_recv == i64::MAX { dirty.due } else { ts_recv.saturating_add(SETTLE_NS) };
-                self.dirty.insert(key, Dirty { first_late_seq: u64::MAX, due, ..dirty });
+            if !self.is_over(instrument, dirty.end) && !self.passes(instrument, (start, dirty.end), ts_recv) {
+                self.dirty.insert(key, Dirty { due: self.looked_at_again(instrument, dirty, ts_recv), ..dirty });
                 continue;
             }
             let ahead = self.instruments[instrument as usize].ahead;
@@ -112,8 +140,11 @@ impl Engine {
         let mut flags = flags_of(gap, partial, rebuilt.slot.marks & mark::BACKFILLED != 0);
         if revision > 0 {
             flags.0 |= CandleFlags::REVISED.0;
-            self.remember(key, revision);
             self.counts.revised += 1;
+        }
+        // Where no tick tells that it was stated, this does.
+        if revision > 0 || rebuilt.has_bars() {
+            self.remember(key, revision);
         }
         let slot = Slot { revision, ..rebuilt.slot };
         self.state(instrument, place, &slot, flags);

@@ -64,10 +64,10 @@ fn rows_of(table: &KindTable) -> String {
 /// What the store holds of the last minutes. `None`: there is no tape to compare with.
 async fn rows(table: &KindTable, dir: &Path, last: Duration, delivered: bool) -> Option<Verdict> {
     let what = rows_of(table);
-    let from = beginning(dir, last)?;
+    let (from, only_these) = beginning(dir, last)?;
     let since = UnixNanos::now().saturating_since(from);
     let span = show_duration(Duration::from_secs(since.as_secs().max(1)));
-    let compared = tokio::time::timeout(PATIENCE, settled(table, dir, from)).await;
+    let compared = tokio::time::timeout(PATIENCE, settled(table, dir, (from, only_these))).await;
     let verdict = match compared {
         Err(_) => Verdict::warn(
             what,
@@ -107,14 +107,14 @@ fn of_outcome(what: String, table: &KindTable, found: &Outcome, span: &str, deli
 }
 
 /// Compares until two looks at a moving store agree with the tape, or the difference stays.
-async fn settled(table: &KindTable, dir: &Path, from: UnixNanos) -> anyhow::Result<Outcome> {
+async fn settled(table: &KindTable, dir: &Path, (from, only_these): (UnixNanos, bool)) -> anyhow::Result<Outcome> {
     let mut last = Outcome::default();
     for look in 0..LOOKS {
         if look > 0 {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
         let to = UnixNanos(UnixNanos::now().0.saturating_sub(i64::try_from(SETTLED.as_nanos()).unwrap_or(0)));
-        let scope = Scope { from: Some(from), to: Some(to), only_these: true, ..Scope::default() };
+        let scope = Scope { from: Some(from), to: Some(to), only_these, ..Scope::default() };
         last = reconcile(table, dir, &scope, &mut |_| {}).await?;
         if last.is_clean() {
             break;
@@ -123,8 +123,8 @@ async fn settled(table: &KindTable, dir: &Path, from: UnixNanos) -> anyhow::Resu
     Ok(last)
 }
 
-/// From when on is compared: the last minutes, or fewer where they hold very much.
-fn beginning(dir: &Path, last: Duration) -> Option<UnixNanos> {
+/// From when on is compared: the last minutes, or fewer where they hold very much (`true`): then a store's minutes hold much more.
+fn beginning(dir: &Path, last: Duration) -> Option<(UnixNanos, bool)> {
     let wanted = UnixNanos(UnixNanos::now().0.saturating_sub(i64::try_from(last.as_nanos()).unwrap_or(i64::MAX)));
     let end = reading::reader(dir, Start::Begin).ok()?.durable_seq();
     let from = end.checked_sub(RECORDS).filter(|from| *from > 0);
@@ -132,5 +132,5 @@ fn beginning(dir: &Path, last: Duration) -> Option<UnixNanos> {
         Item::Record(record) => Some(UnixNanos(record.ts_recv)),
         Item::Hole(_) => None,
     });
-    Some(received.map_or(wanted, |received| received.max(wanted)))
+    Some(received.filter(|received| *received > wanted).map_or((wanted, false), |received| (received, true)))
 }

@@ -422,3 +422,92 @@ fn minutes_of_a_venue_with_running_totals_count_their_volume_once() {
     assert_eq!(volume(5 * MINUTE, 0).as_deref(), Some("3300"));
     assert_eq!(last[&("INFY".to_owned(), 5 * MINUTE, TEN)].vwap, None, "nobody knows the weights");
 }
+
+#[test]
+fn a_bucket_of_fetched_candles_alone_is_numbered_on_when_it_is_stated_again() {
+    let at = |second: i64, bid: &str| {
+        let at = TEN + second * SECOND;
+        event("oanda", "EUR_USD", at, at + DELAY, quote(bid, "2"))
+    };
+    let own = |second: i64, now: i64| {
+        let prices = ["1.5", "1.9", "1.1", "1.6"];
+        fetched("oanda", "EUR_USD", CandleInput::Bid, 5 * SECOND, TEN + second * SECOND, prices, TEN + now * SECOND)
+    };
+    let hole = |state, at: i64| {
+        let gap = gap("EUR_USD", "quote", state, TEN + 30 * SECOND, Some(TEN + 210 * SECOND), TEN + at * SECOND);
+        Event { venue: "oanda".into(), source: "oanda-source".into(), ..gap }
+    };
+    let mut events: Vec<Event> = (-1..30).map(|second| at(second, "1.5")).collect();
+    events.push(hole(GapState::Closed, 210));
+    // It comes in two pages, the second much later, when the minutes in between were stated already.
+    events.extend((210..300).map(|second| at(second, "1.6")));
+    events.extend((30..120).step_by(5).map(|second| own(second, 300)));
+    events.extend((300..320).map(|second| at(second, "1.6")));
+    events.extend((120..210).step_by(5).map(|second| own(second, 320)));
+    events.push(hole(GapState::Repaired, 320));
+    events.extend((321..500).map(|second| at(second, "1.6")));
+    let all = statements(&make(&recipe(&[10 * SECOND, MINUTE], CandleInput::Bid, "utc"), &numbered(events)));
+    for minute in 0..4 {
+        let of = &all[&("EUR_USD".to_owned(), MINUTE, TEN + minute * MINUTE)];
+        let last = of.last().unwrap();
+        let is = |flag| last.flags.contains(flag);
+        assert!(is(CandleFlags::COMPLETE) && is(CandleFlags::BACKFILLED), "{minute}: {of:#?}");
+        assert_eq!(four(last)[1..3], ["1.9".to_owned(), "1.1".to_owned()], "{minute}");
+    }
+    let alone = &all[&("EUR_USD".to_owned(), MINUTE, TEN + MINUTE)];
+    assert_eq!(alone.iter().map(|candle| candle.revision).collect::<Vec<_>>(), [0, 1], "{alone:#?}");
+}
+
+#[test]
+fn a_hole_whose_last_minute_the_venue_leaves_out_counts_its_volume_once() {
+    let tick = |second: i64, total: i64| {
+        let mut ticker = Ticker { last: Some("10".parse().unwrap()), ..Ticker::default() };
+        ticker.today.volume = Some(total.to_string().parse().unwrap());
+        event("kite", "INFY", TEN + second * SECOND, TEN + second * SECOND, Body::Ticker(Box::new(ticker)))
+    };
+    // Nothing is heard from 1:00 to 3:15, 1,400 are traded in 1:00 and 2:00, and after that nothing until 4:00.
+    let mut events: Vec<Event> = (-10..60).map(|second| tick(second, 1_000 + 10 * second)).collect();
+    events.extend((195..240).map(|second| tick(second, 1_590 + 1_400)));
+    events.extend((240..400).map(|second| tick(second, 2_990 + 10 * (second - 239))));
+    for minute in 1..3 {
+        let now = TEN + 400 * SECOND;
+        events.push(fetched(
+            "kite",
+            "INFY",
+            CandleInput::Venue,
+            MINUTE,
+            TEN + minute * MINUTE,
+            ["10", "12", "9", "10"],
+            now,
+        ));
+    }
+    events.extend((400..800).map(|second| tick(second, 2_990 + 10 * (second - 239))));
+    let last = latest(&make(&recipe(&[5 * MINUTE], CandleInput::Trades, "utc"), &numbered(events)));
+    let volume = last[&("INFY".to_owned(), 5 * MINUTE, TEN)].volume.map(|volume| volume.to_string());
+    assert_eq!(volume.as_deref(), Some("2600"), "600 before, 1,400 of the venue's, 600 after");
+}
+
+#[test]
+fn a_long_bucket_that_something_was_fetched_for_is_waited_for_and_not_asked_about() {
+    let at = |second: i64| {
+        event("oanda", "EUR_USD", TEN + second * SECOND, TEN + second * SECOND + DELAY, quote("1.5", "2"))
+    };
+    let mut events: Vec<Event> = (-1..60).map(at).collect();
+    events.push(fetched(
+        "oanda",
+        "EUR_USD",
+        CandleInput::Bid,
+        5 * SECOND,
+        TEN,
+        ["1.5", "1.5", "1.5", "1.5"],
+        TEN + 60 * SECOND,
+    ));
+    events.extend((61..80).map(at));
+    let records = numbered(events);
+    let mut maker = Maker::new(recipe(&[DAY], CandleInput::Bid, "utc"));
+    for record in &records {
+        maker.record(record.seq, &record.event, &mut Recorded { records: &records, first: 0 }).unwrap();
+    }
+    let due = maker.due().unwrap().0;
+    assert!(due > TEN + 13 * HOUR, "{} s from now", (due - TEN) / SECOND);
+}

@@ -114,7 +114,7 @@ mod tests {
         assert!(speak(&mut pulses, 60_000, 200_000, &beat).is_empty(), "nobody knows whether it is open");
         pulses.take(&definition("OPEN"), at(200_000));
         assert!(speak(&mut pulses, 200_100, 260_000, &tick).is_empty());
-        assert_eq!(speak(&mut pulses, 260_000, 275_000, &beat), [(SmolStr::new("1.2"), 269_900)]);
+        assert_eq!(speak(&mut pulses, 260_000, 275_000, &beat), [(SmolStr::new("1.2"), 270_000)]);
         assert!(speak(&mut pulses, 275_000, 335_000, &tick).is_empty());
         pulses.take(&definition("SUSPENDED"), at(335_000));
         assert!(speak(&mut pulses, 335_000, 900_000, &beat).is_empty());

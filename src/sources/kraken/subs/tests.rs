@@ -159,8 +159,8 @@ fn a_symbol_that_stalls_is_found_alone() {
             desk.subs.get_mut(&key(1)).unwrap().heard(false, now);
         }
         let found = desk.look(ms);
-        if ms == 29_900 {
-            assert_eq!(found, [Finding::Stalled(key(1), Duration::from_secs(10))]);
+        if ms == 30_000 {
+            assert_eq!(found, [Finding::Stalled(key(1), Duration::from_millis(10_100))]);
         } else {
             assert_eq!(found, [], "at {ms} ms");
         }

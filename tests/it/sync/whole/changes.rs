@@ -128,3 +128,24 @@ fn verify_finds_what_somebody_changed_at_the_target_and_repairs_it() {
     rig.sync(&["verify"]);
     assert_eq!(rig.count("prices"), 50);
 }
+
+/// One document a symbol, whatever the day: its row of today is as good as the one that was too old.
+#[test]
+fn what_is_too_old_is_not_gone_where_a_later_row_has_the_same_key() {
+    let tables = "[sync.table.prices]\nmirror = true\nkey = [\"symbol\"]\ncolumns = { symbol = \"symbol\", price = \"price\" }\n";
+    let Some(rig) = Rig::new(tables) else { return };
+    rig.run("CREATE TABLE prices (ts TIMESTAMP, symbol SYMBOL, price DOUBLE) TIMESTAMP(ts) PARTITION BY DAY TTL 2 DAYS WAL DEDUP UPSERT KEYS(ts, symbol)");
+    let row =
+        |day: u64, price: &str| rig.write(&format!("prices,symbol=S price={price} {}\n", BEGIN_NS + day * DAY_NS));
+    row(0, "5.0");
+    rig.sync(&["init"]);
+    rig.sync(&["run", "--dry-run"]);
+    rig.sync(&["run"]);
+    row(1, "5.0");
+    rig.sync(&["run"]);
+    rig.write(&format!("prices,symbol=T price=1.5 {}\n", BEGIN_NS + 3 * DAY_NS));
+    until("the first day to be gone there", || (rig.rows("prices") == 2).then_some(()));
+    let said = rig.json(&["run"]);
+    assert_eq!(said["collections"]["prices"]["taken_away"], 0, "{said}");
+    assert_eq!(rig.count("prices"), 2);
+}
