@@ -1,6 +1,6 @@
 //! A venue's own candle, fetched for a hole: within its span it stands for every tick.
 
-use tapedeck_market::{Candle, CandleFlags, CandleInput, Event, Flags};
+use tapedeck_market::{Body, Candle, CandleFlags, CandleInput, Event, Flags};
 
 use super::feed::at_scale;
 
@@ -48,9 +48,7 @@ impl Bar {
 /// The candle of an event that was fetched for a hole.
 pub(super) fn fetched(event: &Event) -> Option<&Candle> {
     match &event.body {
-        tapedeck_market::Body::Candle(candle)
-            if event.flags.contains(Flags::BACKFILLED) && !event.flags.contains(Flags::DERIVED) =>
-        {
+        Body::Candle(candle) if event.flags.contains(Flags::BACKFILLED) && !event.flags.contains(Flags::DERIVED) => {
             Some(candle)
         }
         _ => None,

@@ -17,7 +17,7 @@
 //!
 //! A pair that ticks ten times a second and falls silent is found after ten seconds; one that speaks
 //! every nine seconds after nineteen; one that speaks at random, each four seconds in the mean, after a minute and
-//! a half; and one that spoke twice today is left alone.
+//! a quarter; and one that spoke twice today is left alone.
 //!
 //! Pure: the caller hands in the time, so that tests own it.
 

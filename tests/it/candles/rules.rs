@@ -233,28 +233,42 @@ fn the_middle_of_bid_and_ask_is_exact_and_an_empty_side_is_no_price() {
     assert!(candle.flags.contains(CandleFlags::PARTIAL), "it was open at the end");
 }
 
+/// A last price, and what was traded of the day so far.
+fn running(at: i64, now: i64, price: &str, total: &str) -> Event {
+    let mut ticker = Ticker { last: Some(price.parse().unwrap()), ..Ticker::default() };
+    ticker.today.volume = Some(total.parse().unwrap());
+    event("kite", "INFY", at, now, Body::Ticker(Box::new(ticker)))
+}
+
+/// The same of that second, heard at once.
+fn total(second: i64, total: i64) -> Event {
+    let at = TEN + second * SECOND;
+    running(at, at, "10", &total.to_string())
+}
+
+/// A minute of Kite's own, in which it says that 700 were traded.
+fn minute_of_kite(minute: i64) -> Event {
+    let (start, prices) = (TEN + minute * MINUTE, ["10", "12", "9", "10"]);
+    fetched("kite", "INFY", CandleInput::Venue, MINUTE, start, prices, TEN + 400 * SECOND)
+}
+
 #[test]
 fn running_totals_give_what_was_traded_also_when_a_bucket_is_read_again() {
-    let tick = |at: i64, now: i64, price: &str, total: &str| {
-        let mut ticker = Ticker { last: Some(price.parse().unwrap()), ..Ticker::default() };
-        ticker.today.volume = Some(total.parse().unwrap());
-        event("kite", "INFY", at, now, Body::Ticker(Box::new(ticker)))
-    };
     let next_day = TEN + DAY;
     let events = vec![
-        tick(TEN, TEN, "10", "1000"),
-        tick(TEN + SECOND, TEN + SECOND, "11", "1500"),
+        running(TEN, TEN, "10", "1000"),
+        running(TEN + SECOND, TEN + SECOND, "11", "1500"),
         // A step backward trades nothing, and what follows counts from the highest.
-        tick(TEN + 2 * SECOND, TEN + 2 * SECOND, "11", "1400"),
-        tick(TEN + 3 * SECOND, TEN + 3 * SECOND, "12", "1600"),
-        tick(TEN + MINUTE, TEN + MINUTE, "12", "4600"),
+        running(TEN + 2 * SECOND, TEN + 2 * SECOND, "11", "1400"),
+        running(TEN + 3 * SECOND, TEN + 3 * SECOND, "12", "1600"),
+        running(TEN + MINUTE, TEN + MINUTE, "12", "4600"),
         // A new day: the total begins again.
-        tick(next_day, next_day, "13", "300"),
-        tick(next_day + SECOND, next_day + SECOND, "13", "450"),
-        tick(next_day + 5 * MINUTE, next_day + 5 * MINUTE, "13", "500"),
+        running(next_day, next_day, "13", "300"),
+        running(next_day + SECOND, next_day + SECOND, "13", "450"),
+        running(next_day + 5 * MINUTE, next_day + 5 * MINUTE, "13", "500"),
         // Late, with a total of its own time.
-        tick(next_day + 2 * SECOND, next_day + 6 * MINUTE, "14", "470"),
-        tick(next_day + 7 * MINUTE, next_day + 7 * MINUTE, "13", "500"),
+        running(next_day + 2 * SECOND, next_day + 6 * MINUTE, "14", "470"),
+        running(next_day + 7 * MINUTE, next_day + 7 * MINUTE, "13", "500"),
     ];
     let said = make(&recipe(&[MINUTE], CandleInput::Trades, "utc"), &numbered(events));
     let all = statements(&said);
@@ -265,6 +279,12 @@ fn running_totals_give_what_was_traded_also_when_a_bucket_is_read_again() {
     assert_eq!(volumes(TEN), ["600"]);
     assert_eq!(volumes(TEN + MINUTE), ["3000"]);
     assert_eq!(volumes(next_day), ["450", "450"], "stated, and stated again with the late price");
+}
+
+/// A bid for euros, that second.
+fn euro(second: i64, bid: &str) -> Event {
+    let at = TEN + second * SECOND;
+    event("oanda", "EUR_USD", at, at + DELAY, quote(bid, "2"))
 }
 
 /// A candle of the venue's own, fetched for a hole at `now`.
@@ -301,9 +321,6 @@ fn four(candle: &Candle) -> [String; 4] {
 
 #[test]
 fn candles_fetched_for_a_hole_stand_for_its_prices() {
-    let at = |second: i64, bid: &str| {
-        event("oanda", "EUR_USD", TEN + second * SECOND, TEN + second * SECOND + DELAY, quote(bid, "2"))
-    };
     let own = |second: i64, prices: [&str; 4]| {
         fetched("oanda", "EUR_USD", CandleInput::Bid, 5 * SECOND, TEN + second * SECOND, prices, TEN + 70 * SECOND)
     };
@@ -311,15 +328,15 @@ fn candles_fetched_for_a_hole_stand_for_its_prices() {
         let gap = gap("EUR_USD", "quote", state, TEN + 23 * SECOND, Some(TEN + 32 * SECOND), TEN + at * SECOND);
         Event { venue: "oanda".into(), source: "oanda-source".into(), ..gap }
     };
-    let mut events: Vec<Event> = (-1..23).map(|second| at(second, "1.5")).collect();
+    let mut events: Vec<Event> = (-1..23).map(|second| euro(second, "1.5")).collect();
     events.push(hole(GapState::Closed, 32));
-    events.extend((32..70).map(|second| at(second, "1.6")));
+    events.extend((32..70).map(|second| euro(second, "1.6")));
     // The first and the last one also cover prices that were heard.
     events.push(own(20, ["1.5", "1.55", "1.25", "1.3"]));
     events.push(own(25, ["1.3", "1.75", "1.3", "1.7"]));
     events.push(own(30, ["1.7", "1.7", "1.6", "1.6"]));
     events.push(hole(GapState::Repaired, 71));
-    events.extend((72..200).map(|second| at(second, "1.6")));
+    events.extend((72..200).map(|second| euro(second, "1.6")));
     let said = make(&recipe(&[SECOND, 10 * SECOND, MINUTE], CandleInput::Bid, "utc"), &numbered(events.clone()));
     let all = statements(&said);
     let of = |interval: i64, second: i64| all.get(&("EUR_USD".to_owned(), interval, TEN + second * SECOND));
@@ -349,11 +366,8 @@ fn candles_fetched_for_a_hole_stand_for_its_prices() {
 
 #[test]
 fn what_is_fetched_while_the_bucket_is_open_is_in_it_when_it_has_closed() {
-    let at = |second: i64, bid: &str| {
-        event("oanda", "EUR_USD", TEN + second * SECOND, TEN + second * SECOND + DELAY, quote(bid, "2"))
-    };
-    let mut events: Vec<Event> = (-1..10).map(|second| at(second, "1.5")).collect();
-    events.extend((21..30).map(|second| at(second, "1.6")));
+    let mut events: Vec<Event> = (-1..10).map(|second| euro(second, "1.5")).collect();
+    events.extend((21..30).map(|second| euro(second, "1.6")));
     for start in [10, 15] {
         let prices = ["1.5", "1.9", "1.1", "1.6"];
         events.push(fetched(
@@ -366,7 +380,7 @@ fn what_is_fetched_while_the_bucket_is_open_is_in_it_when_it_has_closed() {
             TEN + 30 * SECOND,
         ));
     }
-    events.extend((30..100).map(|second| at(second, "1.6")));
+    events.extend((30..100).map(|second| euro(second, "1.6")));
     let records = numbered(events);
     let recipe = recipe(&[MINUTE], CandleInput::Bid, "utc");
     let bucket = ("EUR_USD".to_owned(), MINUTE, TEN);
@@ -397,20 +411,11 @@ fn what_is_fetched_while_the_bucket_is_open_is_in_it_when_it_has_closed() {
 
 #[test]
 fn minutes_of_a_venue_with_running_totals_count_their_volume_once() {
-    let tick = |second: i64, total: i64| {
-        let mut ticker = Ticker { last: Some("10".parse().unwrap()), ..Ticker::default() };
-        ticker.today.volume = Some(total.to_string().parse().unwrap());
-        event("kite", "INFY", TEN + second * SECOND, TEN + second * SECOND, Body::Ticker(Box::new(ticker)))
-    };
     // Ten a second; from 1:30 to 3:15 nothing is heard.
-    let mut events: Vec<Event> = (-10..90).map(|second| tick(second, 1_000 + 10 * second)).collect();
-    events.extend((195..400).map(|second| tick(second, 1_000 + 10 * second)));
-    for minute in 1..4 {
-        let prices = ["10", "12", "9", "10"];
-        let now = TEN + 400 * SECOND;
-        events.push(fetched("kite", "INFY", CandleInput::Venue, MINUTE, TEN + minute * MINUTE, prices, now));
-    }
-    events.extend((400..800).map(|second| tick(second, 1_000 + 10 * second)));
+    let mut events: Vec<Event> = (-10..90).map(|second| total(second, 1_000 + 10 * second)).collect();
+    events.extend((195..400).map(|second| total(second, 1_000 + 10 * second)));
+    events.extend((1..4).map(minute_of_kite));
+    events.extend((400..800).map(|second| total(second, 1_000 + 10 * second)));
     let said = make(&recipe(&[MINUTE, 5 * MINUTE], CandleInput::Trades, "utc"), &numbered(events));
     let last = latest(&said);
     let volume = |interval: i64, minute: i64| {
@@ -425,10 +430,6 @@ fn minutes_of_a_venue_with_running_totals_count_their_volume_once() {
 
 #[test]
 fn a_bucket_of_fetched_candles_alone_is_numbered_on_when_it_is_stated_again() {
-    let at = |second: i64, bid: &str| {
-        let at = TEN + second * SECOND;
-        event("oanda", "EUR_USD", at, at + DELAY, quote(bid, "2"))
-    };
     let own = |second: i64, now: i64| {
         let prices = ["1.5", "1.9", "1.1", "1.6"];
         fetched("oanda", "EUR_USD", CandleInput::Bid, 5 * SECOND, TEN + second * SECOND, prices, TEN + now * SECOND)
@@ -437,15 +438,15 @@ fn a_bucket_of_fetched_candles_alone_is_numbered_on_when_it_is_stated_again() {
         let gap = gap("EUR_USD", "quote", state, TEN + 30 * SECOND, Some(TEN + 210 * SECOND), TEN + at * SECOND);
         Event { venue: "oanda".into(), source: "oanda-source".into(), ..gap }
     };
-    let mut events: Vec<Event> = (-1..30).map(|second| at(second, "1.5")).collect();
+    let mut events: Vec<Event> = (-1..30).map(|second| euro(second, "1.5")).collect();
     events.push(hole(GapState::Closed, 210));
     // It comes in two pages, the second much later, when the minutes in between were stated already.
-    events.extend((210..300).map(|second| at(second, "1.6")));
+    events.extend((210..300).map(|second| euro(second, "1.6")));
     events.extend((30..120).step_by(5).map(|second| own(second, 300)));
-    events.extend((300..320).map(|second| at(second, "1.6")));
+    events.extend((300..320).map(|second| euro(second, "1.6")));
     events.extend((120..210).step_by(5).map(|second| own(second, 320)));
     events.push(hole(GapState::Repaired, 320));
-    events.extend((321..500).map(|second| at(second, "1.6")));
+    events.extend((321..500).map(|second| euro(second, "1.6")));
     let all = statements(&make(&recipe(&[10 * SECOND, MINUTE], CandleInput::Bid, "utc"), &numbered(events)));
     for minute in 0..4 {
         let of = &all[&("EUR_USD".to_owned(), MINUTE, TEN + minute * MINUTE)];
@@ -460,28 +461,12 @@ fn a_bucket_of_fetched_candles_alone_is_numbered_on_when_it_is_stated_again() {
 
 #[test]
 fn a_hole_whose_last_minute_the_venue_leaves_out_counts_its_volume_once() {
-    let tick = |second: i64, total: i64| {
-        let mut ticker = Ticker { last: Some("10".parse().unwrap()), ..Ticker::default() };
-        ticker.today.volume = Some(total.to_string().parse().unwrap());
-        event("kite", "INFY", TEN + second * SECOND, TEN + second * SECOND, Body::Ticker(Box::new(ticker)))
-    };
     // Nothing is heard from 1:00 to 3:15, 1,400 are traded in 1:00 and 2:00, and after that nothing until 4:00.
-    let mut events: Vec<Event> = (-10..60).map(|second| tick(second, 1_000 + 10 * second)).collect();
-    events.extend((195..240).map(|second| tick(second, 1_590 + 1_400)));
-    events.extend((240..400).map(|second| tick(second, 2_990 + 10 * (second - 239))));
-    for minute in 1..3 {
-        let now = TEN + 400 * SECOND;
-        events.push(fetched(
-            "kite",
-            "INFY",
-            CandleInput::Venue,
-            MINUTE,
-            TEN + minute * MINUTE,
-            ["10", "12", "9", "10"],
-            now,
-        ));
-    }
-    events.extend((400..800).map(|second| tick(second, 2_990 + 10 * (second - 239))));
+    let mut events: Vec<Event> = (-10..60).map(|second| total(second, 1_000 + 10 * second)).collect();
+    events.extend((195..240).map(|second| total(second, 1_590 + 1_400)));
+    events.extend((240..400).map(|second| total(second, 2_990 + 10 * (second - 239))));
+    events.extend((1..3).map(minute_of_kite));
+    events.extend((400..800).map(|second| total(second, 2_990 + 10 * (second - 239))));
     let last = latest(&make(&recipe(&[5 * MINUTE], CandleInput::Trades, "utc"), &numbered(events)));
     let volume = last[&("INFY".to_owned(), 5 * MINUTE, TEN)].volume.map(|volume| volume.to_string());
     assert_eq!(volume.as_deref(), Some("2600"), "600 before, 1,400 of the venue's, 600 after");
@@ -489,10 +474,7 @@ fn a_hole_whose_last_minute_the_venue_leaves_out_counts_its_volume_once() {
 
 #[test]
 fn a_long_bucket_that_something_was_fetched_for_is_waited_for_and_not_asked_about() {
-    let at = |second: i64| {
-        event("oanda", "EUR_USD", TEN + second * SECOND, TEN + second * SECOND + DELAY, quote("1.5", "2"))
-    };
-    let mut events: Vec<Event> = (-1..60).map(at).collect();
+    let mut events: Vec<Event> = (-1..60).map(|second| euro(second, "1.5")).collect();
     events.push(fetched(
         "oanda",
         "EUR_USD",
@@ -502,7 +484,7 @@ fn a_long_bucket_that_something_was_fetched_for_is_waited_for_and_not_asked_abou
         ["1.5", "1.5", "1.5", "1.5"],
         TEN + 60 * SECOND,
     ));
-    events.extend((61..80).map(at));
+    events.extend((61..80).map(|second| euro(second, "1.5")));
     let records = numbered(events);
     let mut maker = Maker::new(recipe(&[DAY], CandleInput::Bid, "utc"));
     for record in &records {
