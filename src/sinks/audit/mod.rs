@@ -43,11 +43,17 @@ pub trait Audit: Send {
         minutes: Range<i64>,
     ) -> Result<Vec<(Cell, Amount)>, super::SinkError>;
 
-    /// The rows of a series within these times: ns since the epoch, whole seconds.
+    /// The rows of a table within these times (ns since the epoch, whole seconds) that have these tags, with further ones or without.
     ///
     /// # Errors
     /// As of [`super::Sink::write`].
-    async fn rows(&mut self, tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, super::SinkError>;
+    async fn rows(
+        &mut self,
+        tape: Uuid,
+        table: &str,
+        tags: &[(SmolStr, SmolStr)],
+        times: Range<i64>,
+    ) -> Result<Vec<Row>, super::SinkError>;
 
     /// Rows that it holds wrongly, each with the seq of the record that will be delivered in its place, for a store that leaves what
     /// is there as it is: it removes them in the step that writes those records.

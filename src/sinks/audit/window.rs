@@ -1,20 +1,22 @@
 //! A window of hours: sums of the tape beside those of the store, and the rows where they differ.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::{Range, RangeInclusive};
 
+use tapedeck_market::{SmolStr, Uuid};
 use tapedeck_tape::Start;
 
 use super::books::{Books as Sums, Key, Places, Tally};
 use super::reconcile::{NAMED, Stretch, ask, audit};
 use super::repair::{deliver, give_back};
 use super::rows::{Expected, compare};
-use super::{Amount, Audit, Cell, Outcome, Progress, What};
+use super::{Amount, Audit, Cell, Outcome, Progress, Row, Series, What};
 use crate::sinks::Sink;
 
 /// Records between two words about the progress.
 const TELL_EVERY: u64 = 100_000;
 const HOUR_MINUTES: i64 = 60;
+const SECOND_NS: i64 = 1_000_000_000;
 
 /// Sums of what should be there, of the first window; of the others, where it lies.
 pub(super) fn expected(
@@ -71,13 +73,50 @@ pub(super) fn expected_again(
     })
 }
 
-/// From the first to the last of them, in whole seconds.
-fn times_of(rows: &[Expected]) -> Range<i64> {
-    const SECOND_NS: i64 = 1_000_000_000;
-    let second = |(_, row): &Expected| row.time.div_euclid(SECOND_NS);
-    let (first, last) = (rows.iter().map(second).min(), rows.iter().map(second).max());
-    let (first, last) = (first.unwrap_or(0), last.map_or(0, |last| last.saturating_add(1)));
-    first.saturating_mul(SECOND_NS)..last.saturating_mul(SECOND_NS)
+/// The rows of a cell, where the tags are not all that a series has.
+async fn rows_of(audit: &mut dyn Audit, tape: Uuid, cell: &Cell) -> anyhow::Result<Vec<Row>> {
+    let Series { table, tags } = &cell.series;
+    let mut rows = ask(audit.rows(tape, table, tags, cell.times()).await)?;
+    rows.retain(|row| row.series == cell.series);
+    Ok(rows)
+}
+
+/// The rows of all these cells in the seconds of what is expected: a question for a table and a run of seconds, whatever the cells.
+async fn rows_beside(
+    audit: &mut dyn Audit,
+    tape: Uuid,
+    cells: &[(Cell, Pending)],
+) -> anyhow::Result<HashMap<Cell, Vec<Row>>> {
+    let mut seconds: BTreeMap<&SmolStr, BTreeSet<i64>> = BTreeMap::new();
+    for (cell, pending) in cells {
+        let of_rows = pending.rows.iter().map(|(_, row)| row.time.div_euclid(SECOND_NS));
+        seconds.entry(&cell.series.table).or_default().extend(of_rows);
+    }
+    let mut held: HashMap<Cell, Vec<Row>> = cells.iter().map(|(cell, _)| (cell.clone(), Vec::new())).collect();
+    for (table, seconds) in seconds {
+        for times in runs(&seconds) {
+            for row in ask(audit.rows(tape, table, &[], times).await)? {
+                if let Some(rows) = held.get_mut(&row.cell()) {
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Spans of time, ns, in which these seconds lie, close to each other.
+fn runs(seconds: &BTreeSet<i64>) -> Vec<Range<i64>> {
+    const APART: i64 = 5;
+    let mut runs: Vec<Range<i64>> = Vec::new();
+    for second in seconds {
+        match runs.last_mut() {
+            Some(run) if second.saturating_sub(run.end) < APART => run.end = second.saturating_add(1),
+            _ => runs.push(*second..second.saturating_add(1)),
+        }
+    }
+    let ns = |second: i64| second.saturating_mul(SECOND_NS);
+    runs.into_iter().map(|run| ns(run.start)..ns(run.end)).collect()
 }
 
 /// The hours that are compared at once.
@@ -136,7 +175,7 @@ impl Window<'_> {
                 self.strangers -= looked;
                 found.unlooked += (held.len() - looked) as u64;
                 for cell in held.into_keys().take(looked) {
-                    let rows = ask(audit.rows(stretch.tape, &cell.series, cell.times()).await)?;
+                    let rows = rows_of(audit, stretch.tape, &cell).await?;
                     let compared = compare(Vec::new(), rows, |seq| stretch.is_expected(seq));
                     found.foreign += compared.foreign;
                     compared.differences.into_iter().for_each(|difference| found.add(difference));
@@ -166,13 +205,19 @@ impl Window<'_> {
             }
             from = next;
             let (mut again, mut wrong, mut places) = (BTreeSet::new(), Vec::new(), HashMap::new());
+            let mut beside = match stretch.only_these {
+                true => rows_beside(audit(sink)?, stretch.tape, &cells).await?,
+                false => HashMap::new(),
+            };
             for (cell, Pending { empty, rows, .. }) in cells {
                 // Of one place all go again, in their order: the newer may not tell all that the older did.
                 let mut shared: HashMap<(i64, u64), Vec<u64>> = HashMap::new();
                 rows.iter().for_each(|(seq, row)| shared.entry((row.time, row.apart)).or_default().push(*seq));
-                let times = if stretch.only_these { times_of(&rows) } else { cell.times() };
-                let held =
-                    if empty { Vec::new() } else { ask(audit(sink)?.rows(stretch.tape, &cell.series, times).await)? };
+                let held = match beside.remove(&cell) {
+                    Some(held) => held,
+                    None if empty => Vec::new(),
+                    None => rows_of(audit(sink)?, stretch.tape, &cell).await?,
+                };
                 let compared = compare(rows, held, |seq| stretch.is_expected(seq));
                 found.collisions += compared.collisions.len() as u64;
                 let room = NAMED.saturating_sub(found.collided.len());
@@ -230,5 +275,22 @@ impl Window<'_> {
             Ok(whole.len() < CELLS)
         })?;
         Ok((whole, next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_close_to_each_other_are_one_run() {
+        let ns = |seconds: &[i64]| -> Vec<(i64, i64)> {
+            let runs = runs(&seconds.iter().copied().collect());
+            runs.iter().map(|run| (run.start / SECOND_NS, run.end / SECOND_NS)).collect()
+        };
+        assert_eq!(ns(&[]), []);
+        assert_eq!(ns(&[7]), [(7, 8)]);
+        assert_eq!(ns(&[-1, 0, 5, 11, 100]), [(-1, 6), (11, 12), (100, 101)]);
+        assert_eq!(runs(&BTreeSet::from([i64::MAX])).len(), 1, "a time that no second holds");
     }
 }

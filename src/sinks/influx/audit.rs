@@ -54,17 +54,19 @@ impl Audit for Influx {
         Ok(totals)
     }
 
-    async fn rows(&mut self, _tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
-        let Series { table, tags } = series;
+    async fn rows(
+        &mut self,
+        _tape: Uuid,
+        table: &str,
+        tags: &[(SmolStr, SmolStr)],
+        times: Range<i64>,
+    ) -> Result<Vec<Row>, SinkError> {
         let mut wanted = within(&times);
         for (key, value) in tags {
             wanted += &format!(" AND {} = {}", quoted(key), text(value));
         }
         let statement = format!("SELECT * FROM {table} WHERE {wanted} GROUP BY *");
-        let mut rows = self.held(table, &statement).await.map_err(unasked)?;
-        // One with further tags is another series.
-        rows.retain(|row| row.series == *series);
-        Ok(rows)
+        self.held(table, &statement).await.map_err(unasked)
     }
 }
 

@@ -50,11 +50,17 @@ impl Audit for Postgres {
         Ok(lines.iter().map(total).collect())
     }
 
-    async fn rows(&mut self, tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
-        let of = Shape::of(&series.table)?;
-        let tags: Vec<&str> = series.tags.iter().map(|(_, value)| value.as_str()).collect();
+    async fn rows(
+        &mut self,
+        tape: Uuid,
+        table: &str,
+        tags: &[(SmolStr, SmolStr)],
+        times: Range<i64>,
+    ) -> Result<Vec<Row>, SinkError> {
+        let of = Shape::of(table)?;
         let wanted: Vec<String> =
-            series.tags.iter().enumerate().map(|(nth, (name, _))| format!("AND {name}::text = ${}", nth + 4)).collect();
+            tags.iter().enumerate().map(|(nth, (name, _))| format!("AND {name}::text = ${}", nth + 4)).collect();
+        let tags: Vec<&str> = tags.iter().map(|(_, value)| value.as_str()).collect();
         let lines = self.lines(tape, &of, &times, &layout::names(of.table), &wanted.join(" "), &tags).await?;
         Ok(lines.iter().filter_map(|line| read::record(of.table, line)).map(|(_, record)| row_of(&record)).collect())
     }

@@ -67,20 +67,28 @@ impl Audit for Questdb {
         Ok(self.client.rows(&statement).await?.into_iter().filter_map(total).collect())
     }
 
-    async fn rows(&mut self, tape: Uuid, series: &Series, times: Range<i64>) -> Result<Vec<Row>, SinkError> {
-        let table = series.table.as_str();
+    async fn rows(
+        &mut self,
+        tape: Uuid,
+        table: &str,
+        tags: &[(SmolStr, SmolStr)],
+        times: Range<i64>,
+    ) -> Result<Vec<Row>, SinkError> {
         let name = self.applied(table).await?;
         let (columns, prefix) = (columns_of(table), self.config.prefix.clone());
         let numbers: String = columns.iter().map(|column| format!(", {column}::double")).collect();
         let mut wanted = within(tape, &times);
-        for (key, value) in &series.tags {
+        for (key, value) in tags {
             wanted += &format!(" AND {key} = '{}'", value.replace('\'', "''"));
         }
         let points = table == Table::Points.name();
         let names = if points { NAMES } else { "" };
-        let statement = format!("SELECT ts::long, seq, exact{numbers}{names} FROM \"{name}\" WHERE {wanted}");
+        let series = tags_of(table).join(", ");
+        let statement = format!("SELECT {series}, ts::long, seq, exact{numbers}{names} FROM \"{name}\" WHERE {wanted}");
         let candles = table == Table::Candles.name();
-        let held = |line: Vec<Json>| {
+        let held = |mut line: Vec<Json>| {
+            let series = series_of(table, &line);
+            let line = line.split_off(line.len().min(tags_of(table).len()));
             let (time, seq) = (line.first()?.as_i64()?, line.get(1)?.as_u64()?);
             // What a column cannot hold stands beside it.
             let exact = json::parse_texts(line.get(2)?.as_str().unwrap_or_default());
@@ -88,7 +96,7 @@ impl Audit for Questdb {
             let values = columns.iter().zip(line.iter().skip(3));
             let values = values.filter_map(|(name, value)| Some((SmolStr::new(name), exact(name).or(value.as_f64())?)));
             let apart = if candles { 0 } else { seq };
-            let mut row = row(series.clone(), time, apart, seq, values.collect(), Second::Collides);
+            let mut row = row(series, time, apart, seq, values.collect(), Second::Collides);
             if points && is_misfit(&prefix, [line.get(3)?, line.get(4)?, line.get(5)?]) {
                 row.seq = None;
             }
