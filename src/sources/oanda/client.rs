@@ -22,8 +22,9 @@ use crate::sources::{Waiting, net};
 
 /// A request, from connecting to the last byte; of a stream, to the end of the answer's head.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// The venue allows two new connections a second; a request may be one.
-const PACE: Duration = Duration::from_millis(500);
+/// The venue allows two new connections a second; a request may be one. Within any second no more go out than these.
+const AT_ONCE: usize = 2;
+const WITHIN: Duration = Duration::from_secs(1);
 /// After "too many" nothing is asked for this long, unless the venue says for how long.
 const TOO_MANY_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that the venue can ask for.
@@ -46,28 +47,31 @@ pub(super) struct Client {
     gate: Gate,
 }
 
-/// When the next request may go out; all sessions of a table share it.
+/// When the next requests may go out; all sessions of a table share it. The earliest time is first.
 #[derive(Clone, Debug)]
-pub(super) struct Gate(Arc<Mutex<Instant>>);
+pub(super) struct Gate(Arc<Mutex<[Instant; AT_ONCE]>>);
 
 impl Gate {
     pub(super) fn new() -> Gate {
-        Gate(Arc::new(Mutex::new(Instant::now())))
+        Gate(Arc::new(Mutex::new([Instant::now(); AT_ONCE])))
     }
 
     async fn pass(&self) {
         let at = {
             let mut next = self.0.lock().await;
-            let at = (*next).max(Instant::now());
-            *next = at + PACE;
+            let at = next[0].max(Instant::now());
+            next[0] = at + WITHIN;
+            next.rotate_left(1);
             at
         };
         sleep_until(at).await;
     }
 
     async fn close(&self, pause: Duration) {
-        let mut next = self.0.lock().await;
-        *next = (*next).max(Instant::now() + pause);
+        let until = Instant::now() + pause;
+        for next in self.0.lock().await.iter_mut() {
+            *next = (*next).max(until);
+        }
     }
 }
 
@@ -302,4 +306,27 @@ fn instrument(raw: &RawValue) -> Option<(SmolStr, Instrument)> {
         ..Instrument::default()
     };
     Some((SmolStr::from(listed.name), instrument))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_has_more_requests_than_the_venue_allows_connections() {
+        let (gate, begin) = (Gate::new(), Instant::now());
+        let mut passed = Vec::new();
+        for n in 0..7 {
+            if n == 4 {
+                tokio::time::advance(Duration::from_millis(2_700)).await;
+            }
+            gate.pass().await;
+            passed.push(begin.elapsed().as_millis());
+        }
+        assert_eq!(passed, [0, 0, 1_000, 1_000, 3_700, 3_700, 4_700]);
+        gate.close(Duration::from_secs(5)).await;
+        let late = gate.clone();
+        tokio::join!(gate.pass(), late.pass());
+        assert_eq!(begin.elapsed().as_millis(), 9_700, "a pause is one for all");
+    }
 }

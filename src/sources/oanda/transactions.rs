@@ -8,9 +8,11 @@
 //! Subscribed first, filled then: what happens meanwhile comes twice and is taken once. The last id is a `Position`
 //! in the append of its transaction, so that a restart goes on behind it.
 
+use std::time::Duration;
+
 use anyhow::{bail, ensure};
 use tapedeck_market::{Body, Event, Flags, Position, Raw, SmolStr, UnixNanos};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 use super::config::Config;
@@ -22,6 +24,7 @@ use crate::sources::split::{Piece, Splitter};
 
 /// Answers without the transaction that was named, half a second apart, before the session is given up.
 const SHORT: u32 = 4;
+const SHORTLY: Duration = Duration::from_millis(500);
 /// Fetched transactions of one append.
 const AN_APPEND: usize = 100;
 
@@ -131,6 +134,7 @@ impl<'a> Feed<'a> {
                 // Its requests may know later than its streams; to go on without would be to lose it.
                 short += 1;
                 ensure!(short < SHORT, "the venue names transaction {newest} and does not give it");
+                sleep(SHORTLY).await;
             }
         }
         if fetched > 0 {
