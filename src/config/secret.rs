@@ -142,7 +142,7 @@ fn masked(text: &str, hide: impl Fn(&Hidden<'_>) -> bool) -> String {
     masked
 }
 
-/// What of the URLs in a config value must appear in no output.
+/// What of the URLs in a config value must appear in no output, wherever it stands.
 #[must_use]
 pub fn secrets_of_urls(text: &str) -> Vec<String> {
     /// A shorter value of a query may be an ordinary word, such as `true`: it is hidden together with its name.
@@ -151,6 +151,11 @@ pub fn secrets_of_urls(text: &str) -> Vec<String> {
     for Hidden { range, .. } in url_secrets(text) {
         let secret = &text[range.clone()];
         let before = &text[..range.start];
+        // Of a database or a broker it is who somebody is; only on the web is a token written like that.
+        let on_the_web = ["http://", "https://", "ws://", "wss://"].iter().any(|scheme| before.ends_with(scheme));
+        if before.ends_with("://") && !secret.contains(':') && !on_the_web {
+            continue;
+        }
         if before.ends_with('=') && secret.len() < ORDINARY_BYTES {
             let name_at = before.rfind(['?', '&']).map_or(range.start, |at| at + 1);
             found.push(text[name_at..range.end].to_owned());
@@ -209,6 +214,8 @@ mod tests {
             ("http://a@b:tok@host", "http://***@host", &["a@b:tok", "tok"]),
             ("wss://h/v2?key=0123456789&tls=true#x", "wss://h/v2?key=***&tls=***#x", &["0123456789", "tls=true"]),
             ("wss://h?0123456789", "wss://h?***", &["0123456789"]),
+            ("https://token@h", "https://***@h", &["token"]),
+            ("postgres://postgres@h/db", "postgres://***@h/db", &[]),
             ("url = 'ws://u:p@h' # see", "url = 'ws://***@h' # see", &["u:p", "p"]),
             ("ws://h?to=http://u:pw@x/", "ws://h?to=***", &["http://u:pw@x/"]),
             ("no url: a@b?c=d", "no url: a@b?c=d", &[]),
