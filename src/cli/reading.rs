@@ -11,9 +11,9 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Hole, RawRecord, Reader, Start};
 
 use crate::cli::Global;
-use crate::config::fits;
 use crate::config::suggest::nearest;
 use crate::config::units::{parse_duration, parse_instant};
+use crate::config::{Problems, fits};
 
 /// Where the tape is.
 #[derive(Clone, Debug, Args)]
@@ -28,8 +28,16 @@ impl Where {
     pub(super) fn dir(&self, global: &Global) -> anyhow::Result<PathBuf> {
         match &self.dir {
             Some(dir) => Ok(dir.clone()),
-            None => Ok(global.load()?.config.tape.dir),
+            None => Ok(global.load().map_err(told_where)?.config.tape.dir),
         }
+    }
+}
+
+/// A config that cannot be read is in nobody's way who knows where the tape is.
+fn told_where(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Problems>() {
+        Ok(problems) => problems.and("this verb needs no config where it is told the tape's folder: --dir DIR").into(),
+        Err(error) => error,
     }
 }
 

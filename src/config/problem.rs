@@ -164,6 +164,13 @@ impl Problems {
         if self.list.is_empty() { Ok(value) } else { Err(self) }
     }
 
+    /// The same, and one more sentence behind them.
+    #[must_use]
+    pub fn and(mut self, said: &str) -> Problems {
+        self.list.push(Problem::new(&[], said));
+        self
+    }
+
     fn without_secrets(&self, text: &str) -> String {
         let mut text = mask_urls(text);
         for secret in self.secrets.iter().filter(|secret| secret.len() >= crate::logs::MIN_SECRET_BYTES) {

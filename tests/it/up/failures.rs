@@ -82,6 +82,19 @@ fn a_server_that_does_not_end_is_killed_with_all_that_it_started() {
 }
 
 #[test]
+fn what_is_up_ends_also_when_its_config_was_broken_meanwhile() {
+    let home = Home::new("[server.kept]\ncommand = ['sleep', '1000']\nready = 'command true'\n");
+    home.ok(&["up"]);
+    let identity = home.identity("kept");
+    std::fs::write(home.path("tapedeck.toml"), "[tape\n").unwrap();
+    let said = home.say(&["down"]);
+    assert!(said.code == Some(2) && said.err.contains("--dir DIR"), "{said:?}");
+    assert!(identity.lives());
+    home.ok(&["down", "--dir", "tape"]);
+    home.is_clean(&[identity], &[]);
+}
+
+#[test]
 fn a_source_that_does_not_come_fails_its_phase_and_the_fix_names_it() {
     let home = Home::new(SOURCE);
     failed(&home, &["--limit", "1s"], &["sources: source.k: not ready within 1 s: lost:", "tapedeck check k"]);
