@@ -109,12 +109,13 @@ fn of_outcome(what: String, table: &KindTable, found: &Outcome, span: &str, deli
 /// Compares until two looks at a moving store agree with the tape, or the difference stays.
 async fn settled(table: &KindTable, dir: &Path, (from, only_these): (UnixNanos, bool)) -> anyhow::Result<Outcome> {
     let mut last = Outcome::default();
+    // The same records each time: of a busy deck there would be more and more.
+    let to = UnixNanos(UnixNanos::now().0.saturating_sub(i64::try_from(SETTLED.as_nanos()).unwrap_or(0)));
+    let scope = Scope { from: Some(from), to: Some(to), only_these, ..Scope::default() };
     for look in 0..LOOKS {
         if look > 0 {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
-        let to = UnixNanos(UnixNanos::now().0.saturating_sub(i64::try_from(SETTLED.as_nanos()).unwrap_or(0)));
-        let scope = Scope { from: Some(from), to: Some(to), only_these, ..Scope::default() };
         last = reconcile(table, dir, &scope, &mut |_| {}).await?;
         if last.is_clean() {
             break;

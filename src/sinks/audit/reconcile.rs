@@ -150,6 +150,8 @@ pub(super) struct Stretch {
     pub from: Option<UnixNanos>,
     pub to: Option<UnixNanos>,
     pub seqs: RangeInclusive<u64>,
+    /// Those among them that were received before or after, in their order: sources do not wait for each other, and clocks step.
+    pub left_out: Vec<RangeInclusive<u64>>,
     /// All are compared row by row, whatever the sums say.
     pub every_row: bool,
     /// Without sums, and without looking for what is beside them.
@@ -209,6 +211,7 @@ pub async fn reconcile(
         from,
         to: scope.to,
         seqs: 0..=0,
+        left_out: Vec::new(),
         every_row: scope.every_row,
         only_these: scope.only_these,
         cells: CELLS,
@@ -256,23 +259,26 @@ pub(super) fn ask<T>(answer: Result<T, SinkError>) -> anyhow::Result<T> {
 impl Stretch {
     /// Whether the record of that seq was delivered, if it is one for this sink.
     pub(super) fn is_expected(&self, seq: u64) -> bool {
-        self.seqs.contains(&seq) && self.delivered.has(seq) && !self.dead.contains(&seq)
+        let behind = self.left_out.partition_point(|range| *range.end() < seq);
+        let left_out = self.left_out.get(behind).is_some_and(|range| range.contains(&seq));
+        self.seqs.contains(&seq) && !left_out && self.delivered.has(seq) && !self.dead.contains(&seq)
     }
 
-    /// Hands out the records of the stretch that should be in the store, from a place on.
+    /// Hands out the records of the stretch that should be in the store, from a place on; returns the seqs that lie between them and
+    /// are of another time.
     pub(super) fn each(
         &self,
         from: Start,
         found: &mut Outcome,
         mut each: impl FnMut(Record) -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<RangeInclusive<u64>>> {
         let open = |start| Reader::open(Arc::new(Disk), &self.dir, start);
         let mut reader = open(from).context("reading the tape")?;
         let begin = reader.seq();
         let books = self.books.map(|levels| Books::before(levels, open(Start::Segment(begin))?, begin));
         let mut books = books.transpose().context("reading the books of the tape")?;
         let end = reader.durable_seq();
-        let mut first = None;
+        let (mut first, mut left_out) = (None, Vec::<RangeInclusive<u64>>::new());
         (found.dead, found.behind, found.unreadable) = (0, 0, 0);
         while reader.seq() <= end {
             let (seq, ts_recv, event) = match reader.next().context("reading the tape")? {
@@ -285,8 +291,13 @@ impl Stretch {
                 Some(Item::Record(raw)) => (raw.seq, raw.ts_recv, wire::decode(raw.payload)),
             };
             let event = event.map(|event| whole(event, &mut books));
-            // Clocks step: a record of before may stand behind one of after.
+            // A record of before may stand behind one of after.
             if self.from.is_some_and(|from| ts_recv < from.0) || self.to.is_some_and(|to| ts_recv >= to.0) {
+                match left_out.last_mut() {
+                    Some(range) if range.end() + 1 == seq => *range = *range.start()..=seq,
+                    _ if first.is_some() => left_out.push(seq..=seq),
+                    _ => {}
+                }
                 continue;
             }
             first.get_or_insert(seq);
@@ -304,7 +315,7 @@ impl Stretch {
                 break;
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 

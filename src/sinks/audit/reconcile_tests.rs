@@ -166,6 +166,7 @@ fn stretch(dir: &Path) -> Stretch {
         from: None,
         to: None,
         seqs: 0..=0,
+        left_out: Vec::new(),
         every_row: false,
         only_these: false,
         cells: CELLS,
@@ -218,6 +219,33 @@ async fn of_few_records_of_very_many_series_a_store_is_asked_by_seconds_and_not_
     moved.time += 1_000_000;
     store.rows.push(moved);
     let found = pass(&mut only, &mut store, None, &mut |_| {}).await.unwrap();
+    assert_eq!((found.missing, found.different, found.extra), (1, 0, 1), "{found:?}");
+}
+
+/// Each source reads the clock for itself, and then waits for its turn.
+#[tokio::test]
+async fn what_was_received_before_and_written_after_is_neither_expected_nor_too_much() {
+    let home = tempfile::tempdir().unwrap();
+    // A record each millisecond, of two symbols; each fifth was received three before its place on the tape.
+    let records = recorded(home.path(), |n| {
+        let turn = if n % 5 == 0 { 3 } else { 0 };
+        (["A", "B"][(n % 2) as usize].to_owned(), BEGIN + (n - turn) * 1_000_000, 0)
+    });
+    let mut store = Store { rows: records.iter().map(row_of).collect(), ..Store::default() };
+    let part = |from: i64, to: i64| (Some(UnixNanos(BEGIN + from * 1_000_000)), Some(UnixNanos(BEGIN + to * 1_000_000)));
+    for (begin, only_these) in [(98, true), (98, false), (99, true), (102, false)] {
+        let (from, to) = part(begin, 300 + begin);
+        let mut some = Stretch { from, to, only_these, every_row: true, ..stretch(home.path()) };
+        let found = pass(&mut some, &mut store, None, &mut |_| {}).await.unwrap();
+        assert!(found.is_clean() && found.rows == 300, "{begin}, {only_these}: {found:?}");
+        assert!(!some.left_out.is_empty(), "nothing lies between them");
+    }
+    // And what is too much is found all the same.
+    let lost = store.rows.iter().position(|row| row.seq == Some(200)).unwrap();
+    store.rows[lost].time += 500;
+    let (from, to) = part(99, 399);
+    let mut some = Stretch { from, to, only_these: true, ..stretch(home.path()) };
+    let found = pass(&mut some, &mut store, None, &mut |_| {}).await.unwrap();
     assert_eq!((found.missing, found.different, found.extra), (1, 0, 1), "{found:?}");
 }
 

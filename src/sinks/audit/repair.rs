@@ -31,6 +31,7 @@ pub(super) async fn give_back(
             from: None,
             to: None,
             seqs: 0..=0,
+            left_out: Vec::new(),
             ..*stretch
         };
         let (mut records, mut rows) = (Vec::new(), Vec::new());

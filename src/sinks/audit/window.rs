@@ -29,7 +29,7 @@ pub(super) fn expected(
 ) -> anyhow::Result<()> {
     let (mut rows, mut records) = (Vec::new(), 0);
     let (tape, mut count) = (stretch.tape, 0);
-    stretch.each(stretch.start, found, |record| {
+    let left_out = stretch.each(stretch.start, found, |record| {
         rows.clear();
         audit.expect(tape, &record, &mut rows);
         for row in &rows {
@@ -45,6 +45,7 @@ pub(super) fn expected(
     })?;
     found.rows = count;
     stretch.seqs = found.first_seq..=found.last_seq;
+    stretch.left_out = left_out;
     Ok(())
 }
 
@@ -70,7 +71,8 @@ pub(super) fn expected_again(
             last = places.of(sums.begin(), until).map_or(last, |(_, last)| last);
         }
         Ok(true)
-    })
+    })?;
+    Ok(())
 }
 
 /// The rows of a cell, where the tags are not all that a series has.
