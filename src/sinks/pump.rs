@@ -16,8 +16,8 @@ mod letters;
 mod outage;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -107,7 +107,8 @@ struct Running<'a> {
     late: Times,
     /// What overtook the backlog before, and which of it goes again.
     again: Option<Arc<Again>>,
-    stopping_since: Option<Instant>,
+    /// When it was first seen that the deck stops, between requests or while one was on its way.
+    stopping_since: Arc<OnceLock<Instant>>,
     /// The store keeps a mark of its own.
     keeps_mark: bool,
     waits: ExponentialBackoff,
@@ -181,7 +182,7 @@ impl<'a> Running<'a> {
             // What of a backlog was delivered before a crash or a stop, nobody knows any more.
             late: if progress.high() > progress.low() { Times::ALL } else { Times::default() },
             again: None,
-            stopping_since: None,
+            stopping_since: Arc::default(),
             keeps_mark: false,
             progress,
             hurry: Arc::default(),
@@ -240,7 +241,7 @@ impl<'a> Running<'a> {
                     () = stop.cancelled(), if stopping.is_none() => {
                         self.hurry.store(true, Ordering::Relaxed);
                         self.desk.shown.set_state("draining");
-                        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+                        let since = *self.stopping_since.get_or_init(Instant::now);
                         stopping = Some((self.desk.tape.seq(), since));
                         continue;
                     }
@@ -409,10 +410,10 @@ impl<'a> Running<'a> {
     /// Returns when the deck stops and has waited long enough for a batch on its way.
     fn given_up(&self) -> impl Future<Output = ()> + use<> {
         let (stop, tape, delivery) = (self.stop.clone(), self.desk.tape.clone(), self.delivery.clone());
-        let (progress, since) = (self.progress.clone(), self.stopping_since);
+        let (progress, since) = (self.progress.clone(), self.stopping_since.clone());
         async move {
             stop.cancelled().await;
-            let since = since.unwrap_or_else(Instant::now);
+            let since = *since.get_or_init(Instant::now);
             let limit = drain_at_most(&progress, tape.seq(), &delivery);
             tokio::time::sleep(limit.saturating_sub(since.elapsed())).await;
         }
