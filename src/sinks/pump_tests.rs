@@ -563,7 +563,7 @@ async fn a_store_that_is_back_and_wants_records_again_is_shown_as_running() {
 async fn what_is_new_does_not_wait_for_a_backlog() {
     let mut deck = Deck::new();
     deck.delivery.batch = 100;
-    deck.fake.lock().slow = Duration::from_millis(10);
+    deck.fake.lock().slow = Duration::from_millis(50);
     deck.record(20_000, Duration::from_secs(600));
     let run = deck.start();
     deck.until("a batch", |store| !store.batches.is_empty()).await;
@@ -588,7 +588,7 @@ async fn what_is_new_does_not_wait_for_a_backlog() {
 async fn overtaken(keeps_last: bool, crash: bool) -> (u64, Vec<u64>) {
     let mut deck = Deck::new();
     deck.delivery.batch = 100;
-    deck.fake.lock().slow = Duration::from_millis(20);
+    deck.fake.lock().slow = Duration::from_millis(100);
     deck.fake.lock().keeps_last = keeps_last;
     deck.record_at((0..6_000).map(|n| n % 500), Duration::from_secs(600));
     let mut run = deck.start();

@@ -6,32 +6,17 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tapedeck::bus::registry::{EVERYTHING, REQUESTS, SERVICES};
+use tapedeck::bus::registry::{EVERYTHING, REQUESTS};
 use tapedeck::bus::{Encoder, Engine, Message};
 use tapedeck::config::{Bus, Decimals, Form};
 use tapedeck_market::{Body, GapCause, Uuid};
 use tapedeck_testkit::kraken::{FakeKraken, Handle};
 
-use crate::support::{Deck, gaps, python, records, tapedeck, until};
-
-/// Ports of the register, moved to where nobody else is: below those that the system hands out by itself.
-fn free_offset() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let seed = u16::try_from(std::process::id() % 200).unwrap();
-    loop {
-        let at = NEXT.fetch_add(1, Ordering::Relaxed);
-        let offset = 6_000 + (seed + at) % 500 * 40;
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if SERVICES.iter().all(|service| free(service.port + offset)) {
-            return offset;
-        }
-    }
-}
+use crate::support::{Deck, free_offset, gaps, python, records, tapedeck, until};
 
 /// A topic, its port, and how it is sent.
 type Case = (&'static str, u16, Form, Decimals);

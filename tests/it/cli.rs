@@ -1,12 +1,13 @@
 //! The command line as scripts meet it: output, errors, exit codes.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::support::{Deck, tapedeck};
+use crate::support::{Deck, tapedeck, until};
 
 fn run(dir: &Path, args: &[&str]) -> Output {
     tapedeck().args(args).current_dir(dir).output().unwrap()
@@ -24,11 +25,25 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", out(output), err(output)))
 }
 
-/// A folder with a tape of a short demo in `demo/`.
+/// A short demo, long enough for every subscription to be live on a busy machine.
+fn demo(home: &Path) -> Output {
+    run(home, &["demo", "--plain", "--for", "4s", "--rate", "100", "-q"])
+}
+
+/// A folder with a tape of a short demo in `demo/`: each test has a copy of one.
 fn recorded() -> tempfile::TempDir {
+    static PACKED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let home = tempfile::tempdir().unwrap();
+        let done = demo(home.path());
+        assert!(done.status.success(), "{}", err(&done));
+        let packed = Command::new("tar").arg("-C").arg(home.path()).args(["-Sc", "demo"]).output().unwrap();
+        assert!(packed.status.success(), "{}", err(&packed));
+        packed.stdout
+    });
     let home = tempfile::tempdir().unwrap();
-    let demo = run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]);
-    assert!(demo.status.success(), "{}", err(&demo));
+    let mut tar = Command::new("tar").arg("-C").arg(home.path()).arg("-Sx").stdin(Stdio::piped()).spawn().unwrap();
+    tar.stdin.take().unwrap().write_all(&PACKED).unwrap();
+    assert!(tar.wait().unwrap().success());
     home
 }
 
@@ -141,9 +156,11 @@ fn tail_ends_quietly_when_nobody_reads_it() {
     assert!(first.starts_with("{\"seq\":1,"), "{first}");
     drop(lines);
     // Something must still come for the end to be noticed: the next deck on the same tape.
-    let again = run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]);
-    assert!(again.status.success(), "{}", err(&again));
-    let status = child.wait().unwrap();
+    let status = until("the end of the tail", || {
+        let again = demo(home.path());
+        assert!(again.status.success(), "{}", err(&again));
+        child.try_wait().unwrap()
+    });
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((status.code(), said.as_str()), (Some(0), ""));
@@ -160,11 +177,15 @@ fn tail_follows_a_deck_that_starts_later() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let again = run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]);
-    assert!(again.status.success(), "{}", err(&again));
+    // It may begin to look when the next deck is over.
+    let status = until("the end of the tail", || {
+        let again = demo(home.path());
+        assert!(again.status.success(), "{}", err(&again));
+        child.try_wait().unwrap()
+    });
+    assert!(status.success());
     let mut line = String::new();
     child.stdout.take().unwrap().read_to_string(&mut line).unwrap();
-    assert!(child.wait().unwrap().success());
     let event: Value = serde_json::from_str(line.trim()).unwrap();
     assert!(event["seq"].as_u64().unwrap() >= next, "{event}");
 }
@@ -223,7 +244,7 @@ fn a_pause_between_two_decks_is_in_the_ledger() {
     let home = recorded();
     let last = run(home.path(), &["tail", "--dir", "demo", "--json", "-n", "1", "--until", "now"]);
     let last: Value = serde_json::from_str(out(&last).trim()).unwrap();
-    assert!(run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]).status.success());
+    assert!(demo(home.path()).status.success());
     let gaps = run(home.path(), &["gaps", "--dir", "demo", "--json"]);
     let gaps: Vec<Value> = out(&gaps).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let down: Vec<&Value> = gaps.iter().filter(|gap| gap["cause"] == "down").collect();
@@ -238,7 +259,7 @@ fn a_pause_between_two_decks_is_in_the_ledger() {
 #[test]
 fn gaps_are_chosen_by_state_cause_symbol_and_time_and_counted() {
     let home = recorded();
-    assert!(run(home.path(), &["demo", "--plain", "--for", "1s", "--rate", "100", "-q"]).status.success());
+    assert!(demo(home.path()).status.success());
     let list = |args: &[&str]| -> Vec<Value> {
         let output = run(home.path(), &[&["gaps", "--dir", "demo", "--json"], args].concat());
         assert!(output.status.success(), "{args:?}: {}", err(&output));

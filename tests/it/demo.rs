@@ -7,7 +7,7 @@ use tapedeck_market::{GapCause, GapState, Kind};
 use crate::support::{gaps, records, tapedeck};
 
 fn demo(dir: &Path, home: &Path) -> String {
-    let out = tapedeck().args(["demo", "--plain", "--for", "3s", "--dir"]).arg(dir).current_dir(home).output().unwrap();
+    let out = tapedeck().args(["demo", "--plain", "--for", "6s", "--dir"]).arg(dir).current_dir(home).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
     said

@@ -189,7 +189,9 @@ async fn a_broker_that_is_away_killed_or_frozen_costs_the_feed_nothing() {
         };
         let mut changes: Vec<&str> = deck.log().lines().filter_map(change).collect();
         changes.dedup();
-        assert_eq!(changes, ["lost", "back", "lost", "back", "lost", "back", "lost"], "{}", deck.log());
+        // A machine that stands still for two seconds is one more time lost and back.
+        let ends = (changes.first(), changes.last());
+        assert!(ends == (Some(&"lost"), Some(&"lost")) && changes.len() >= 7, "{changes:?}: {}", deck.log());
         deck.stop();
     })
     .await;

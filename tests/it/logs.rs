@@ -16,7 +16,7 @@ fn a_deck_logs_json_into_files_of_its_own_and_a_secret_into_none() {
          api_key = 'the-key-of-the-test'\napi_secret = '{secret}'\n"
     );
     std::fs::write(home.path().join("tapedeck.toml"), config).unwrap();
-    let run = tapedeck().args(["run", "--plain", "--for", "1s"]).current_dir(home.path()).output().unwrap();
+    let run = tapedeck().args(["run", "--plain", "--for", "4s"]).current_dir(home.path()).output().unwrap();
     let console = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{console}");
     let logs = home.path().join("tape/logs");

@@ -232,7 +232,8 @@ async fn what_was_received_before_and_written_after_is_neither_expected_nor_too_
         (["A", "B"][(n % 2) as usize].to_owned(), BEGIN + (n - turn) * 1_000_000, 0)
     });
     let mut store = Store { rows: records.iter().map(row_of).collect(), ..Store::default() };
-    let part = |from: i64, to: i64| (Some(UnixNanos(BEGIN + from * 1_000_000)), Some(UnixNanos(BEGIN + to * 1_000_000)));
+    let part =
+        |from: i64, to: i64| (Some(UnixNanos(BEGIN + from * 1_000_000)), Some(UnixNanos(BEGIN + to * 1_000_000)));
     for (begin, only_these) in [(98, true), (98, false), (99, true), (102, false)] {
         let (from, to) = part(begin, 300 + begin);
         let mut some = Stretch { from, to, only_these, every_row: true, ..stretch(home.path()) };

@@ -87,7 +87,7 @@ impl Venue {
     pub(super) fn table(&self) -> String {
         match &self.running {
             Running::Betfair(fake) => format!(
-                "[source.betfair]\nkind = \"betfair\"\nurl = {:?}\nlogin_url = {:?}\napp_key = {:?}\nusername = {:?}\npassword = {:?}\nevent_types = [\"7\"]\nheartbeat = \"500ms\"\nchannels = [\"odds\"]\n",
+                "[source.betfair]\nkind = \"betfair\"\nurl = {:?}\nlogin_url = {:?}\napp_key = {:?}\nusername = {:?}\npassword = {:?}\nevent_types = [\"7\"]\nheartbeat = \"5s\"\nchannels = [\"odds\"]\n",
                 fake.url(),
                 fake.login_url(),
                 betfair::APP_KEY,

@@ -236,7 +236,7 @@ fn what_a_restarted_server_has_lost_is_delivered_again() {
     server.kill();
     server.restart();
     until("all of it again", || (value(&server, "SELECT count() FROM m") == 501).then_some(()));
-    assert_eq!(detail(&deck, "rewinds"), 1);
+    until("the rewind to be told", || (detail(&deck, "rewinds") == 1).then_some(()));
     assert!(deck.log().contains("the server was restarted"), "{}", deck.log());
 
     // The same while the deck is down: what it knew is kept.
@@ -252,7 +252,7 @@ fn what_a_restarted_server_has_lost_is_delivered_again() {
     server.restart();
     let deck = desk.start();
     until("all of it once more", || (value(&server, "SELECT count() FROM m") == 501).then_some(()));
-    assert_eq!(detail(&deck, "rewinds"), 1);
+    until("the rewind to be told", || (detail(&deck, "rewinds") == 1).then_some(()));
     deck.stop();
 }
 
@@ -273,7 +273,7 @@ fn a_suspended_table_is_shown_and_goes_on_when_it_is_resumed() {
     server.query("ALTER TABLE m RESUME WAL");
     until("the rest", || (value(&server, "SELECT count() FROM m") == 200).then_some(()));
     until("all to be well", || (state(&deck) == "running").then_some(()));
-    assert_eq!(detail(&deck, "rewinds"), 1);
+    until("the rewind to be told", || (detail(&deck, "rewinds") == 1).then_some(()));
     deck.stop();
 
     let desk = Desk { sink: format!("{}\nresume = true", desk.sink), ..desk };

@@ -125,8 +125,8 @@ async fn batches_that_take_too_long_there_are_halved_and_all_is_there_in_the_end
     let mut writer = Writer::new(Arc::clone(&client));
     let held = Held::of(&server);
     let holding = std::thread::spawn(move || {
-        // Longer than one batch may take: the first one is given up there.
-        std::thread::sleep(Duration::from_millis(1_300));
+        // Longer than two batches may take: the first one is given up there, whenever it begins.
+        std::thread::sleep(Duration::from_millis(2_500));
         drop(held);
     });
     let written = writer.write(&name, &puts(0..400)).await.unwrap();
@@ -134,8 +134,14 @@ async fn batches_that_take_too_long_there_are_halved_and_all_is_there_in_the_end
     assert_eq!(written.confirmed(), 400);
     assert!(writer.size() <= 100, "{}", writer.size());
     assert_eq!(client.count(&name, None).await.unwrap(), 400);
-    writer.write(&name, &puts(0..10_000)).await.unwrap();
-    assert_eq!(writer.size(), 200, "larger again");
+    // One that is slow on the way makes them smaller once more.
+    for _ in 0..10 {
+        writer.write(&name, &puts(0..5_000)).await.unwrap();
+        if writer.size() == 200 {
+            return;
+        }
+    }
+    panic!("never larger again: {}", writer.size());
 }
 
 #[tokio::test]
@@ -213,11 +219,11 @@ async fn a_server_that_is_away_and_a_stranger_on_its_port_are_told_apart() {
 #[tokio::test]
 async fn a_server_that_stands_still_is_given_up_after_the_timeout() {
     let Some(server) = PocketBase::private() else { return };
-    let timeout = tapedeck::config::units::Interval(Duration::from_millis(300));
+    let timeout = tapedeck::config::units::Interval(Duration::from_secs(2));
     let client = client_of(&Target { timeout, ..target(&server) });
-    client.login().await.unwrap();
+    client.hello().await.unwrap();
     server.pause();
-    says(&client.hello().await.unwrap_err(), Class::Connection, &["did not answer within 300ms"]);
+    says(&client.hello().await.unwrap_err(), Class::Connection, &["did not answer within 2s"]);
     server.resume();
     server.call("GET", "/api/health", &Value::Null);
     client.hello().await.unwrap();
