@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::running::End;
+use super::table::Compose;
 
 /// How often it is looked at: each look starts a process.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -30,6 +31,11 @@ pub(super) struct Container {
 impl Container {
     pub(super) fn new(file: &Path, service: &str, dir: Option<&Path>) -> Container {
         Container { file: file.to_owned(), service: service.to_owned(), dir: dir.map(Path::to_owned) }
+    }
+
+    /// The one that an entry of the table is of.
+    pub(super) fn of(compose: &Compose) -> Container {
+        Container::new(&compose.file, &compose.service, Some(compose.dir.as_path()))
     }
 
     /// Starts it, or finds it running. Images may have to be fetched first.

@@ -57,6 +57,8 @@ struct Keeper {
     entry: Entry,
     tell: watch::Sender<Entry>,
     orders: mpsc::Receiver<Asked>,
+    /// A container that an earlier supervisor left running, until it is wanted here.
+    left: Option<Container>,
     /// Who waits for it to be stopped.
     waiting: Vec<oneshot::Sender<()>>,
     waits: ExponentialBackoff,
@@ -92,6 +94,8 @@ impl Kept {
             (before.settings == spec.settings()).then_some(())?;
             Process::adopt(before.identity.as_ref()?)
         });
+        let left = before.as_ref().filter(|before| before.may_run()).and_then(|before| before.compose.as_ref());
+        let left = left.map(Container::of);
         let entry = match (&before, &adopted) {
             (Some(before), Some(_)) => Entry {
                 order,
@@ -112,6 +116,7 @@ impl Kept {
             entry,
             tell,
             orders: asked,
+            left,
             waiting: Vec::new(),
             waits,
             restarts: VecDeque::new(),
@@ -157,7 +162,7 @@ impl Keeper {
                 match next_order(&mut self.orders, &mut self.waiting).await {
                     Some(Order::Start | Order::Restart) => self.forget_failures(),
                     Some(Order::Stop) => {
-                        self.set(State::Stopped, "");
+                        self.stop_left().await;
                         continue;
                     }
                     None => return,
@@ -170,6 +175,16 @@ impl Keeper {
                 Ended::Failed { how, hopeless } => self.failed(how, hopeless).await,
             };
         }
+    }
+
+    /// Nothing of ours runs; what an earlier supervisor has left ends here.
+    async fn stop_left(&mut self) {
+        let (stop, grace) = self.spec.stop();
+        let how = match self.left.take() {
+            Some(container) => Running::Container(container).stop(&stop, grace, None).await,
+            None => String::new(),
+        };
+        self.set(State::Stopped, how);
     }
 
     /// After an end that nobody asked for: waits, or gives up. Whether it is wanted still.
@@ -303,6 +318,7 @@ impl Keeper {
 
     async fn start(&mut self) -> Result<Running, Ended> {
         let first = self.entry.starts == 0;
+        self.left = None;
         // What this start is made with, and nothing of the one before.
         let fresh = self.spec.entry(self.entry.order, &self.table);
         self.entry = Entry {

@@ -28,5 +28,6 @@ pub mod table;
 
 pub use phases::{Access, Phase, PhaseState, Stage, Supervisor, Trouble};
 pub(crate) use ready::ask as ask_ready;
-pub use supervisor::{Ask, Job, clean, run};
-pub use table::{DECK, Entry, Kind, Lock, SERVERS, State, Table};
+pub(crate) use spec::changes;
+pub use supervisor::{Ask, Job, STARTING, clean, run};
+pub use table::{Compose, DECK, Entry, Kind, Lock, SERVERS, State, Table, means};

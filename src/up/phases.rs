@@ -1,5 +1,6 @@
 //! How far a start or a stop is: what the supervisor writes down, and what `up` and `down` print.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ pub struct Supervisor {
     /// From its start until all was ready.
     pub took_ms: Option<u64>,
     pub config: Option<PathBuf>,
+    /// The servers that it keeps, each with what changes with its settings; `None`: by an earlier version, which did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<BTreeMap<String, String>>,
     pub phases: Vec<Phase>,
     /// Where things can be reached.
     pub access: Vec<Access>,

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::compose::Container;
+use super::phases::Supervisor;
 use super::ready;
-use super::table::{DECK, Entry, Kind, Table};
+use super::table::{Compose, DECK, Entry, Kind, Table, means};
 use crate::cli::exit;
-use crate::config::{NamedServer, Server, Stop};
+use crate::config::{Config, NamedServer, Server, Stop};
 use crate::control::{self, Request};
 use crate::supervise;
 
@@ -53,12 +54,10 @@ impl Spec {
 
     /// Changes with what it is started with.
     pub(super) fn settings(&self) -> String {
-        let text = match self {
-            // A table came out of TOML, so it goes back into it.
-            Spec::Server(named) => toml::to_string(&named.server).unwrap_or_default(),
-            Spec::Deck(deck) => format!("{:?}", deck.args),
-        };
-        format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+        match self {
+            Spec::Server(named) => settings_of(&named.server),
+            Spec::Deck(deck) => print_of(&format!("{:?}", deck.args)),
+        }
     }
 
     pub(super) fn entry(&self, order: u32, table: &Table) -> Entry {
@@ -75,6 +74,14 @@ impl Spec {
                 (Kind::Deck, crate::config::secret::mask_urls(&format!("tapedeck {}", args.join(" "))))
             }
         };
+        let compose = match self {
+            Spec::Server(NamedServer { name, server }) => server.compose.as_ref().map(|file| Compose {
+                file: file.clone(),
+                service: service_of(name, server).to_owned(),
+                dir: absolute(server.dir.as_deref().unwrap_or(Path::new("."))),
+            }),
+            Spec::Deck(_) => None,
+        };
         let (stop, grace) = self.stop();
         Entry {
             name: self.name().to_owned(),
@@ -85,6 +92,7 @@ impl Spec {
             grace_ms: grace.as_millis() as u64,
             log: table.log_of(self.name()),
             settings: self.settings(),
+            compose,
             ..Entry::default()
         }
     }
@@ -177,6 +185,41 @@ impl Spec {
             },
         }
     }
+}
+
+/// How the servers of a config differ from those that a supervisor was started with: some words for each. `names`: only these;
+/// empty, or `servers`: all.
+pub(crate) fn changes(config: &Config, said: &Supervisor, names: &[String]) -> Vec<String> {
+    // An earlier version did not say.
+    let Some(kept) = &said.servers else { return Vec::new() };
+    let wanted = |name: &str| names.is_empty() || means(names, name);
+    let servers = config.servers.iter().filter(|named| wanted(&named.name));
+    let changed = servers.filter_map(|named| match kept.get(named.name.as_str()) {
+        None => Some(format!("[server.{}] is new", named.name)),
+        Some(settings) if *settings != settings_of(&named.server) => {
+            Some(format!("[server.{}] has changed", named.name))
+        }
+        Some(_) => None,
+    });
+    let is_gone = |name: &str| config.servers.iter().all(|named| named.name != name);
+    let gone = kept.keys().filter(|name| wanted(name) && is_gone(name));
+    changed.chain(gone.map(|name| format!("[server.{name}] is gone"))).collect()
+}
+
+/// Changes with what a server is started with.
+pub(super) fn settings_of(server: &Server) -> String {
+    // A table came out of TOML, so it goes back into it.
+    print_of(&toml::to_string(server).unwrap_or_default())
+}
+
+/// Of secrets, too: so short that nothing can be read out of it.
+fn print_of(text: &str) -> String {
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+}
+
+/// One that the system cannot tell stays as it is.
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
 pub(super) fn service_of<'a>(name: &'a str, server: &'a Server) -> &'a str {

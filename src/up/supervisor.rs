@@ -3,6 +3,7 @@
 mod asked;
 mod start;
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::access;
+use super::compose::Container;
 use super::gates;
 use super::keeper::{Kept, Order};
 use super::phases::{PHASES, Stage, Supervisor, Trouble};
 use super::process::Identity;
 use super::running::{Process, Running};
-use super::spec::{Deck, Spec};
-use super::table::{DECK, Kind, Lock, SERVERS, State, Table};
+use super::spec::{Deck, Spec, settings_of};
+use super::table::{DECK, Kind, Lock, State, Table, means};
 use crate::config::{Config, Loaded, Stop};
 use crate::control;
-pub use asked::Ask;
-use asked::{Signals, handler, stop_asked};
+pub use asked::{Ask, STARTING};
+use asked::{Signals, handler, next_ask, stop_asked};
 use start::all_ahead;
 
 /// Stages of the deck that stop one after the other, each within the grace: sources, what derives, recorder, readers, servers.
@@ -75,11 +77,13 @@ pub async fn run(job: Job, lock: Lock, tell: watch::Sender<Supervisor>) -> anyho
     let table = Table::of(&config.tape.dir);
     let (asks, mut asked) = mpsc::channel(4);
     let serving = CancellationToken::new();
+    let servers = config.servers.iter().map(|named| (named.name.to_string(), settings_of(&named.server)));
     let said = Supervisor {
         identity: Identity::of(std::process::id()).context("finding this process in /proc")?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: UnixNanos::now().to_string(),
         config: job.loaded.file.clone(),
+        servers: Some(servers.collect()),
         phases: all_ahead(),
         ..Supervisor::default()
     };
@@ -89,7 +93,8 @@ pub async fn run(job: Job, lock: Lock, tell: watch::Sender<Supervisor>) -> anyho
     warden.take_over();
     let names = warden.kept.iter().map(|kept| kept.name.to_string()).collect();
     let control = tokio::spawn({
-        let (dir, stop, handler) = (warden.table.dir().to_owned(), serving.clone(), handler(asks, names));
+        let handler = handler(asks, warden.tell.subscribe(), names);
+        let (dir, stop) = (warden.table.dir().to_owned(), serving.clone());
         async move { control::serve(&dir, handler, stop).await }
     });
     let done = warden.work(&mut signals, &mut asked).await;
@@ -100,27 +105,45 @@ pub async fn run(job: Job, lock: Lock, tell: watch::Sender<Supervisor>) -> anyho
     done
 }
 
-/// Ends what a supervisor left behind that is no more. Returns what was ended, and how.
-pub async fn clean(table: &Table, _lock: &Lock) -> Vec<String> {
+/// Ends what a supervisor left behind that is no more: these, without names everything. Returns what was ended, and how.
+pub async fn clean(table: &Table, names: &[String], _lock: &Lock) -> Vec<String> {
+    // The supervisor is dead, and its socket with it.
+    control::clear(table.dir()).await;
     let mut ended = Vec::new();
-    for entry in table.list().iter().rev() {
-        if let Some(how) = end(entry).await {
-            ended.push(format!("{} {how}", entry.name));
+    for entry in table.list().iter().rev().filter(|entry| names.is_empty() || means(names, &entry.name)) {
+        match end(entry).await {
+            Ok(Some(how)) => ended.push(format!("{} {how}", entry.name)),
+            Ok(None) if names.is_empty() => {}
+            Ok(None) => ended.push(format!("{} was not running", entry.name)),
+            Err(error) => {
+                ended.push(format!("{} not stopped: {error:#}", entry.name));
+                // It stays in the table, so that the next `down` tries again.
+                continue;
+            }
         }
         table.remove(&entry.name);
+        if let (Kind::Deck, Some(dir)) = (entry.kind, table.dir().parent()) {
+            control::clear(dir).await;
+        }
     }
     ended
 }
 
-/// Ends the process of an entry, as it wants to be ended; `None`: it does not run.
-async fn end(entry: &super::Entry) -> Option<String> {
-    let identity = entry.identity.as_ref()?;
+/// Ends what an entry is of, as it wants to be ended; `None`: it does not run.
+async fn end(entry: &super::Entry) -> anyhow::Result<Option<String>> {
+    let grace = Duration::from_millis(entry.grace_ms);
+    if let Some(compose) = entry.compose.as_ref().filter(|_| entry.may_run()) {
+        let begun = Instant::now();
+        Container::of(compose).stop(grace).await?;
+        return Ok(Some(format!("stopped in {:.1} s", begun.elapsed().as_secs_f64())));
+    }
+    let Some(identity) = &entry.identity else { return Ok(None) };
     let Some(process) = Process::adopt(identity) else {
         identity.sweep();
-        return None;
+        return Ok(None);
     };
     let stop: Stop = entry.stop.parse().unwrap_or_default();
-    Some(Running::Process(process).stop(&stop, Duration::from_millis(entry.grace_ms), None).await)
+    Ok(Some(Running::Process(process).stop(&stop, grace, None).await))
 }
 
 impl Warden {
@@ -132,8 +155,17 @@ impl Warden {
             if same {
                 continue;
             }
-            if let Some(how) = end(&entry).await {
-                tracing::info!(service = entry.name, how, "ran with other settings, ended");
+            match end(&entry).await {
+                Ok(Some(how)) => tracing::info!(service = entry.name, how, "ran with other settings, ended"),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(
+                        service = entry.name,
+                        error = format!("{error:#}"),
+                        "ran with other settings, and cannot be ended"
+                    );
+                    continue;
+                }
             }
             self.table.remove(&entry.name);
         }
@@ -164,9 +196,10 @@ impl Warden {
 
     async fn work(mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) -> anyhow::Result<()> {
         let names = self.job.names.clone();
+        let mut later = VecDeque::new();
         let started = tokio::select! {
             started = Box::pin(self.start(&names)) => started,
-            () = stop_asked(signals, asked) => Err(Broken::Stop),
+            () = stop_asked(signals, asked, &mut later) => Err(Broken::Stop),
         };
         let failed = match started {
             Ok(()) => {
@@ -197,7 +230,7 @@ impl Warden {
             }
         };
         let failed = match failed {
-            None => self.keep(signals, asked).await,
+            None => self.keep(signals, asked, later).await,
             failed => failed,
         };
         self.down(signals).await;
@@ -205,12 +238,18 @@ impl Warden {
     }
 
     /// Keeps everything until somebody asks for the end. What is returned is why it went on no longer.
-    async fn keep(&mut self, signals: &mut Signals, asked: &mut mpsc::Receiver<Ask>) -> Option<Trouble> {
+    /// `later`: what was asked during the start.
+    async fn keep(
+        &mut self,
+        signals: &mut Signals,
+        asked: &mut mpsc::Receiver<Ask>,
+        mut later: VecDeque<Ask>,
+    ) -> Option<Trouble> {
         loop {
             let deck = self.kept.iter_mut().find(|kept| kept.name == DECK);
             let ask = tokio::select! {
                 () = signals.stop() => return None,
-                ask = asked.recv() => ask,
+                ask = next_ask(asked, &mut later) => ask,
                 entry = given_up(deck), if self.job.attached => {
                     let trouble = gates::trouble(PHASES[2], &entry);
                     tracing::error!(service = trouble.service, why = trouble.why, "cannot be helped: ending all of it");
@@ -238,7 +277,7 @@ impl Warden {
                     self.write();
                     let started = tokio::select! {
                         started = Box::pin(self.start(&names)) => started,
-                        () = stop_asked(signals, asked) => Err(Broken::Stop),
+                        () = stop_asked(signals, asked, &mut later) => Err(Broken::Stop),
                     };
                     match started {
                         Ok(()) => {
@@ -258,8 +297,7 @@ impl Warden {
     }
 
     fn named(&self, names: &[String]) -> Vec<usize> {
-        let wanted = |name: &str| names.iter().any(|wanted| wanted == name || (wanted == SERVERS && name != DECK));
-        (0..self.kept.len()).filter(|at| wanted(&self.kept[*at].name)).collect()
+        (0..self.kept.len()).filter(|at| means(names, &self.kept[*at].name)).collect()
     }
 
     /// Ends everything in reverse order. A second signal kills what is left.

@@ -29,6 +29,12 @@ pub const DECK: &str = "deck";
 /// All servers, where names are taken.
 pub const SERVERS: &str = "servers";
 
+/// Whether names that were given mean this one.
+#[must_use]
+pub fn means(names: &[String], name: &str) -> bool {
+    names.iter().any(|given| given == name || (given == SERVERS && name != DECK))
+}
+
 /// A process, or what stands for one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -62,6 +68,30 @@ pub struct Entry {
     pub grace_ms: u64,
     /// Changes with the settings that it was started with.
     pub settings: String,
+    /// Of a container: what stops it, known also when the config is another one by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<Compose>,
+}
+
+impl Entry {
+    /// Whether something of it may run: a process that lives, or a container that nobody has stopped.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        match self.compose {
+            Some(_) => !matches!(self.state, State::Stopped | State::Hopeless),
+            None => self.identity.as_ref().is_some_and(Identity::lives),
+        }
+    }
+}
+
+/// A service of a compose file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compose {
+    /// As the config has it: seen from `dir`.
+    pub file: PathBuf,
+    pub service: String,
+    /// Where `docker` is started; absolute, since who stops it may stand elsewhere.
+    pub dir: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

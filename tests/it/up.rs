@@ -4,7 +4,7 @@
 
 pub(crate) mod failures;
 mod killed;
-mod real;
+pub(crate) mod real;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -217,6 +217,12 @@ async fn parts_are_started_ended_and_restarted_by_name() {
         assert_ne!(home.identity("deck"), deck);
         assert_eq!(home.identity("one"), first);
 
+        let deck = home.identity("deck");
+        let said = home.ok(&["restart", "servers"]);
+        assert!(said.out.contains("one ready after") && said.out.contains("two ready after"), "{said:?}");
+        assert!(!first.lives() && home.identity("deck") == deck, "the deck stays");
+        let first = home.identity("one");
+
         let said = home.ok(&["down", "one"]);
         assert!(said.out.starts_with("one stopped in"), "{said:?}");
         assert!(!first.lives());
@@ -227,12 +233,27 @@ async fn parts_are_started_ended_and_restarted_by_name() {
         let said = home.say(&["up", "tow"]);
         assert_eq!(said.code, Some(2), "{said:?}");
         assert!(said.err.contains("did you mean `two`?"), "{said:?}");
-        assert_eq!(home.say(&["restart", "nothing"]).code, Some(1), "the deck says that there is no such source");
+        for (name, what) in [("sources", "phase of the start"), ("kraken", "part of the deck")] {
+            let words = format!("`{name}` is a {what}");
+            let said = home.say(&["up", name]);
+            assert_eq!(said.code, Some(2), "{said:?}");
+            assert!(said.err.contains(&words) && said.err.contains("tapedeck restart NAME"), "{said:?}");
+        }
+        let said = home.say(&["restart", "sinks"]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains("`sinks` is a phase of the start") && said.err.contains("kraken"), "{said:?}");
+        let said = home.say(&["restart", "krakn"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("did you mean `kraken`?"), "{said:?}");
+        assert_eq!(home.say(&["restart", "nothing"]).code, Some(1), "no such source is there");
 
         let said = home.ok(&["logs", "one", "-n", "5"]);
         assert!(said.out.contains("GET /"), "the server's own words: {said:?}");
         let said = home.ok(&["logs", "kraken", "-n", "50"]);
         assert!(!said.out.is_empty() && said.out.lines().all(|line| line.contains("kraken")), "{said:?}");
+        let said = home.say(&["logs", "krakn"]);
+        assert_eq!(said.code, Some(4), "{said:?}");
+        assert!(said.err.contains("did you mean `kraken`?") && said.out.is_empty(), "{said:?}");
         let told = home.ok(&["logs", "supervisor", "-n", "100"]).out;
         for line in ["two ready after", "kraken live"] {
             assert!(told.lines().any(|one| one.contains("phase done") && one.contains(line)), "{line}: {told}");
@@ -294,6 +315,17 @@ async fn a_deck_that_cannot_be_helped_ends_the_foreground_with_an_error_and_all_
         home.is_clean(&[all[0].clone(), all[1].clone(), again], &[port]);
     })
     .await;
+}
+
+#[test]
+fn the_log_of_a_name_that_is_not_there_is_an_error_and_an_empty_one_is_called_so() {
+    let home = Home::new("[server.quiet]\ncommand = ['sleep', '1000']\n");
+    home.ok(&["up"]);
+    let said = home.ok(&["logs", "quiet"]);
+    assert!(said.out.is_empty() && said.err.contains("no lines of `quiet`"), "{said:?}");
+    let said = home.say(&["logs", "quite"]);
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert!(said.err.contains("did you mean `quiet`?"), "{said:?}");
 }
 
 /// A file that may be run.

@@ -1,5 +1,6 @@
 //! `tapedeck down`: everything that `up` started ends, in reverse order.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,7 +11,7 @@ use crate::cli::exit::End;
 use crate::cli::out::Out;
 use crate::cli::reading::Where;
 use crate::control::{self, Request};
-use crate::up::{self, Ask, State, Table};
+use crate::up::{self, Ask, Entry, SERVERS, State, Table};
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -47,20 +48,7 @@ impl Args {
         let table = Table::of(&dir);
         crate::cli::block_on(async {
             let ended = if !table.is_held() {
-                let running =
-                    table.list().iter().any(|entry| entry.identity.as_ref().is_some_and(|identity| identity.lives()));
-                if !running && let Ok(Some(status)) = control::ask(&dir, &Request::Status).await {
-                    let said = format!(
-                        "a deck that `up` did not start records in {}, pid {}: it is ended where it was started",
-                        dir.display(),
-                        status["pid"]
-                    );
-                    return Err(End::Busy(said).into());
-                }
-                match table.lock()? {
-                    Some(lock) if running => up::clean(&table, &lock).await,
-                    _ => Vec::new(),
-                }
+                self.left_behind(&dir, &table).await?
             } else if self.names.is_empty() {
                 self.all(&table).await?
             } else {
@@ -77,10 +65,55 @@ impl Args {
         })
     }
 
+    fn wants(&self, entry: &Entry) -> bool {
+        self.names.is_empty() || up::means(&self.names, &entry.name)
+    }
+
+    /// Says what is about to end: some of it may take its whole grace.
+    fn begin(&self, entries: &[Entry]) -> Follower {
+        let follower = Follower::new(self.json);
+        let running = entries.iter().rev().filter(|entry| self.wants(entry) && entry.may_run());
+        let names: Vec<&str> = running.map(|entry| entry.name.as_str()).collect();
+        if !names.is_empty() {
+            follower.say(&format!("stopping {}", names.join(", ")));
+        }
+        follower
+    }
+
+    /// Ends what a supervisor left behind that is no more.
+    async fn left_behind(&self, dir: &Path, table: &Table) -> anyhow::Result<Vec<String>> {
+        let entries = table.list();
+        let running = entries.iter().any(Entry::may_run);
+        if !running && let Ok(Some(status)) = control::ask(dir, &Request::Status).await {
+            let said = format!(
+                "a deck that `up` did not start records in {}, pid {}: it is ended where it was started",
+                dir.display(),
+                status["pid"]
+            );
+            return Err(End::Busy(said).into());
+        }
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        if let Some(name) = self.names.iter().find(|name| *name != SERVERS && !known.contains(&name.as_str())) {
+            let said = format!(
+                "nothing called `{name}` was left here by the supervisor, which is gone; there are: {}",
+                known.join(", ")
+            );
+            return Err(End::Absent(said).into());
+        }
+        // Another one is at it.
+        let Some(lock) = table.lock()? else { return Ok(Vec::new()) };
+        let follower = self.begin(&entries);
+        let ended = up::clean(table, &self.names, &lock).await;
+        follower.clear();
+        Ok(ended)
+    }
+
     /// Ends the supervisor and all that it keeps.
     async fn all(&self, table: &Table) -> anyhow::Result<Vec<String>> {
-        let mut follower = Follower::new(self.json);
-        follower.quiet();
+        let follower = self.begin(&table.list());
         let before = table.supervisor();
         // One that does not answer, or is busy, understands a signal too.
         if !matches!(control::ask(table.dir(), &Ask::Down { names: Vec::new() }).await, Ok(Some(_)))
@@ -89,6 +122,7 @@ impl Args {
             said.identity.signal(rustix::process::Signal::TERM);
         }
         while table.is_held() {
+            show(&follower, table);
             tokio::time::sleep(LOOK_EVERY).await;
         }
         // The lock goes a moment before the process.
@@ -96,24 +130,42 @@ impl Args {
         while before.as_ref().is_some_and(|said| said.identity.lives()) && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        follower.clear();
         let said = table.supervisor().unwrap_or_default();
         Ok(said.ended)
     }
 
     /// Ends some of what is kept.
     async fn some(&self, table: &Table) -> anyhow::Result<Vec<String>> {
-        control::ask(table.dir(), &Ask::Down { names: self.names.clone() }).await?;
-        let wanted =
-            |name: &str| self.names.iter().any(|wanted| wanted == name || (wanted == up::SERVERS && name != up::DECK));
+        let before = table.list();
+        let asked = control::ask(table.dir(), &Ask::Down { names: self.names.clone() }).await?;
+        anyhow::ensure!(asked.is_some(), "the supervisor does not answer yet: try again in a moment");
+        let follower = self.begin(&before);
         loop {
-            let entries: Vec<up::Entry> = table.list().into_iter().filter(|entry| wanted(&entry.name)).collect();
-            if entries.iter().all(|entry| entry.state == State::Stopped) {
-                let how = |entry: &up::Entry| {
+            let entries: Vec<Entry> = table.list().into_iter().filter(|entry| self.wants(entry)).collect();
+            // One that was never started stands there when it was asked to end, and not before.
+            let mut names = self.names.iter().filter(|name| *name != SERVERS);
+            let all_there = names.all(|name| entries.iter().any(|entry| entry.name == *name));
+            if all_there && entries.iter().all(|entry| entry.state == State::Stopped) {
+                follower.clear();
+                let how = |entry: &Entry| {
                     if entry.detail.is_empty() { "was not running".to_owned() } else { entry.detail.clone() }
                 };
                 return Ok(entries.iter().map(|entry| format!("{} {}", entry.name, how(entry))).collect());
             }
+            anyhow::ensure!(
+                table.is_held(),
+                "the supervisor has ended meanwhile: tapedeck status says what still runs"
+            );
+            show(&follower, table);
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+/// What is being stopped just now, and how long it may take.
+fn show(follower: &Follower, table: &Table) {
+    if let Some(entry) = table.list().into_iter().find(|entry| entry.state == State::Stopping) {
+        follower.works_at(format!("{} stops, within {} s at most", entry.name, entry.grace_ms as f64 / 1e3));
     }
 }

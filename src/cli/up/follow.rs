@@ -42,6 +42,20 @@ impl Follower {
         }
     }
 
+    /// What is worked at now, where a terminal shows it.
+    pub(super) fn works_at(&self, what: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what);
+        }
+    }
+
+    /// Ends the progress; what was said stays.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Prints the phases that are over, and shows the one that works.
     pub(super) fn show(&mut self, said: &Supervisor) {
         while let Some(phase) = said.phases.get(self.printed).filter(|phase| is_over(phase)) {
@@ -61,9 +75,7 @@ impl Follower {
 
     pub(super) fn end(mut self, said: &Supervisor) {
         self.show(said);
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tapedeck logs`: what the deck, a server or the supervisor says.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,16 @@ use crate::cli::Global;
 use crate::cli::exit::End;
 use crate::cli::out::{self, Out};
 use crate::cli::reading::Where;
+use crate::config::Config;
+use crate::config::suggest::nearest;
 use crate::logs::redact;
 use crate::up::{DECK, Table, log};
 
 /// How often a followed file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const SUPERVISOR: &str = "supervisor";
+/// The fields of a line of the deck's log that say what it is about.
+const FIELDS: [&str; 3] = ["source", "sink", "service"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,13 +53,24 @@ impl Args {
         let loaded = global.load().ok();
         let dir = self.place.dir(global)?;
         let logs = loaded.as_ref().and_then(|loaded| loaded.config.log.folder(&dir));
-        let (path, about) = find(&Table::of(&dir), &self.name, logs);
+        let config = loaded.as_ref().map(|loaded| &loaded.config);
+        let table = Table::of(&dir);
+        let (path, about) = find(&table, &self.name, logs);
         let Some(path) = path else {
+            if !table.list().is_empty() {
+                is_known(about.as_ref().unwrap_or(&self.name), &known(&dir, config, &[]))?;
+            }
             return Err(End::Absent(format!("no log in {}: nothing was started there", dir.display())).into());
         };
         let wanted = |line: &str| about.as_ref().is_none_or(|name| mentions(line, name));
-        let mut lines = log::last_lines(&path, 0, usize::MAX);
-        lines.retain(|line| wanted(line));
+        let all = log::last_lines(&path, 0, usize::MAX);
+        let lines: Vec<&String> = all.iter().filter(|line| wanted(line)).collect();
+        if lines.is_empty() {
+            if let Some(name) = &about {
+                is_known(name, &known(&dir, config, &all))?;
+            }
+            eprintln!("no lines of `{}` in {} yet", self.name, path.display());
+        }
         for line in &lines[lines.len().saturating_sub(self.lines)..] {
             out.line(line)?;
         }
@@ -84,15 +100,41 @@ pub(crate) fn find(table: &Table, name: &str, logs: Option<PathBuf>) -> (Option<
     (file, (name != DECK).then(|| part.to_owned()))
 }
 
+/// Every name that has lines, or may come to have some: of the process table, the config, the deck that runs, and the log itself.
+fn known(dir: &Path, config: Option<&Config>, lines: &[String]) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = [DECK, SUPERVISOR].map(str::to_owned).into();
+    names.extend(Table::of(dir).list().into_iter().map(|entry| entry.name));
+    if let Some(config) = config {
+        names.extend(super::parts(config).into_iter().map(str::to_owned));
+        names.extend(config.servers.iter().map(|named| named.name.to_string()));
+    }
+    // A deck that does not answer adds none.
+    names.extend(crate::cli::block_on(async { Ok(super::restart::inside(dir).await) }).unwrap_or_default());
+    names.extend(lines.iter().flat_map(|line| named(line)).map(str::to_owned));
+    names
+}
+
+fn is_known(name: &str, known: &BTreeSet<String>) -> anyhow::Result<()> {
+    if known.contains(name) {
+        return Ok(());
+    }
+    let near = nearest(name, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    let all: Vec<&str> = known.iter().map(String::as_str).collect();
+    Err(End::Absent(format!("nothing is called `{name}` here; {near}There are: {}", all.join(", "))).into())
+}
+
 /// Whether a line of the deck's log names it: `source="kraken"`, `"sink":"influx"`, `service=bus`.
 pub(crate) fn mentions(line: &str, name: &str) -> bool {
-    ["source", "sink", "service"].iter().any(|field| {
-        let plain = line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '{' | '}'));
-        let mut plain = plain.filter_map(|word| word.split_once(['=', ':']));
-        plain.any(|(key, value)| {
-            key.trim_matches('"') == *field && value.trim_matches('"').split('/').next() == Some(name)
-        })
-    })
+    named(line).any(|one| one == name)
+}
+
+/// What a line of the deck's log is about.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '{' | '}'));
+    let fields = words.filter_map(|word| word.split_once(['=', ':']));
+    let ours = fields.filter(|(key, _)| FIELDS.contains(&key.trim_matches('"')));
+    ours.filter_map(|(_, value)| value.trim_matches('"').split('/').next())
 }
 
 /// Prints what is added, for ever; a file that was emptied is read from its beginning.

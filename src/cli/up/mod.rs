@@ -22,6 +22,8 @@ use crate::config::{Config, LogFormat};
 use crate::control::{self, Request};
 use crate::deck::Plan;
 use crate::logs as logging;
+use crate::service::SERVICES;
+use crate::up::phases::PHASES;
 use crate::up::{self, Ask, DECK, Job, SERVERS, Stage, Supervisor, Table};
 use follow::Follower;
 
@@ -174,6 +176,10 @@ impl Args {
                         Err(End::Found.into())
                     }
                     Some(said) if said.trouble.is_some() => self.over(table, &said, follower, out),
+                    Some(said) if said.stage == Stage::Down && status.success() => {
+                        follower.end(&said);
+                        anyhow::bail!("it was ended by `tapedeck down`, or by a signal, before it was up")
+                    }
                     _ => {
                         let lines = up::log::last_lines(&table.supervisor_log(), 0, 8).join("\n  ");
                         anyhow::bail!("the supervisor {}:\n  {lines}", crate::child::describe(status));
@@ -222,6 +228,9 @@ impl Args {
     async fn already(self, config: &Config, table: &Table, out: &mut Out) -> anyhow::Result<()> {
         let mut follower = Follower::new(self.json);
         let mut said = table.supervisor().context("the supervisor has not written down yet how it is: ask again")?;
+        if said.identity.lives() {
+            refuse_changes(config, &said, &self.names)?;
+        }
         let settled = said.stage;
         let missing = settled == Stage::Failed || !self.everything_runs(config, table);
         if matches!(settled, Stage::Up | Stage::Failed) && missing {
@@ -247,9 +256,7 @@ impl Args {
 
     /// Whether all that is wanted is there already.
     fn everything_runs(&self, config: &Config, table: &Table) -> bool {
-        let wanted = |name: &str| {
-            self.names.is_empty() || self.names.iter().any(|one| one == name || (one == SERVERS && name != DECK))
-        };
+        let wanted = |name: &str| self.names.is_empty() || up::means(&self.names, name);
         let deck = (!config.sources.is_empty()).then_some(DECK);
         let mut all = config.servers.iter().map(|named| named.name.as_str()).chain(deck).filter(|name| wanted(name));
         let runs = |entry: up::Entry| matches!(entry.state, up::State::Running | up::State::Silent);
@@ -292,10 +299,31 @@ fn start_log(global: &Global, config: &Config, detached: bool) -> anyhow::Result
     Ok(())
 }
 
+/// Servers are kept as they were when the supervisor was started: what the config says otherwise since is not passed over in silence.
+fn refuse_changes(config: &Config, said: &Supervisor, names: &[String]) -> anyhow::Result<()> {
+    let changes = up::changes(config, said, names);
+    anyhow::ensure!(
+        changes.is_empty(),
+        "{} since it was started: `tapedeck down` and `tapedeck up` take the new config (the pause is in the ledger)",
+        changes.join(", ")
+    );
+    Ok(())
+}
+
 fn names_are_known(config: &Config, names: &[String]) -> anyhow::Result<()> {
     let known: Vec<&str> = config.servers.iter().map(|named| named.name.as_str()).chain([SERVERS, DECK]).collect();
     for name in names {
         if !known.contains(&name.as_str()) {
+            let named = PHASES.contains(&name.as_str()).then_some("phase of the start");
+            let part = parts(config).contains(&name.as_str()).then_some("part of the deck");
+            if let Some(what) = part.or(named) {
+                let said = format!(
+                    "`{name}` is a {what}, which is not started alone: `tapedeck up deck` starts all of the deck, `tapedeck up deck \
+                     --only NAME` the deck with some of its parts, `tapedeck restart NAME` restarts one. Here may be named: {}",
+                    known.join(", ")
+                );
+                return Err(End::Usage(said).into());
+            }
             let near =
                 nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
             let said = format!(
@@ -306,6 +334,13 @@ fn names_are_known(config: &Config, names: &[String]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The sources, sinks and services of the config, by name.
+fn parts(config: &Config) -> Vec<&str> {
+    let tables = config.sources.iter().chain(&config.sinks).map(|table| table.name.as_str());
+    let services = SERVICES.iter().filter(|kind| (kind.section)(config).is_some()).map(|kind| kind.name);
+    tables.chain(services).collect()
 }
 
 /// A deck that somebody runs by hand on this tape is not disturbed.

@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use super::{Home, Said, script, venue, web};
+use rustix::process::Signal;
+
+use super::{Home, Said, kill, script, venue, web};
 use crate::deck::{blocking, source};
 use crate::support::{Deck, free_port, until};
 
@@ -211,4 +213,98 @@ fn a_compose_service_is_started_watched_and_stopped_and_its_volumes_are_left_alo
     let told = std::fs::read_to_string(bin.join("told")).unwrap();
     assert!(told.lines().all(|line| line.starts_with("compose --file stack.yml ") && line.ends_with(" db")), "{told}");
     assert!(!told.contains("down") && !told.contains("volumes") && !told.contains(" rm "), "{told}");
+}
+
+#[test]
+fn a_compose_service_that_a_killed_supervisor_left_is_stopped_all_the_same() {
+    let home = Home::new("[server.db]\ncompose = 'stack.yml'\n[server.aux]\ncommand = ['sleep', '1000']\n");
+    let bin = home.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    script(&bin.join("docker"), DOCKER);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let say = |args: &[&str]| {
+        let said = Said::of(home.command(args).env("PATH", &path).output().unwrap());
+        assert_eq!(said.code, Some(0), "{args:?}: {said:?}\n{}", home.supervisor_log());
+        said
+    };
+    let die = || {
+        let supervisor = home.supervisor();
+        kill(&supervisor, Signal::KILL);
+        until("its end", || (!supervisor.lives() && !home.table().is_held()).then_some(()));
+    };
+    say(&["up"]);
+    die();
+    // One that the next `up` does not want ends with it, too.
+    say(&["up", "aux"]);
+    assert!(bin.join("db").exists());
+    let said = say(&["down"]);
+    assert!(said.out.contains("db stopped in") && said.out.contains("aux stopped in"), "{said:?}");
+    assert!(!bin.join("db").exists());
+
+    say(&["up"]);
+    die();
+    let said = say(&["down"]);
+    assert!(said.out.contains("db stopped in") && said.out.contains("aux stopped in"), "{said:?}");
+    assert!(!bin.join("db").exists(), "it was told to stop");
+    home.is_clean(&[], &[]);
+    assert!(!home.table().dir().join("control.sock").exists());
+}
+
+#[test]
+fn while_it_starts_an_order_for_one_is_refused_and_the_end_of_all_is_not() {
+    let config = "[server.slow]\ncommand = ['sleep', '1000']\nready = 'command exit 7'\nlimit = '60s'\n";
+    let home = Home::new(config);
+    let log = std::fs::File::create(home.path("up.log")).unwrap();
+    let mut up = home.command(&["up"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let identity = until("its process", || home.table().find("slow")?.identity);
+    for order in [&["restart", "slow"], &["down", "slow"]] {
+        // The socket may come a moment after the process.
+        until("the refusal", || {
+            let said = home.say(order);
+            assert_eq!(said.code, Some(1), "{order:?}: {said:?}");
+            said.err.contains("it is still starting: try again when `tapedeck up` is through").then_some(())
+        });
+    }
+    assert!(identity.lives(), "nothing was done");
+    let said = home.ok(&["down"]);
+    assert!(said.out.contains("slow stopped in") && said.err.contains("stopping slow"), "{said:?}");
+    let status = until("the end of up", || up.try_wait().unwrap());
+    let told = std::fs::read_to_string(home.path("up.log")).unwrap();
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("it was ended by `tapedeck down`"), "{told}");
+    home.is_clean(&[identity], &[]);
+}
+
+#[test]
+fn a_server_that_the_config_has_otherwise_by_now_is_no_success() {
+    let aux = "[server.aux]\ncommand = ['sleep', '1000']\n";
+    let home = Home::new(&format!("{aux}[server.same]\ncommand = ['sleep', '1000']\n"));
+    let refused = |args: &[&str], words: &str| {
+        let said = home.say(args);
+        assert_eq!(said.code, Some(1), "{args:?}: {said:?}");
+        assert!(said.err.contains(words) && said.err.contains("take the new config"), "{args:?}: {said:?}");
+    };
+    home.ok(&["up"]);
+    let before = [home.identity("aux"), home.identity("same")];
+    let path = home.path("tapedeck.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+
+    std::fs::write(&path, format!("{text}[server.more]\ncommand = ['sleep', '1000']\n")).unwrap();
+    refused(&["up"], "[server.more] is new since it was started");
+    refused(&["up", "more"], "[server.more] is new");
+    refused(&["restart", "more"], "[server.more] is new");
+
+    std::fs::write(&path, text.replacen("'1000'", "'2000'", 1)).unwrap();
+    refused(&["up"], "[server.aux] has changed since it was started");
+    refused(&["restart", "aux"], "[server.aux] has changed");
+    refused(&["restart", "servers"], "[server.aux] has changed");
+    home.ok(&["up", "same"]);
+    assert_eq!(before, [home.identity("aux"), home.identity("same")], "nothing was touched");
+
+    std::fs::write(&path, text.replace(aux, "")).unwrap();
+    refused(&["up"], "[server.aux] is gone");
+
+    home.ok(&["down"]);
+    home.ok(&["up"]);
+    assert!(home.table().find("aux").is_none());
 }

@@ -143,3 +143,36 @@ async fn a_killed_supervisor_leaves_everything_running_and_the_next_up_or_down_t
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_supervisor_down_ends_what_it_names_and_nothing_else() {
+    let venue = venue().await;
+    let port = free_port();
+    let config = format!("{}{}", web("aux", port), source(&venue));
+    blocking(move || {
+        let home = Home::new(&config);
+        home.ok(&["up"]);
+        let (supervisor, aux, deck) = (home.supervisor(), home.identity("aux"), home.identity("deck"));
+        kill(&supervisor, Signal::KILL);
+        until("its end", || (!supervisor.lives() && !home.table().is_held()).then_some(()));
+
+        let said = home.say(&["down", "axu"]);
+        assert_eq!(said.code, Some(4), "{said:?}");
+        assert!(said.err.contains("nothing called `axu`") && said.err.contains("aux, deck"), "{said:?}");
+        assert!(aux.lives() && deck.lives(), "an unknown name ends nothing");
+
+        let said = home.ok(&["down", "aux"]);
+        assert!(said.out.starts_with("aux stopped in") && !said.out.contains("deck"), "{said:?}");
+        assert!(said.err.contains("stopping aux"), "{said:?}");
+        assert!(!aux.lives() && deck.lives());
+        let events = || home.say(&["status", "--json"]).json()["events"].as_u64();
+        let before = until("the deck's answer", events);
+        until("more events", || (events()? > before).then_some(()));
+
+        let said = home.ok(&["down"]);
+        assert!(said.out.starts_with("deck stopped in") && !said.out.contains("aux"), "{said:?}");
+        home.is_clean(&[aux, deck], &[port]);
+        assert!(!home.table().dir().join("control.sock").exists());
+    })
+    .await;
+}
