@@ -489,6 +489,7 @@ fn status_of(
         status.recorder_silent_ms = watches.pulse.silence().as_millis() as u64;
         status.sources = running.describe(&view.sources);
         status.services = services.describe();
+        status.hear_services();
         status.clock = status::Clock { offset_ns: view.clock_offset_ns, steps: view.clock_steps };
         status.rss_bytes = status::rss_bytes();
         status.process = status::Process::now();

@@ -290,12 +290,78 @@ pub fn gaps(view: &View, now: UnixNanos) -> Vec<Gaps> {
     gaps.into_iter().map(named).collect()
 }
 
-/// A cursor on the tape.
+/// A reader of the tape.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Reader {
     pub name: String,
+    /// Where it stands: as its service says while it runs in this deck, else as its cursor does, which is saved every few
+    /// seconds.
     pub seq: u64,
     pub lag_records: u64,
+}
+
+impl Source {
+    /// Whether it waits for a person, such as a login, or for the venue to open: no fault of the feed.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        // A full disk is said by itself.
+        self.state.starts_with("waiting") && self.state != DISK_IS_FULL
+    }
+}
+
+/// The state of a source while nothing can be recorded.
+pub(crate) const DISK_IS_FULL: &str = "waiting: the disk is full";
+
+impl Service {
+    /// Where it stands on the tape, and how many records it is behind, in its own words.
+    #[must_use]
+    pub fn place(&self) -> Option<(u64, u64)> {
+        let figure = |key: &str| self.detail.get(key).and_then(serde_json::Value::as_u64);
+        // What has failed or begins anew said it in an earlier life.
+        let waits = self.kind != "sink" && self.state.starts_with("waiting");
+        let speaks = waits || matches!(self.state.as_str(), "running" | "draining");
+        Some((figure("seq")?, figure("lag_records").or_else(|| figure("lag"))?)).filter(|_| speaks)
+    }
+}
+
+/// A cursor is saved every 5 s, and a service says where it stands every second: what this pace brings in so many seconds
+/// proves neither to be behind.
+const SAID_WITHIN_S: f64 = 10.0;
+/// Nor does this, where the pace of the last second was slow by chance.
+const LITTLE_RECORDS: u64 = 10_000;
+
+impl Status {
+    /// Records that a reader may seem to be behind only because it was last heard a few seconds ago.
+    #[must_use]
+    pub fn unsaid_records(&self) -> u64 {
+        LITTLE_RECORDS.max((self.rate * SAID_WITHIN_S) as u64)
+    }
+
+    /// Takes over what the services say of themselves as readers: their cursors lie behind what they have done.
+    pub fn hear_services(&mut self) {
+        let (last_seq, unsaid) = (self.tape.last_seq, self.unsaid_records());
+        for reader in &mut self.readers {
+            let service = self.services.iter().find(|service| service.name == reader.name);
+            let Some((seq, lag)) = service.and_then(Service::place) else { continue };
+            let since_then = last_seq.saturating_sub(seq);
+            // What hangs says nothing any more, and what it said last is no longer so.
+            let is_old = since_then.saturating_sub(lag) > unsaid;
+            (reader.seq, reader.lag_records) = (seq, if is_old { since_then } else { lag });
+        }
+    }
+
+    /// What is said of a reader beside its place.
+    #[must_use]
+    pub fn lag_words(&self, reader: &Reader) -> String {
+        let lag = reader.lag_records;
+        let speaks = self.services.iter().any(|service| service.name == reader.name && service.place().is_some());
+        // Without a deck nobody saves anything any more.
+        if speaks || !self.running || lag == 0 || lag > self.unsaid_records() {
+            format!("{lag} records behind")
+        } else {
+            format!("saved {lag} records ago")
+        }
+    }
 }
 
 impl Reader {
@@ -445,6 +511,40 @@ mod tests {
         assert!(status.tape.segments >= segments, "{status:?}");
         assert_eq!((status.tape.first_seq, status.tape.last_seq), (1, segments as u64));
         model.calls() - before
+    }
+
+    #[test]
+    fn a_reader_is_as_far_behind_as_it_says_until_it_says_nothing_any_more() {
+        let of = |state: &str, said: u64, lag: &str, last_seq: u64| {
+            let detail = serde_json::json!({ "seq": said, lag: 3 });
+            let detail = detail.as_object().cloned().unwrap_or_default();
+            let service = Service { name: "bus".into(), state: state.into(), detail, ..Service::default() };
+            let mut status = Status {
+                running: true,
+                rate: 2_000.0,
+                tape: Tape { last_seq, ..Tape::default() },
+                readers: vec![Reader::at("bus", 100, last_seq)],
+                services: vec![service],
+                ..Status::default()
+            };
+            status.hear_services();
+            let words = status.lag_words(&status.readers[0]);
+            (status.readers[0].seq, status.readers[0].lag_records, words)
+        };
+        let behind = |lag: u64| format!("{lag} records behind");
+        for figure in ["lag", "lag_records"] {
+            assert_eq!(of("running", 5_000, figure, 6_000), (5_000, 3, behind(3)), "it said so a second ago");
+            assert_eq!(of("running", 5_000, figure, 40_000), (5_000, 35_000, behind(35_000)), "it hangs");
+        }
+        assert_eq!(of("running", 5_000, "other", 6_000), (100, 5_900, "saved 5900 records ago".to_owned()));
+        assert_eq!(of("failed: x", 5_000, "lag", 30_000), (100, 29_900, behind(29_900)), "it says nothing");
+    }
+
+    #[test]
+    fn only_what_waits_for_a_person_or_the_venue_waits() {
+        let of = |state: &str| Source { state: state.into(), ..Source::default() }.waits();
+        assert!(of("waiting: no credentials: set X") && of("waiting: new login needed"));
+        assert!(!of("live") && !of("lost: waiting") && !of("connecting") && !of(DISK_IS_FULL));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! `tapedeck status`: how a deck is doing, or what lies in its folder when none runs.
 
 use crate::cli::Global;
-use crate::cli::exit::End;
 use crate::cli::out::Out;
-use crate::cli::reading::Where;
+use crate::cli::reading::{Where, nothing_there};
 use crate::control::{self, Request};
 use crate::logs::redact_text;
 use crate::screen::{self, bytes};
@@ -48,9 +47,7 @@ impl Args {
         status.processes.retain(|entry| status.supervisor.is_some() || lives(entry));
         status.processes.iter_mut().for_each(|entry| entry.stop = redact_text(&entry.stop));
         if !status.running && status.tape.segments == 0 && status.processes.is_empty() {
-            return Err(
-                End::Absent(format!("no tape in {} and no deck runs there: tapedeck run", dir.display())).into()
-            );
+            return Err(nothing_there(dir, "status"));
         }
         if self.json {
             return out.json(&status);
@@ -81,7 +78,7 @@ fn shown(out: &mut Out, status: &Status) -> anyhow::Result<()> {
         out.line(line)?;
     }
     for reader in &status.readers {
-        out.line(format!("reader {:<20} at seq {}  {} records behind", reader.name, reader.seq, reader.lag_records))?;
+        out.line(format!("reader {:<20} at seq {}  {}", reader.name, reader.seq, status.lag_words(reader)))?;
     }
     if status.rss_bytes > 0 {
         out.line(format!("memory {}", bytes(status.rss_bytes)))?;

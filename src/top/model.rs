@@ -80,8 +80,6 @@ pub enum Deed {
     Quit,
 }
 
-/// A sink that has this much before it is behind.
-const BEHIND_RECORDS: u64 = 10_000;
 /// A rate over less than this says nothing.
 const RATE_OVER: Duration = Duration::from_millis(900);
 
@@ -219,11 +217,13 @@ impl Model {
     fn service(&mut self, status: &Status, service: &crate::status::Service, now: Instant) -> Row {
         let figure = |key: &str| service.detail.get(key).and_then(Value::as_u64);
         let reader = status.readers.iter().find(|reader| reader.name == service.name);
-        let lag = figure("lag_records").or_else(|| reader.map(|reader| reader.lag_records));
         let sink = figure("dead_letters").is_some();
+        // A sink counts what is not delivered, whatever is delivered behind it; of the others the status knows best.
+        let lag = reader.map(|reader| reader.lag_records);
+        let lag = if sink { figure("lag_records").or(lag) } else { lag.or_else(|| figure("lag_records")) };
         let done = figure("delivered").or_else(|| reader.map(|reader| reader.seq));
         let rate = done.and_then(|done| self.rate(&format!("service {}", service.name), done, now));
-        let behind = lag.is_some_and(|lag| lag > BEHIND_RECORDS);
+        let behind = lag.is_some_and(|lag| lag > status.unsaid_records());
         let letters = figure("dead_letters").unwrap_or(0);
         Row {
             what: if sink { "sink" } else { "service" },
