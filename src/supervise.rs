@@ -153,7 +153,7 @@ impl Keeper {
 
     async fn wait_for_disk(&mut self, stop: &CancellationToken) -> Result<(), ()> {
         if *self.disk_full.borrow() {
-            self.out.counters().set_state("waiting: the disk is full");
+            self.out.counters().set_state(crate::status::DISK_IS_FULL);
         }
         tokio::select! {
             () = until(&mut self.disk_full, false) => Ok(()),

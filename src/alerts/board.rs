@@ -78,6 +78,9 @@ impl Board {
                 if let Some((state, since)) = judge(case, rule, &finding, now) {
                     let mut message = Message::new(name, state, rule.when, &subject, &finding, from);
                     (message.since, message.count) = (UnixNanos(since).to_string(), case.count.max(1));
+                    if state == State::Resolved {
+                        message.lasted(now.saturating_since(UnixNanos(since)));
+                    }
                     messages.push(((name.clone(), subject), message));
                 }
             }

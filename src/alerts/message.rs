@@ -1,5 +1,7 @@
 //! What is told, as JSON and as variables of a command.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tapedeck_market::UnixNanos;
 
@@ -49,7 +51,7 @@ pub(super) struct Message {
     /// RFC 3339: since when it lasts, and when this was said.
     pub since: String,
     pub at: String,
-    /// The how manieth time it is told since then.
+    /// How many times it has been told since then, this time included.
     pub count: u64,
     pub host: String,
     pub tape: String,
@@ -68,7 +70,9 @@ impl Message {
         let words = crate::logs::redact_text(&finding.words);
         let what = match state {
             State::Firing => format!("{subject}: {words}"),
-            State::Resolved => format!("{subject}: over: {words}"),
+            // Who is gone is measured no more.
+            State::Resolved if finding.unit.is_empty() => format!("{subject}: {words}"),
+            State::Resolved => format!("{subject} is well again"),
             State::Test => "this is a test, nothing is wrong".to_owned(),
         };
         let text: String = format!("tapedeck on {}: {name}: {what}", from.host).chars().take(TEXT_CHARS).collect();
@@ -89,6 +93,12 @@ impl Message {
             tape: from.tape.clone(),
             version: env!("CARGO_PKG_VERSION"),
         }
+    }
+
+    /// Says how long it was, of what is over.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        self.text.push_str(&format!(", after {} s", time.as_secs()));
+        self.content.clone_from(&self.text);
     }
 
     /// The variables of a command.

@@ -26,7 +26,7 @@ pub struct Rule {
     /// For "behind" and "rejects": a sink, or "sync". Default: any.
     #[serde(default)]
     pub sink: Option<String>,
-    /// For "failed": a service or sink of the deck, or a process of `tapedeck up`. Default: any.
+    /// For "failed": a service or sink of the deck, or a server of `tapedeck up`. Default: any.
     #[serde(default)]
     pub service: Option<String>,
     /// How long it must last. Default: "1m" for "silent" and "failed", "5m" for "behind" and "gap"; a "checksum" is over when

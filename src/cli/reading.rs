@@ -1,6 +1,6 @@
 //! What every verb that reads the tape needs: the folder, the filters, the places to start and end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use tapedeck_tape::storage::{Disk, Storage};
 use tapedeck_tape::{Hole, RawRecord, Reader, Start};
 
 use crate::cli::Global;
+use crate::cli::exit::End;
 use crate::config::suggest::nearest;
 use crate::config::units::{parse_duration, parse_instant};
 use crate::config::{Problems, fits};
@@ -39,6 +40,24 @@ fn told_where(error: anyhow::Error) -> anyhow::Error {
         Ok(problems) => problems.and("this verb needs no config where it is told the tape's folder: --dir DIR").into(),
         Err(error) => error,
     }
+}
+
+/// The end of a verb that found neither a deck nor a tape.
+pub(super) fn nothing_there(dir: &Path, verb: &str) -> anyhow::Error {
+    may_not_read(dir, verb).unwrap_or_else(|| {
+        End::Absent(format!("no tape in {} and no deck runs there: tapedeck run", dir.display())).into()
+    })
+}
+
+/// The end of a verb that may not look whether there is a deck or a tape, as another user than the unit's.
+pub(super) fn may_not_read(dir: &Path, verb: &str) -> Option<anyhow::Error> {
+    let error = std::fs::read_dir(dir).err()?;
+    refused(error.kind(), dir, verb)
+}
+
+fn refused(kind: std::io::ErrorKind, dir: &Path, verb: &str) -> Option<anyhow::Error> {
+    let words = || anyhow::anyhow!("{} may not be read by this user: sudo tapedeck {verb}", dir.display());
+    (kind == std::io::ErrorKind::PermissionDenied).then(words)
 }
 
 /// The real disk, as the tape's tools take it.
@@ -176,6 +195,20 @@ fn own(ts_recv: UnixNanos, body: Body) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_may_not_be_read_is_not_an_empty_one() {
+        use std::io::ErrorKind;
+        let of = |kind| refused(kind, Path::new("/var/lib/tapedeck/tape"), "status").map(|error| error.to_string());
+        assert_eq!(of(ErrorKind::NotFound), None);
+        let words = of(ErrorKind::PermissionDenied).unwrap();
+        assert_eq!(words, "/var/lib/tapedeck/tape may not be read by this user: sudo tapedeck status");
+        let none = tempfile::tempdir().unwrap();
+        assert!(may_not_read(none.path(), "status").is_none());
+        let error = nothing_there(&none.path().join("none"), "status");
+        assert_eq!(crate::cli::exit::code(&Err(error)), crate::cli::exit::ABSENT);
+        assert_eq!(crate::cli::exit::code(&Err(anyhow::anyhow!(words))), crate::cli::exit::FAILED);
+    }
 
     #[test]
     fn a_star_stands_for_any_text() {

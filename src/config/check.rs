@@ -241,7 +241,7 @@ fn check_alerts(config: &Config, tree: &Tree, problems: &mut Vec<Problem>) {
     let sinks: Vec<&str> = config.sinks.iter().map(|one| one.name.as_str()).chain(["sync"]).collect();
     let services = crate::service::SERVICES.iter().map(|kind| kind.name);
     let servers = config.servers.iter().map(|one| one.name.as_str());
-    let services: Vec<&str> = services.chain(sinks.iter().copied()).chain(servers).chain([crate::up::DECK]).collect();
+    let services: Vec<&str> = services.chain(sinks.iter().copied()).chain(servers).collect();
     for (name, table) in &section.table {
         let path = ["alert", name.as_str()];
         if !is_name(name) {
@@ -263,6 +263,13 @@ fn check_alerts(config: &Config, tree: &Tree, problems: &mut Vec<Problem>) {
                 continue;
             }
         };
+        if rule.service.as_deref() == Some(crate::up::DECK) && !services.contains(&crate::up::DECK) {
+            let message = "never fires: it is the deck that looks at the rules, while it runs";
+            let help = "a dead deck is told by the last will of `[heartbeat]` (`offline`), and by Prometheus' own `up`: \
+                        `TapedeckDown` in deploy/prometheus/tapedeck.rules.yml";
+            problems.push(tree.value_problem(&["alert", name, "service"], message).help(help));
+            continue;
+        }
         for (key, meant, known) in
             [("source", &rule.source, &sources), ("sink", &rule.sink, &sinks), ("service", &rule.service, &services)]
         {

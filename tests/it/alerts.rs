@@ -154,7 +154,7 @@ async fn a_venue_that_goes_and_comes_is_told_once_each_way_over_a_restart() {
     let second = venue(&address).await;
     blocking(move || {
         let over = hook.until("quiet", "resolved");
-        assert!(over["text"].as_str().unwrap().contains("quiet: kraken: over:"), "{over}");
+        assert!(over["text"].as_str().unwrap().contains("quiet: kraken is well again, after "), "{over}");
         hook.until("hole", "resolved");
         assert!(!deck.log().contains("SECRETPATH"), "{}", deck.log());
         deck.stop();
@@ -328,6 +328,8 @@ fn a_test_is_sent_without_a_deck_and_check_says_what_is_wrong_with_a_rule() {
     for (rules, words) in [
         (rule("a", &hook, "when = 'silent'\nsource = 'kk'"), "[alert.a] source: there is no source `kk`"),
         (rule("a", &hook, "when = 'behind'\nsink = 'sink'"), "[alert.a] sink: there is no sink `sink`"),
+        (rule("a", &hook, "when = 'failed'\nservice = 'deck'"), "[alert.a] service: never fires"),
+        (rule("a", &hook, "when = 'failed'\nservice = 'deck'"), "`TapedeckDown`"),
         (rule("a", &hook, "when = 'silentt'"), "[alert.a] when: unknown variant `silentt`"),
         (rule("a", &hook, "when = 'silent'\nsink = 'k'"), "[alert.a] sink: is of no use for \"silent\""),
         (rule("a", &hook, "when = 'silent'\nafterr = '1s'"), "did you mean `after`?"),

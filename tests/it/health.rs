@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tapedeck_tape::storage::Disk;
 use tapedeck_testkit::FakeKraken;
 
 use crate::deck::{blocking, source};
-use crate::support::{free_offset, free_port, tapedeck, until};
+use crate::support::{Deck, free_offset, free_port, tapedeck, until};
 use crate::up::{Home, kill, web};
 use crate::validate::{finding, wrong};
 
@@ -76,6 +77,67 @@ async fn health_is_green_while_all_is_up_and_names_what_is_not() {
         until("the end of the deck", || (!deck.lives()).then_some(()));
         let (code, red) = health(&home, &[]);
         assert!(code == Some(1) && wrong(&red).contains(&"deck"), "{red:#}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_never_recorded_anything_has_no_share_of_the_hour() {
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(100).start().await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let config = format!(
+        "{}[source.gone]\nkind = 'kraken'\npairs = ['BTC/USD']\nurl = 'ws://127.0.0.1:9'\n\
+         [source.kite]\nkind = 'kite'\ninstruments = ['NSE:INFY']\n[http]\nlisten = '127.0.0.1:{}'\n",
+        source(&venue),
+        free_port()
+    );
+    let path = home.path().to_owned();
+    blocking(move || {
+        let deck = Deck::start(&path, &config);
+        deck.until("events", |status| status.events > 100);
+        let look = || -> Value {
+            let out = tapedeck().args(["health", "--json", "-c"]).arg(&deck.config).output().unwrap();
+            serde_json::from_slice(&out.stdout).unwrap()
+        };
+        let answer = until("a share of the one that records, and one that waits", || {
+            let answer = look();
+            let waits = finding(&answer, "availability.kite")["result"] == "unknown";
+            (waits && finding(&answer, "availability.kraken")["figures"]["hour"].is_f64()).then_some(answer)
+        });
+        for (name, result) in [("gone", "warn"), ("kite", "unknown")] {
+            let found = finding(&answer, &format!("availability.{name}"));
+            assert!(found["text"] == "nothing recorded yet" && found["result"] == result, "{found:#}");
+            assert!(found["figures"]["hour"].is_null() && found["figures"]["day"].is_null(), "{found:#}");
+        }
+        deck.stop();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_up_is_not_behind_though_its_cursor_is_saved_now_and_then() {
+    let venue = FakeKraken::builder().pairs(["BTC/USD", "ETH/USD"]).rate(500).start().await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let bus = format!("[bus]\nport_offset = {}\n[candles]\nintervals = ['1s']\n", free_offset());
+    let config = format!("{bus}{}", source(&venue));
+    let path = home.path().to_owned();
+    blocking(move || {
+        let deck = Deck::start(&path, &config);
+        for name in ["bus", "candles"] {
+            until("a reader at the end whose cursor lies behind", || {
+                let status = deck.status();
+                let reader = status.readers.iter().find(|reader| reader.name == name)?;
+                // Read behind the status: what it says was not yet saved then.
+                let saved = tapedeck_tape::cursors::list(&Disk, &deck.dir).ok()?;
+                let saved = saved.iter().find(|cursor| cursor.name == name)?.seq;
+                (reader.seq > saved + reader.lag_records + 100).then_some(())
+            });
+        }
+        let said = tapedeck().args(["status", "-c"]).arg(&deck.config).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let of = |name: &str| said.lines().find(|line| line.starts_with(&format!("reader {name} "))).map(str::to_owned);
+        assert!(of("bus").is_some_and(|line| line.ends_with(" records behind")), "{said}");
+        deck.stop();
     })
     .await;
 }

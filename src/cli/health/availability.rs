@@ -1,10 +1,10 @@
 //! The share of a time in which nothing of a source was missing, from the ledger on the tape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use tapedeck_market::{SmolStr, UnixNanos};
+use tapedeck_market::{Body, SmolStr, UnixNanos, wire};
 use tapedeck_tape::{Item, Start};
 
 use crate::cli::gaps::ledger::{Ledger, Line, Wanted};
@@ -27,15 +27,17 @@ pub(super) struct Availability {
     first: UnixNanos,
     /// As far back as was read.
     since: UnixNanos,
+    /// Sources of which nothing was recorded since then, and nothing is known to be missing.
+    unheard: BTreeSet<SmolStr>,
 }
 
 impl Availability {
     /// Reads the ledger of the last day, or of the last hour where a day is too much to read. Without a deck everything is
-    /// missing since the last record. `None`: there is no tape.
+    /// missing since the last record. Each of `sources` is looked for on the tape. `None`: there is no tape.
     ///
     /// # Errors
     /// The tape cannot be read.
-    pub(super) fn of(dir: &Path, runs: bool) -> anyhow::Result<Option<Availability>> {
+    pub(super) fn of(dir: &Path, runs: bool, sources: &[SmolStr]) -> anyhow::Result<Option<Availability>> {
         let now = UnixNanos::now();
         let Some(first) = received(dir, Start::Begin)? else { return Ok(None) };
         let end = reading::reader(dir, Start::Begin)?.durable_seq();
@@ -49,7 +51,16 @@ impl Availability {
         if let Some(last) = last.filter(|_| !runs) {
             missing.entry(SmolStr::default()).or_default().push((last.0, now.0));
         }
-        Ok(Some(Availability { missing, now, first, since }))
+        // Of a deck that stopped before that time, everything is missing.
+        let any = last.is_some_and(|last| last >= since);
+        let doubtful = sources.iter().filter(|name| any && !missing.contains_key(*name)).cloned().collect();
+        let unheard = unheard(dir, doubtful, since)?;
+        Ok(Some(Availability { missing, now, first, since, unheard }))
+    }
+
+    /// Whether there is nothing of a source that a share could be of.
+    pub(super) fn is_unheard(&self, source: &str) -> bool {
+        self.unheard.contains(source)
     }
 
     /// The share of the last `span` in which nothing of a source was missing; `None`: not so far back was read.
@@ -92,6 +103,41 @@ fn missing(gaps: &[Line], now: UnixNanos) -> BTreeMap<SmolStr, Vec<(i64, i64)>> 
     missing
 }
 
+/// Those of the sources of which no event was received since then.
+fn unheard(dir: &Path, mut sources: BTreeSet<SmolStr>, since: UnixNanos) -> anyhow::Result<BTreeSet<SmolStr>> {
+    if sources.is_empty() {
+        return Ok(sources);
+    }
+    let mut reader = reading::reader(dir, Start::Time(since.0))?;
+    let end = reader.durable_seq();
+    while !sources.is_empty() && reader.seq() <= end {
+        match reader.next()? {
+            None => break,
+            Some(Item::Hole(_)) => {}
+            Some(Item::Record(record)) => {
+                if let Some(name) = sources.iter().find(|name| is_of(record.payload, name)).cloned() {
+                    sources.remove(&name);
+                }
+            }
+        }
+    }
+    Ok(sources)
+}
+
+/// Whether a record is an event that a source delivered. What says how the source is, or what is missing, is none.
+fn is_of(payload: &[u8], source: &str) -> bool {
+    // The source is the first thing that a record says: most are told apart by their first bytes.
+    const BEFORE_IT_BYTES: usize = 16;
+    let head = &payload[..payload.len().min(BEFORE_IT_BYTES + source.len())];
+    if !head.windows(source.len().max(1)).any(|part| part == source.as_bytes()) {
+        return false;
+    }
+    wire::decode(payload).is_ok_and(|event| {
+        event.source.split('/').next() == Some(source)
+            && !matches!(event.body, Body::Status(_) | Body::Gap(_) | Body::Tape(_))
+    })
+}
+
 fn received(dir: &Path, start: Start) -> anyhow::Result<Option<UnixNanos>> {
     let mut reader = reading::reader(dir, start)?;
     Ok(match reader.next()? {
@@ -108,7 +154,8 @@ mod tests {
     fn what_overlaps_is_missing_once_and_before_the_tape_nothing_is() {
         let of = |times: &[(i64, i64)], all: &[(i64, i64)], first: i64| {
             let missing = [("k".into(), times.to_vec()), ("".into(), all.to_vec())].into();
-            Availability { missing, now: UnixNanos(1_000), first: UnixNanos(first), since: UnixNanos(0) }
+            let (now, first, since) = (UnixNanos(1_000), UnixNanos(first), UnixNanos(0));
+            Availability { missing, now, first, since, unheard: BTreeSet::new() }
         };
         let share = |availability: &Availability| availability.share("k", Duration::from_nanos(1_000));
         assert_eq!(share(&of(&[], &[], 0)), Some(1.0));

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tapedeck_market::SmolStr;
 
 use crate::cli::Global;
 use crate::cli::check::ask_stores;
 use crate::cli::exit::End;
 use crate::cli::out::{self, Mark, Out};
+use crate::cli::reading;
 use crate::cli::validate::deck;
 use crate::cli::verdict::{Verdict, is_well, print};
 use crate::config::units::{ByteSize, Interval};
@@ -116,12 +118,19 @@ async fn look(config: &Arc<Config>, floor: ByteSize, before: &mut Before) -> any
     let dir = &config.tape.dir;
     let status = deck::status(config).await;
     let there = tapedeck_tape::tools::id(&crate::cli::reading::disk(), dir).is_ok();
-    if status.is_none() && !there && config.servers.is_empty() {
-        return Err(End::Absent(format!("no tape in {} and no deck runs there: tapedeck run", dir.display())).into());
+    if status.is_none() && !there {
+        if let Some(refused) = reading::may_not_read(dir, "health") {
+            return Err(refused);
+        }
+        if config.servers.is_empty() {
+            return Err(reading::nothing_there(dir, "health"));
+        }
     }
     let tables: Vec<&KindTable> = config.sinks.iter().collect();
     let (runs, folder) = (status.is_some(), dir.clone());
-    let ledger = tokio::task::spawn_blocking(move || if there { Availability::of(&folder, runs) } else { Ok(None) });
+    let sources: Vec<SmolStr> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let ledger =
+        tokio::task::spawn_blocking(move || if there { Availability::of(&folder, runs, &sources) } else { Ok(None) });
     let (servers, ports, stores, ledger) = tokio::join!(
         outside::servers(config),
         outside::ports(config, status.as_ref()),
@@ -179,12 +188,17 @@ fn shares(config: &Config, status: Option<&Status>, availability: &Availability)
     let of = |source: &KindTable| {
         let what = format!("availability.{}", source.name);
         let share = |span: Duration| availability.share(&source.name, span);
-        let (hour, day) = (share(HOUR), share(DAY));
+        let unheard = availability.is_unheard(&source.name);
+        let (hour, day) = if unheard { (None, None) } else { (share(HOUR), share(DAY)) };
         let shown = |share: Option<f64>| {
             share.map_or_else(|| "not read (too many records)".to_owned(), |share| format!("{:.3} %", share * 100.0))
         };
         let young = if availability.begins_within(DAY) { " (as far as the tape goes)" } else { "" };
-        let text = format!("{} of the last hour, {} of the last day{young}", shown(hour), shown(day));
+        let text = match (unheard, young.is_empty()) {
+            (true, false) => "nothing recorded yet".to_owned(),
+            (true, true) => "nothing recorded in the last day".to_owned(),
+            (false, _) => format!("{} of the last hour, {} of the last day{young}", shown(hour), shown(day)),
+        };
         let waits = status.is_some_and(|status| {
             status
                 .sources
@@ -194,6 +208,8 @@ fn shares(config: &Config, status: Option<&Status>, availability: &Availability)
         let next = format!("tapedeck gaps --totals --since 1d --source {}", source.name);
         let verdict = if waits {
             Verdict::waits(what, text, format!("tapedeck check {}", source.name))
+        } else if unheard {
+            Verdict::warn(what, text, format!("tapedeck check {}", source.name))
         } else if hour.is_some_and(|hour| hour < SHARE_WANTED) {
             Verdict::warn(what, text, next)
         } else {

@@ -163,6 +163,9 @@ pub(super) const THREADS: Family = gauge("threads", "Threads of this process");
 
 pub(super) const SOURCE_UP: Family =
     gauge("source_up", "1 while it is connected and delivers").of(SOURCE, When::Source);
+pub(super) const SOURCE_WAITING: Family =
+    gauge("source_waiting", "1 while it waits for a person, such as a login, or for the venue to open")
+        .of(SOURCE, When::Source);
 pub(super) const SOURCE_FRAMES: Family = counter("source_frames", "Frames received").of(SOURCE, When::Source);
 pub(super) const SOURCE_BYTES: Family = counter("source", "Bytes received").bytes().of(SOURCE, When::Source);
 pub(super) const SOURCE_EVENTS: Family = counter("source_events", "Events emitted").of(SOURCE, When::Source);
@@ -199,7 +202,8 @@ pub(super) const GAP_OPEN_AGE: Family = gauge("gap_open_age", "Since the oldest 
     .of(&["source", "cause"], When::Gap);
 
 pub(super) const READER_LAG: Family =
-    gauge("reader_lag_records", "Records that a reader has not confirmed").of(&["reader"], When::Reader);
+    gauge("reader_lag_records", "Records that a reader is behind, as it says; by its cursor where it says nothing")
+        .of(&["reader"], When::Reader);
 pub(super) const SINK_UP: Family = gauge("sink_up", "1 while its store takes what is sent").of(&["sink"], When::Sink);
 pub(super) const SINK_LAG_RECORDS: Family =
     gauge("sink_lag_records", "Records of the tape that the store has not confirmed").of(&["sink"], When::Sink);
@@ -320,6 +324,7 @@ pub const SECTIONS: &[(&str, &[Family])] = &[
         "Sources",
         &[
             SOURCE_UP,
+            SOURCE_WAITING,
             SOURCE_FRAMES,
             SOURCE_BYTES,
             SOURCE_EVENTS,

@@ -166,6 +166,7 @@ impl Samples {
         for source in &status.sources {
             let of = [source.name.as_str(), source.venue.as_str()];
             self.flag(SOURCE_UP, &of, source.state == "live");
+            self.flag(SOURCE_WAITING, &of, source.waits());
             for (family, count) in [
                 (SOURCE_FRAMES, source.frames),
                 (SOURCE_BYTES, source.bytes),
