@@ -252,18 +252,37 @@ impl Draft {
         any
     }
 
-    /// Turns one value into a comment, and leaves its key; `false`: there is none that stands by that name.
-    pub(super) fn refuse(&mut self, path: &str, key: &str, why: &str) -> bool {
-        let Some(from) = self.hold(path, key, &format!("Not used: {why}")) else { return false };
-        if !from.is_empty() {
-            let to = format!("{path}.{key}");
-            self.taken.retain(|taken| taken.from != from || taken.to != to);
-            self.leave(&from, why);
+    /// As [`Draft::switch_off`], and the keys that are in those tables are left.
+    pub(super) fn refuse_table(&mut self, path: &str, why: &str) -> bool {
+        let any = self.switch_off(path, &format!("Not used: {why}"));
+        if any {
+            let below = format!("{path}.");
+            self.give_back(|to| to == path || to.starts_with(&below), why);
         }
+        any
+    }
+
+    /// Turns one value into a comment, and leaves the keys that said it; `false`: there is none that stands by that name.
+    pub(super) fn refuse(&mut self, path: &str, key: &str, why: &str) -> bool {
+        if self.hold(path, key, &format!("Not used: {why}")).is_none() {
+            return false;
+        }
+        let place = format!("{path}.{key}");
+        self.give_back(|to| to == place, why);
         true
     }
 
-    /// Turns one value into a comment, until somebody takes the `#` away. The key that it came from.
+    /// What was taken to such places is left.
+    fn give_back(&mut self, is_there: impl Fn(&str) -> bool, why: &str) {
+        let all = std::mem::take(&mut self.taken);
+        let (back, taken): (Vec<Taken>, Vec<Taken>) = all.into_iter().partition(|taken| is_there(&taken.to));
+        self.taken = taken;
+        for one in back {
+            self.leave(&one.from, why);
+        }
+    }
+
+    /// Turns one value into a comment, until somebody takes the `#` away. The key that it came from, empty: from none.
     pub(super) fn hold(&mut self, path: &str, key: &str, why: &str) -> Option<String> {
         let table = self.tables.iter_mut().find(|table| table.path == path)?;
         table.lines.iter_mut().find_map(|line| match line {
@@ -362,7 +381,7 @@ impl Draft {
 }
 
 /// The variable that fills a key: the predecessors' name where there is one.
-fn variable(path: &str, key: &str, from: &str) -> String {
+pub(super) fn variable(path: &str, key: &str, from: &str) -> String {
     let of_table = |target: Target| match target {
         Target::Section(section) => path == section,
         Target::Part { section, part } => path == format!("{section}.{part}"),

@@ -126,9 +126,19 @@ fn publishers(keys: &mut Keys, draft: &mut Draft) {
         let path = format!("bus.topics.{ours}");
         if keys.flag(&key("enabled")) == Some(false) {
             draft.set(&path, "enabled", false, &key("enabled"));
+            for part in ["name", "topic"] {
+                if keys.take(&key(part)).is_some() {
+                    draft.took(&key(part), &path, "");
+                }
+            }
             continue;
         }
-        for part in ["name", "topic", "enabled"] {
+        if keys.take(&key("enabled")).is_some_and(|value| !value.is_boolean()) {
+            draft.leave(&key("enabled"), "is neither true nor false: the publisher counts as enabled");
+        } else if keys.flag(&key("enabled")).is_some() {
+            draft.took(&key("enabled"), &format!("source.{kind}"), "");
+        }
+        for part in ["name", "topic"] {
             if keys.take(&key(part)).is_some() {
                 draft.took(&key(part), &format!("source.{kind}"), "");
             }
@@ -299,6 +309,7 @@ fn system(keys: &mut Keys, draft: &mut Draft) {
 fn docker(keys: &mut Keys, draft: &mut Draft) {
     let compose = keys.text("docker.compose_file");
     let is_here = compose.as_ref().is_some_and(|file| Path::new(file).is_file());
+    let mut composed = false;
     for name in keys.below("docker.services") {
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !plain {
@@ -309,6 +320,7 @@ fn docker(keys: &mut Keys, draft: &mut Draft) {
         if let Some(compose) = &compose {
             draft.set(&path, "compose", compose.as_str(), "docker.compose_file");
         }
+        composed |= compose.is_some();
         if let Some(url) = keys.text(&from("health_check_url")) {
             draft.set(&path, "ready", format!("http {url}"), &from("health_check_url"));
         }
@@ -323,6 +335,9 @@ fn docker(keys: &mut Keys, draft: &mut Draft) {
             );
             draft.switch_off(&path, &why);
         }
+    }
+    if compose.is_some() && !composed {
+        draft.leave("docker.compose_file", "no service of it is named below `docker.services`");
     }
     grafana(keys, draft);
 }

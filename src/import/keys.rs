@@ -1,6 +1,6 @@
 //! The keys of a file, each of which is taken once or left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -29,12 +29,21 @@ impl Keys {
     pub(super) fn of(value: &Value) -> Keys {
         let mut leaves = Vec::new();
         walk(value, String::new(), 0, &mut leaves);
+        // `{"a.b": 1, "a": {"b": 2}}`: two values under one path, of which only the first would be seen.
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for (path, _) in &mut leaves {
+            let times = seen.entry(path.clone()).or_default();
+            *times += 1;
+            if *times > 1 {
+                path.push_str(&format!(" ({times})"));
+            }
+        }
         Keys { leaves, taken: BTreeSet::new() }
     }
 
-    /// Names and values that lie beside each other.
-    pub(super) fn of_pairs(pairs: Vec<(String, Value)>) -> Keys {
-        Keys { leaves: pairs, taken: BTreeSet::new() }
+    /// Every path with its value, in the file's order.
+    pub(super) fn every(self) -> Vec<(String, Value)> {
+        self.leaves
     }
 
     /// The value of a key, which counts as taken from now on.
@@ -98,6 +107,17 @@ impl Keys {
     }
 }
 
+/// A value that is one, as text; else why it is none.
+pub(super) fn single(value: &Value) -> Result<String, &'static str> {
+    match value {
+        Value::String(text) if text.is_empty() => Err("is empty, which means not set"),
+        Value::String(text) => Ok(text.clone()),
+        Value::Null => Err("is null, which means not set"),
+        Value::Array(_) | Value::Object(_) => Err("is a list or a table where one value is meant"),
+        value => Ok(value.to_string()),
+    }
+}
+
 fn walk(value: &Value, path: String, depth: usize, leaves: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(object) if depth < DEEPEST && !object.is_empty() => {
@@ -130,5 +150,28 @@ mod tests {
         assert_eq!(keys.text("d[1].e").as_deref(), Some("y"));
         assert_eq!((keys.number("a.b"), keys.number("d[0].e"), keys.flag("d[1].f")), (Some(1), None, Some(true)));
         assert_eq!(keys.rest().collect::<Vec<_>>(), ["a.c", "d[0].e"], "what was no number is not taken");
+    }
+
+    #[test]
+    fn two_values_under_one_path_are_two_keys() {
+        let mut keys = Keys::of(&json!({"a.b": 1, "a": {"b": 2}}));
+        let all = keys.rest().count();
+        assert!(keys.number("a.b").is_some());
+        assert_eq!((all, keys.rest().collect::<Vec<_>>()), (2, vec!["a.b (2)"]));
+    }
+
+    #[test]
+    fn only_one_value_is_a_value() {
+        for (value, is) in [
+            (json!("x"), Some("x")),
+            (json!(5), Some("5")),
+            (json!(true), Some("true")),
+            (json!(""), None),
+            (json!(null), None),
+            (json!([1]), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(single(&value).ok().as_deref(), is, "{value}");
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Kind {
         };
         match ending.as_str() {
             "csv" => return Some(Kind::Symbols),
-            "py" => return lines().filter_map(named).any(|name| super::sync::knows(&name)).then_some(Kind::Sync),
+            "py" => return super::sync::is_assigned_in(text).then_some(Kind::Sync),
             _ => {}
         }
         let is_variable = |name: &String| {
@@ -107,6 +107,7 @@ mod tests {
             ("a.yaml", "influxdb:\n  host: db\n", Some(Kind::Settings)),
             ("a.json", r#"{"questdb_path": "x.db", "batch_size": 1000}"#, Some(Kind::Sync)),
             ("sync.py", "import x\nQUESTDB_PATH = \"x.db\"\nclass A:\n  pass\n", Some(Kind::Sync)),
+            ("sync.py", "QUESTDB_PATH: str = \\\n    os.getenv(\"QUESTDB_PATH\")\n", Some(Kind::Sync)),
             (".env", "# words\nexport KITE_API_KEY=x\nOTHER=1\n", Some(Kind::Env)),
             (".env", "SOMETHING=1\n", Some(Kind::Env)),
             ("nifty.txt", "# fifty\nINFY\nM&M # cars\nNSE:TCS\n", Some(Kind::Symbols)),

@@ -16,6 +16,7 @@ mod environment;
 mod integration;
 mod keys;
 mod kind;
+mod python;
 mod settings;
 mod sync;
 mod trial;
@@ -102,7 +103,7 @@ pub fn import(files: &[File], options: &Options) -> anyhow::Result<Imported> {
             Kind::Settings => settings::read(&file.path, &file.text, &mut draft),
             Kind::Sync => sync::read(&file.path, &file.text, &mut draft),
             Kind::Env => environment::read(&file.text, &mut draft),
-            Kind::Symbols => symbols(&file.path, &mut draft),
+            Kind::Symbols => symbols(&file.path, &file.text, &mut draft),
         };
         read.with_context(|| format!("reading {} as {}", shown(&file.path), file.kind.name()))?;
     }
@@ -118,11 +119,16 @@ pub fn import(files: &[File], options: &Options) -> anyhow::Result<Imported> {
 }
 
 /// A list of instruments stays a file: the source reads it as it is.
-fn symbols(path: &Path, draft: &mut Draft) -> anyhow::Result<()> {
+fn symbols(path: &Path, text: &str, draft: &mut Draft) -> anyhow::Result<()> {
     let count = crate::sources::listed::file(path)?.len();
     draft.source("kite");
     draft.comment("source.kite", &format!("{count} instruments, read at each start."));
     draft.set("source.kite", "instruments_file", path.display().to_string(), "the list");
+    if let Some(serde_json::Value::Object(object)) = keys::value_of(path, text) {
+        for (key, _) in object.iter().filter(|(_, value)| !value.is_array()) {
+            draft.leave(key, "is no list: of this file only lists of instruments are read");
+        }
+    }
     Ok(())
 }
 

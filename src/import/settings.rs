@@ -58,11 +58,9 @@ pub(super) fn read(path: &Path, text: &str, draft: &mut Draft) -> anyhow::Result
 /// Takes a key of their InfluxDB settings, if it is there.
 pub(super) fn take(keys: &mut Keys, theirs: &str, ours: &str, form: Option<Form>, draft: &mut Draft) {
     let Some(value) = keys.take(theirs) else { return };
-    let raw = match &value {
-        Value::String(text) if text.is_empty() => return draft.leave(theirs, "is empty, which means not set"),
-        Value::String(text) => text.clone(),
-        Value::Null => return draft.leave(theirs, "is null, which means not set"),
-        value => value.to_string(),
+    let raw = match keys::single(&value) {
+        Ok(raw) => raw,
+        Err(reason) => return draft.leave(theirs, reason),
     };
     let Some(form) = form else { return draft.secret(SINK, ours, &raw, theirs) };
     match form.read(&raw) {

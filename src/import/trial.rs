@@ -43,7 +43,7 @@ fn take_out(draft: &mut Draft, problem: &Problem) -> bool {
         if draft.forget(&table, &problem.message) {
             return true;
         }
-        if draft.switch_off(&table, &format!("Not used: {why}")) {
+        if draft.refuse_table(&table, &why) {
             return true;
         }
     }

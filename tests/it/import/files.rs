@@ -148,6 +148,9 @@ fn a_compose_file_that_is_there_makes_servers_and_odd_settings_are_kept_or_named
     assert_eq!(config["bus"]["topics"]["kraken_tick"]["port"], toml::Value::from(6000));
     assert_eq!(config["bus"]["topics"]["betfair_stream"]["enabled"], toml::Value::from(false));
     assert!(config["source"].get("betfair").is_none(), "{toml}");
+    for key in ["publishers[4].name", "publishers[4].topic", "publishers[4].enabled"] {
+        assert!(names(&answer, "taken", "from").contains(&key), "what is switched off has its keys, too: {key}");
+    }
     let reason = |key: &str| {
         let left = answer["left"].as_array().unwrap();
         left.iter().find(|one| one["key"] == key).unwrap_or_else(|| panic!("{key}: {answer:#}"))["reason"].to_string()
@@ -290,6 +293,24 @@ fn settings_of_the_sync_become_its_tables() {
         assert_eq!(written.contains("\npassword_file"), name != "sync.py", "{written}");
         is_a_sync(&desk);
     }
+}
+
+#[test]
+fn a_python_file_that_asks_the_environment_makes_a_sync_of_its_defaults_and_names_what_is_left() {
+    let python = "QUESTDB_PATH = os.getenv(\"QUESTDB_PATH\", \"/data/q.db\")\nPOCKETBASE_URL = os.environ.get(\"POCKETBASE_URL\")\n\
+                  ADMIN_PASSWORD = os.getenv(\"ADMIN_PASSWORD\", \"pb-hush\")\nmax_retries = MAX\nbatch_size = 1_000\n";
+    let desk = Desk::new(&[("sync.py", python)]);
+    let answer = desk.import(&["sync.py"]);
+    let toml = answer["config"].as_str().unwrap();
+    is_a_config(toml);
+    let config: toml::Table = toml.parse().unwrap();
+    assert_eq!(config["sync"]["source"]["url"], toml::Value::from("sqlite:/data/q.db"));
+    assert_eq!(config["sync"]["batch"], toml::Value::from(1000));
+    assert_eq!(names(&answer, "taken", "from"), ["QUESTDB_PATH", "batch_size"]);
+    assert_eq!(names(&answer, "left", "key"), ["POCKETBASE_URL", "max_retries"]);
+    assert_eq!(names(&answer, "secrets", "from"), ["ADMIN_PASSWORD"]);
+    assert!(names(&answer, "left", "reason")[0].contains("the variable POCKETBASE_URL"), "{answer:#}");
+    assert!(!answer.to_string().contains("pb-hush"));
 }
 
 /// The file loads, with the secrets that it names.
