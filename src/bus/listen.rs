@@ -58,6 +58,12 @@ pub struct Port {
 }
 
 impl Topic {
+    /// How long ago the last message came.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.last.map(|last| last.elapsed())
+    }
+
     /// Messages a second, where there were two or more.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {

@@ -108,6 +108,10 @@ fn of_topic(name: &str, topic: &Topic) -> Verdict {
     let rate = topic.rate();
     let shown = rate.map(|rate| format!(", {rate:.1}/s")).unwrap_or_default();
     let mut text = format!("{} messages{shown}, {}", topic.messages, about_bytes(topic.bytes));
+    let age = topic.age().map(|age| age.as_secs_f64());
+    if let Some(age) = age {
+        text.push_str(&format!(", last {age:.1} s ago"));
+    }
     if let Some(seq) = topic.last_seq {
         text.push_str(&format!(", last seq {seq}"));
     }
@@ -126,7 +130,8 @@ fn of_topic(name: &str, topic: &Topic) -> Verdict {
     } else {
         Verdict::good(what, text)
     };
-    let verdict = verdict.figure("messages", topic.messages).figure("rate", rate).figure("last_seq", topic.last_seq);
+    let verdict = verdict.figure("messages", topic.messages).figure("rate", rate).figure("age_s", age);
+    let verdict = verdict.figure("last_seq", topic.last_seq);
     verdict.figure("undecodable", topic.undecodable).figure("holes", topic.holes)
 }
 

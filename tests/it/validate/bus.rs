@@ -101,6 +101,12 @@ fn a_whole_chain_is_well_and_looked_at_no_longer_than_needed() {
         "{answer:#}"
     );
     assert_eq!(finding(&answer, "bus")["figures"]["silent_ports"], json!([]));
+    // When the last message came: how long ago depends on the machine, that it is said does not.
+    assert!(figures["age_s"].as_f64().is_some_and(|age| age >= 0.0), "{answer:#}");
+    let text = finding(&answer, "topic.kraken_tick")["text"].as_str().unwrap().to_owned();
+    let (_, last) = text.split_once(", last ").unwrap_or_else(|| panic!("{text}"));
+    let (age, seq) = last.split_once(" s ago, last seq ").unwrap_or_else(|| panic!("{text}"));
+    assert!(age.parse::<f64>().is_ok() && seq.parse::<u64>().is_ok(), "{text}");
 }
 
 #[test]
