@@ -2,10 +2,12 @@
 //!
 //! Where Docker has its compose plugin, it reads the files, too.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use tapedeck::status::Status;
 
 /// Every instruction there is, but for the one that is no longer meant to be used.
 const INSTRUCTIONS: [&str; 17] = [
@@ -145,6 +147,31 @@ fn the_image_is_made_as_a_linter_of_dockerfiles_wants_it() {
 }
 
 #[test]
+fn the_image_is_unhealthy_when_the_deck_does_not_answer_or_its_recorder_hangs() {
+    let text = std::fs::read_to_string(deploy().join("Dockerfile")).unwrap();
+    let (_, check) = instructions(&text).into_iter().find(|(word, _)| word == "HEALTHCHECK").unwrap();
+    let (_, command) = check.split_once(" CMD ").unwrap();
+    let (asks, judges) = command.split_once(" | ").unwrap();
+    let asks: Vec<String> = asks.strip_prefix("tapedeck ").unwrap().split(' ').map(str::to_owned).collect();
+    tapedeck::cli::parses(&asks).unwrap();
+    let is_healthy = |answer: &str| {
+        let mut shell = Command::new("sh").args(["-c", judges]).stdin(Stdio::piped()).spawn().unwrap();
+        // Gone early is an answer, too.
+        let _ = shell.stdin.take().unwrap().write_all(answer.as_bytes());
+        shell.wait().unwrap().success()
+    };
+    for (running, recorder_silent_ms, healthy) in
+        [(true, 0, true), (true, 29_999, true), (true, 30_000, false), (true, 3_600_000, false), (false, 0, false)]
+    {
+        let status = Status { running, recorder_silent_ms, ..Status::default() };
+        assert_eq!(status.hung().is_none() && running, healthy, "as /livez says it: {recorder_silent_ms} ms");
+        let answer = format!("{}\n", serde_json::to_string(&status).unwrap());
+        assert_eq!(is_healthy(&answer), healthy, "{answer}");
+    }
+    assert!(!is_healthy(""), "no answer");
+}
+
+#[test]
 fn what_the_linter_is_for_is_found_by_these_rules() {
     for (run, fault) in [
         (
@@ -167,7 +194,7 @@ fn compose_files() -> Vec<(PathBuf, Value)> {
     let folder = std::fs::read_dir(deploy().join("compose")).unwrap().map(|entry| entry.unwrap().path());
     let mut all: Vec<PathBuf> = folder.filter(|path| path.extension().is_some_and(|ending| ending == "yml")).collect();
     all.sort();
-    assert!(all.len() >= 3, "{all:?}");
+    assert!(all.len() >= 4, "{all:?}");
     let read = |path: PathBuf| {
         let value = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap());
         let value = value.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -211,6 +238,9 @@ fn compose_files_have_only_known_keys_private_ports_named_volumes_and_commands_t
             assert!(context.join(built["dockerfile"].as_str().unwrap()).is_file(), "{place}");
             let command: Vec<String> = texts(&service["command"]).into_iter().map(str::to_owned).collect();
             tapedeck::cli::parses(&command).unwrap_or_else(|error| panic!("{place}: {error}"));
+            // The image's check is of a deck.
+            let disabled = service["healthcheck"]["disable"] == true;
+            assert_eq!(disabled, command.first().is_none_or(|verb| verb != "run"), "{place}");
             // As little as can be, and what is recorded outlives it; secrets come from outside.
             assert_eq!(service["read_only"], true, "{place}");
             assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{place}");
@@ -222,6 +252,64 @@ fn compose_files_have_only_known_keys_private_ports_named_volumes_and_commands_t
     }
 }
 
+/// The variables that a compose file asks for: `${NAME:?words}`.
+fn asked_for(text: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once(":?")?.0)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[test]
+fn the_stack_keeps_its_data_comes_back_and_has_its_passwords_from_outside() {
+    let files = compose_files();
+    let of = |name: &str| {
+        let (_, file) = files.iter().find(|(path, _)| path.ends_with(name)).unwrap_or_else(|| panic!("{name}"));
+        file["services"].as_object().unwrap()
+    };
+    let (stack, trying) = (of("stack.yml"), of("servers.yml"));
+    for name in ["influxdb", "postgres", "questdb", "grafana"] {
+        assert!(stack.contains_key(name), "{name}");
+    }
+    for (name, service) in stack {
+        assert_eq!(service["restart"], "unless-stopped", "{name}");
+        assert!(service["healthcheck"]["test"].is_array(), "{name}: `tapedeck up` waits for it");
+        assert!(!texts(&service["volumes"]).is_empty(), "{name}: its data goes with the container");
+        if let Some(tried) = trying.get(name) {
+            assert_eq!(service["image"], tried["image"], "{name}: what is tested is what is shipped");
+        }
+        let variables = service["environment"].as_object().unwrap();
+        let passwords: Vec<_> = variables.iter().filter(|(key, _)| key.ends_with("PASSWORD")).collect();
+        assert!(!passwords.is_empty(), "{name} is open to everybody on this machine");
+        for (key, value) in passwords {
+            assert!(value.as_str().is_some_and(|text| text.starts_with("${") && text.contains(":?")), "{name}: {key}");
+        }
+    }
+    let text = std::fs::read_to_string(deploy().join("compose/stack.yml")).unwrap();
+    let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
+    for name in asked_for(&text) {
+        assert!(head.contains(name), "its head says that {name} goes into .env");
+    }
+}
+
+#[test]
+fn every_compose_file_of_ours_that_a_document_names_is_there() {
+    let docs = std::fs::read_dir(deploy().join("../docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for path in docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for rest in text.split("deploy/compose/").skip(1) {
+            let name: String =
+                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')).collect();
+            if name.ends_with(".yml") {
+                seen += 1;
+                assert!(deploy().join("compose").join(&name).is_file(), "{}: {name}", path.display());
+            }
+        }
+    }
+    assert!(seen >= 3, "{seen} names");
+}
+
 #[test]
 fn compose_itself_reads_the_files() {
     let ask = |args: &[&str]| Command::new("docker").arg("compose").args(args).stdin(Stdio::null()).output();
@@ -230,7 +318,10 @@ fn compose_itself_reads_the_files() {
         return;
     }
     for (path, _) in compose_files() {
-        let out = ask(&["-f", path.to_str().unwrap(), "config", "--quiet"]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut command = Command::new("docker");
+        command.args(["compose", "-f", path.to_str().unwrap(), "config", "--quiet"]).stdin(Stdio::null());
+        let out = command.envs(asked_for(&text).into_iter().map(|name| (name, "x"))).output().unwrap();
         assert!(out.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&out.stderr));
     }
 }
