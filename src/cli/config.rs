@@ -2,13 +2,14 @@
 
 use crate::cli::Global;
 use crate::cli::out::Out;
-use crate::config::{schema, show};
+use crate::config::{reference, schema, show};
 
 const EXAMPLES: &str = "\
 Examples:
   tapedeck config show                          every value that holds, and where it came from
   tapedeck config show --set tape.mode=each     what would hold
-  tapedeck config schema > tapedeck.schema.json for editors that complete and check TOML";
+  tapedeck config schema > tapedeck.schema.json for editors that complete and check TOML
+  tapedeck config keys                          every table and key, to read";
 
 /// Widest setting that the origins are still lined up behind.
 const WIDEST: usize = 60;
@@ -31,12 +32,15 @@ enum What {
     },
     /// Print the JSON schema of the config file
     Schema,
+    /// Print every table and key with what it says, in Markdown
+    Keys,
 }
 
 impl Args {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> anyhow::Result<()> {
         match self.what {
             What::Schema => out.line(serde_json::to_string_pretty(schema::whole())?),
+            What::Keys => out.line(reference::document().trim_end()),
             What::Show { json } => {
                 let shown = show(&global.load()?);
                 if json { out.json(&shown) } else { as_toml(&shown, out) }

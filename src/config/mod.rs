@@ -15,6 +15,7 @@ mod globs;
 mod load;
 pub mod names;
 mod problem;
+pub mod reference;
 pub mod schema;
 pub mod secret;
 mod server;

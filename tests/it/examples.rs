@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tapedeck::config::names::{Form, OLD_NAMES};
-use tapedeck::config::{Inputs, Loaded, resolve, schema};
+use tapedeck::config::schema::{self, STAGES};
+use tapedeck::config::{Inputs, Loaded, resolve};
 
 use crate::support::tapedeck;
 
@@ -102,6 +103,19 @@ fn the_environment_example_has_every_name_and_no_other() {
         let (_, value) = shown.iter().find(|(name, _)| *name == row.name).unwrap();
         assert!(value.is_empty() || row.form.read(value).is_ok(), "{} = {value}", row.name);
         assert!(value.is_empty() || row.form != Form::Text || !row.secret || row.name == "PG_CONN_STR", "{}", row.name);
+    }
+}
+
+#[test]
+fn the_reference_of_the_config_is_what_the_code_says() {
+    let (path, text) = (repo().join("docs/keys.md"), tapedeck::config::reference::document());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let file = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(file == text, "docs/keys.md is not what the code says: UPDATE_GOLDEN=1 writes it anew");
+    for kind in STAGES.into_iter().flat_map(schema::kinds) {
+        assert!(text.contains(&format!("`kind = \"{}\"`", kind.name)), "{}", kind.name);
     }
 }
 

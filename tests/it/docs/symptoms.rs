@@ -1,4 +1,5 @@
-//! `docs/operations.md`, "By symptom": each trouble is made, and its commands say what stands there.
+//! `docs/operations.md`: a start, a look and a stop say what is shown there, and each trouble of "By symptom" is made, and its
+//! commands say what stands there.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -10,33 +11,41 @@ use tapedeck_testkit::kraken::{FakeKraken, Handle};
 use super::repo;
 use crate::deck::{blocking, source};
 use crate::grafana::fake::{Fake, TOKEN};
+use crate::servers::Influx1;
 use crate::support::{free_address, free_offset, free_port, until};
+use crate::up::real::table_of;
 use crate::up::{Home, Said, kill};
 
 /// A command, and what it says.
 type Screen = Vec<(String, Vec<String>)>;
 
-/// The screens of a part of the document, by their headings.
-fn screens(part: &str) -> BTreeMap<String, Screen> {
+/// A part of the document, without its heading.
+fn part(heading: &str) -> String {
     let text = std::fs::read_to_string(repo().join("docs/operations.md")).unwrap();
-    let part = text.split_once(&format!("\n## {part}\n")).unwrap().1;
-    let part = part.split("\n## ").next().unwrap();
-    let mut all: BTreeMap<String, Screen> = BTreeMap::new();
-    for section in part.split("\n### ").skip(1) {
-        let (heading, body) = section.split_once('\n').unwrap();
-        let screen = all.entry(heading.to_owned()).or_default();
-        let mut within = false;
-        for line in body.lines() {
-            if line.starts_with("```") {
-                within = !within;
-            } else if let (true, Some(command)) = (within, line.strip_prefix("$ ")) {
-                screen.push((command.to_owned(), Vec::new()));
-            } else if let (true, Some((_, lines))) = (within, screen.last_mut()) {
-                lines.push(line.to_owned());
-            }
+    let part = text.split_once(&format!("\n## {heading}\n")).unwrap().1;
+    part.split("\n## ").next().unwrap().to_owned()
+}
+
+/// The commands of a text, with what they say.
+fn screen(text: &str) -> Screen {
+    let (mut screen, mut within) = (Screen::new(), false);
+    for line in text.lines() {
+        if line.starts_with("```") {
+            within = !within;
+        } else if let (true, Some(command)) = (within, line.strip_prefix("$ ")) {
+            screen.push((command.to_owned(), Vec::new()));
+        } else if let (true, Some((_, lines))) = (within, screen.last_mut()) {
+            lines.push(line.to_owned());
         }
     }
-    all
+    screen
+}
+
+/// The screens of a part, by the headings within it.
+fn screens(heading: &str) -> BTreeMap<String, Screen> {
+    let sections = part(heading);
+    let sections = sections.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap());
+    sections.map(|(heading, body)| (heading.to_owned(), screen(body))).collect()
 }
 
 /// Without what is another each time: numbers, and how wide a column is.
@@ -153,6 +162,46 @@ fn scene(heading: &str, venue: &Handle, grafana: &Fake) -> (Home, Vec<TcpListene
         other => panic!("no scene for `{other}`: every symptom that shows a command has one"),
     };
     (home, vec![listener])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_a_look_and_a_stop_say_what_is_shown() {
+    let Some(influx) = Influx1::private() else { return };
+    let venue = venue().await;
+    blocking(move || {
+        let url = influx.url().to_owned();
+        let config = format!(
+            "{}[candles]\nintervals = ['1s']\n[http]\nlisten = '{}'\n[bus]\nport_offset = {}\n\
+             [sink.influx]\nkind = 'influx'\nurl = '{url}'\ndatabase = 'tick'\n{}",
+            source(&venue),
+            free_address(),
+            free_offset(),
+            table_of("influx", &influx, &format!("http {url}/ping"), "SIGTERM")
+        );
+        let home = Home::new(&config);
+        std::fs::copy(home.path("tapedeck.toml"), home.path("desk.toml")).unwrap();
+        let run = |command: &str| {
+            let words = super::words(command).unwrap();
+            home.say(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        // What fails is shown behind what does not, and nothing is up then.
+        let start = screen(&part("Start"));
+        assert_eq!(start.len(), 2, "{start:?}");
+        for (command, shown) in start.iter().rev() {
+            let said = run(command);
+            let missing = missing(shown, &said);
+            assert!(missing.is_empty(), "{command}: {missing:#?}\n{}\n{}", said.err, said.out);
+        }
+        says(&home, "While it runs", &screen(&part("While it runs")));
+        let stop = screen(&part("Stop"));
+        let [(command, shown)] = stop.as_slice() else { panic!("{stop:?}") };
+        let said = run(command);
+        // There may be nothing in a queue.
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let strange: Vec<&str> = said.out.lines().filter(|line| !shown.iter().any(|one| fits(one, line))).collect();
+        assert!(said.out.lines().count() >= 2 && strange.is_empty(), "{strange:#?}\n{}\n{}", said.err, said.out);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,8 @@ use tapedeck_testkit::kraken::{Credentials, FakeKraken, Handle, Speed};
 
 use super::desk::{Desk, acks_of, fault, is_live, sessions};
 use super::recordings::fixtures;
+use crate::deck::blocking;
+use crate::support::{Deck, free_offset, until};
 
 async fn replayed(path: PathBuf) -> Handle {
     FakeKraken::builder().frames(path, Speed::Max).start().await.expect("a fake venue")
@@ -109,6 +111,26 @@ async fn own_orders_arrive_with_a_token_of_their_connection() {
     desk.until_events("orders", 5, |event| matches!(&event.body, Body::Order(order) if order.id.is_some())).await;
     let report = sessions(&with_key(&fake, SECRET)).remove(0).source.check().await.expect("all is well");
     assert!(report.starts_with("1 subscriptions acked"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn own_orders_reach_subscribers_under_the_old_topic() {
+    let (home, fake, offset) = (tempfile::tempdir().unwrap(), with_account().await, free_offset());
+    let bus = format!("[bus]\nport_offset = {offset}\n");
+    let config = format!("{bus}[source.kraken]\nkind = 'kraken'\n{}\n", with_key(&fake, SECRET));
+    blocking(move || {
+        let deck = Deck::start(home.path(), &config);
+        let socket = zmq::Context::new().socket(zmq::SUB).unwrap();
+        socket.connect(&format!("tcp://127.0.0.1:{}", 5561 + offset)).unwrap();
+        socket.set_subscribe(b"kraken_orders").unwrap();
+        socket.set_rcvtimeo(50).unwrap();
+        let order = until("an order", || socket.recv_multipart(0).ok());
+        assert_eq!(order[0], b"kraken_orders");
+        let text = String::from_utf8_lossy(&order[1]);
+        assert!(text.contains("order_id") || text.contains("action"), "{text}");
+        deck.stop();
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -12,13 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{Home, venue, web};
 use crate::deck::{blocking, source};
-use crate::servers::{Influx1, Postgres, Questdb, Server};
-use crate::support::{free_port, until};
+use crate::servers::{Grafana, Influx1, Mosquitto, Postgres, Questdb, Server};
+use crate::support::{free_offset, free_port, until};
 
 /// `[server.NAME]` of a server that runs: with its own command and variables, on its own data and ports. It is stopped.
-fn table_of(name: &str, server: &Server, ready: &str, stop: &str) -> String {
+pub(crate) fn table_of(name: &str, server: &Server, ready: &str, stop: &str) -> String {
     let process = Path::new("/proc").join(server.pid().to_string());
     let texts = |file: &str| -> Vec<String> {
         let bytes = std::fs::read(process.join(file)).unwrap();
@@ -43,22 +45,28 @@ fn table_of(name: &str, server: &Server, ready: &str, stop: &str) -> String {
     table
 }
 
+/// Three databases, a broker, and Grafana where it was built: from nothing to all green, and down again to nothing, twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn real_databases_come_up_before_the_deck_are_filled_and_go_down_behind_it() {
+async fn real_servers_come_up_before_the_deck_are_filled_and_go_down_behind_it() {
     let (Some(influx), Some(postgres), Some(quest)) = (Influx1::private(), Postgres::private(), Questdb::private())
     else {
         return;
     };
+    let Some(broker) = Mosquitto::private() else { return };
+    let grafana = Grafana::private();
     let venue = venue().await;
     let venue_table = source(&venue);
     blocking(move || {
         let database = postgres.fresh_database();
         let pg_ready = format!("command pg_isready -q -h 127.0.0.1 -p {}", postgres.port());
         let mut config = format!(
-            "{venue_table}[candles]\nintervals = ['1s']\n\
+            "{venue_table}[candles]\nintervals = ['1s']\n[bus]\nport_offset = {}\n\
+             [heartbeat]\nbroker = '127.0.0.1:{}'\nevery = '1s'\n\
              [sink.influx]\nkind = 'influx'\nurl = '{}'\ndatabase = 'up'\n\
              [sink.pg]\nkind = 'postgres'\ndsn = '{}'\n\
              [sink.quest]\nkind = 'questdb'\nurl = '{}'\n",
+            free_offset(),
+            broker.port(),
             influx.url(),
             database.dsn,
             quest.url()
@@ -66,23 +74,26 @@ async fn real_databases_come_up_before_the_deck_are_filled_and_go_down_behind_it
         config += &table_of("influx", &influx, &format!("http {}/ping", influx.url()), "SIGTERM");
         config += &table_of("pg", &postgres, &pg_ready, "SIGINT");
         config += &table_of("quest", &quest, &format!("http {}/exec?query=select%201", quest.url()), "SIGTERM");
-        let mut ports = vec![influx.port(), postgres.port(), quest.port(), quest.sql_port()];
-        let mosquitto = Path::new("/usr/sbin/mosquitto");
-        if mosquitto.exists() {
-            let port = free_port();
-            ports.push(port);
-            config +=
-                &format!("[server.mqtt]\ncommand = [{mosquitto:?}, '-p', '{port}']\nready = 'tcp 127.0.0.1:{port}'\n");
+        config += &table_of("mqtt", &broker, &format!("tcp 127.0.0.1:{}", broker.port()), "SIGTERM");
+        let mut ports = vec![influx.port(), postgres.port(), quest.port(), quest.sql_port(), broker.port()];
+        let mut servers = vec!["influx", "pg", "quest", "mqtt"];
+        let mut shown = "- grafana";
+        if let Some(grafana) = &grafana {
+            let login = "username = 'admin'\npassword = 'tapedeck-password'";
+            let _ = write!(config, "[grafana]\nto = 'api'\nurl = '{}'\n{login}\n", grafana.url());
+            config += &table_of("web", grafana, &format!("http {}/api/health", grafana.url()), "SIGTERM");
+            ports.push(grafana.port());
+            servers.push("web");
+            shown = "✓ grafana";
         }
         let home = Home::new(&config);
         for _ in 0..2 {
             let said = home.ok(&["up", "--limit", "120s"]);
-            let phases = ["✓ servers", "✓ retention", "✓ sources", "✓ sinks", "- grafana", "✓ validation"];
+            let phases = ["✓ servers", "✓ retention", "✓ sources", "✓ sinks", shown, "✓ validation"];
             for line in phases.iter().chain(&["influx running", "pg running", "quest running", "quest ready after"]) {
                 assert!(said.err.contains(line), "{line}: {said:?}");
             }
-            let names = ["influx", "pg", "quest", "deck"];
-            let mut all: Vec<_> = names.iter().map(|name| home.identity(name)).collect();
+            let mut all: Vec<_> = servers.iter().chain(&["deck"]).map(|name| home.identity(name)).collect();
             all.push(home.supervisor());
             let delivered = || {
                 home.ok(&["status", "--json"]).json()["readers"]
@@ -95,14 +106,26 @@ async fn real_databases_come_up_before_the_deck_are_filled_and_go_down_behind_it
             // A venue says a lot before its first trade.
             let count = || postgres.psql(&database.dsn, "select count(*) from tapedeck.trades");
             until("trades in PostgreSQL", || (count() != "0").then_some(()));
+            let heartbeat = |status: &Value| {
+                let services = status["services"].as_array()?;
+                services.iter().find(|one| one["name"] == "heartbeat").map(|one| one["state"] == "running")
+            };
+            until("a heartbeat", || heartbeat(&home.ok(&["status", "--json"]).json())?.then_some(()));
+            for look in [&["validate", "full", "--for", "15s"][..], &["health"]] {
+                let mut last = None;
+                let green = || {
+                    let said = home.say(look);
+                    let is_green = said.code == Some(0);
+                    last = Some(said);
+                    is_green.then_some(())
+                };
+                until(&format!("all green by {look:?}"), green);
+                eprintln!("{look:?}:\n{}", last.unwrap().out);
+            }
             let said = home.ok(&["down"]);
             let ended: Vec<&str> = said.out.lines().filter(|line| line.contains(" stopped in")).collect();
             let order: Vec<&str> = ended.iter().filter_map(|line| line.split(' ').next()).collect();
-            let want = if mosquitto.exists() {
-                vec!["deck", "mqtt", "quest", "pg", "influx"]
-            } else {
-                vec!["deck", "quest", "pg", "influx"]
-            };
+            let want: Vec<&str> = ["deck"].into_iter().chain(servers.iter().rev().copied()).collect();
             assert_eq!(order, want, "{said:?}");
             home.is_clean(&all, &ports);
         }
