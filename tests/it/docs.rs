@@ -113,11 +113,22 @@ fn every_command_of_the_guides_exists_in_tables_and_screens_too() {
 /// Where a step fails nothing may go on running.
 const CLEAN: &str = "set +e; tapedeck down >/dev/null 2>&1; kill $(jobs -p) 2>/dev/null; true";
 
+/// The text with another behind the line that begins so.
+fn after(text: &str, begins: &str, more: &str) -> String {
+    assert!(text.lines().any(|line| line.starts_with(begins)), "{begins}: {text}");
+    let add = |line: &str| if line.starts_with(begins) { format!("{line}{more}") } else { line.to_owned() };
+    text.lines().map(add).collect::<Vec<_>>().join("\n")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_five_minutes_are_as_they_are_written() {
     let text = std::fs::read_to_string(repo().join("docs/quickstart.md")).unwrap();
     let (venue, http) = (free_port(), free_port());
     let script = shell(&text).join("\n").replace(":8080", &format!(":{venue}")).replace(":7373", &format!(":{http}"));
+    // Whoever types it is slower: the venue listens by the next line, and has sent its books.
+    let listens = format!("\nuntil (exec 3<>/dev/tcp/127.0.0.1/{venue}) 2> /dev/null; do sleep 0.05; done");
+    let script = after(&script, "tapedeck simulate", &listens);
+    let script = after(&script, "tapedeck up", "\nuntil tapedeck book BTC/USD > /dev/null 2>&1; do sleep 0.05; done");
     let home = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_tapedeck")).parent().unwrap().to_owned();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
