@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -77,6 +78,8 @@ pub struct Desk {
 pub struct Shown {
     state: Mutex<String>,
     detail: Mutex<Map<String, Value>>,
+    /// When it last said something of itself.
+    said: Mutex<Option<Instant>>,
     times: Mutex<SinkTimes>,
 }
 
@@ -88,17 +91,25 @@ impl Shown {
 
     /// Figures by name: numbers become metrics, everything is in `status --json`.
     pub fn set_detail(&self, detail: Map<String, Value>) {
+        *lock(&self.said) = Some(Instant::now());
         *lock(&self.detail) = detail;
     }
 
     /// One figure.
     pub fn set(&self, key: &str, value: impl Into<Value>) {
+        *lock(&self.said) = Some(Instant::now());
         lock(&self.detail).insert(key.to_owned(), value.into());
     }
 
     /// One figure less.
     pub fn unset(&self, key: &str) {
         lock(&self.detail).remove(key);
+    }
+
+    /// For how long it has said nothing of itself; nothing yet: no time.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        lock(&self.said).map_or(Duration::ZERO, |said| said.elapsed())
     }
 
     /// How long its work takes.

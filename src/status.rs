@@ -247,6 +247,9 @@ pub struct Service {
     pub restarts: u64,
     /// Its own figures.
     pub detail: serde_json::Map<String, serde_json::Value>,
+    /// For how long it has said none of them anew.
+    #[serde(skip)]
+    pub silence: Duration,
     /// Of a sink.
     #[serde(skip)]
     pub times: SinkTimes,
@@ -326,7 +329,7 @@ impl Service {
 
 /// A cursor is saved every 5 s, and a service says where it stands every second: what this pace brings in so many seconds
 /// proves neither to be behind.
-const SAID_WITHIN_S: f64 = 10.0;
+const SAID_WITHIN: Duration = Duration::from_secs(10);
 /// Nor does this, where the pace of the last second was slow by chance.
 const LITTLE_RECORDS: u64 = 10_000;
 
@@ -334,19 +337,18 @@ impl Status {
     /// Records that a reader may seem to be behind only because it was last heard a few seconds ago.
     #[must_use]
     pub fn unsaid_records(&self) -> u64 {
-        LITTLE_RECORDS.max((self.rate * SAID_WITHIN_S) as u64)
+        LITTLE_RECORDS.max((self.rate * SAID_WITHIN.as_secs_f64()) as u64)
     }
 
     /// Takes over what the services say of themselves as readers: their cursors lie behind what they have done.
     pub fn hear_services(&mut self) {
-        let (last_seq, unsaid) = (self.tape.last_seq, self.unsaid_records());
+        let last_seq = self.tape.last_seq;
         for reader in &mut self.readers {
             let service = self.services.iter().find(|service| service.name == reader.name);
-            let Some((seq, lag)) = service.and_then(Service::place) else { continue };
-            let since_then = last_seq.saturating_sub(seq);
+            let Some((service, (seq, lag))) = service.and_then(|one| Some((one, one.place()?))) else { continue };
             // What hangs says nothing any more, and what it said last is no longer so.
-            let is_old = since_then.saturating_sub(lag) > unsaid;
-            (reader.seq, reader.lag_records) = (seq, if is_old { since_then } else { lag });
+            let hangs = service.silence > SAID_WITHIN;
+            (reader.seq, reader.lag_records) = (seq, if hangs { last_seq.saturating_sub(seq) } else { lag });
         }
     }
 
@@ -515,10 +517,16 @@ mod tests {
 
     #[test]
     fn a_reader_is_as_far_behind_as_it_says_until_it_says_nothing_any_more() {
-        let of = |state: &str, said: u64, lag: &str, last_seq: u64| {
+        let of = |state: &str, said: u64, lag: &str, last_seq: u64, silence_s: u64| {
             let detail = serde_json::json!({ "seq": said, lag: 3 });
             let detail = detail.as_object().cloned().unwrap_or_default();
-            let service = Service { name: "bus".into(), state: state.into(), detail, ..Service::default() };
+            let service = Service {
+                name: "bus".into(),
+                state: state.into(),
+                detail,
+                silence: Duration::from_secs(silence_s),
+                ..Service::default()
+            };
             let mut status = Status {
                 running: true,
                 rate: 2_000.0,
@@ -533,11 +541,11 @@ mod tests {
         };
         let behind = |lag: u64| format!("{lag} records behind");
         for figure in ["lag", "lag_records"] {
-            assert_eq!(of("running", 5_000, figure, 6_000), (5_000, 3, behind(3)), "it said so a second ago");
-            assert_eq!(of("running", 5_000, figure, 40_000), (5_000, 35_000, behind(35_000)), "it hangs");
+            assert_eq!(of("running", 5_000, figure, 6_000, 1), (5_000, 3, behind(3)), "it said so a second ago");
+            assert_eq!(of("running", 5_000, figure, 5_030, 11), (5_000, 30, behind(30)), "it hangs");
         }
-        assert_eq!(of("running", 5_000, "other", 6_000), (100, 5_900, "saved 5900 records ago".to_owned()));
-        assert_eq!(of("failed: x", 5_000, "lag", 30_000), (100, 29_900, behind(29_900)), "it says nothing");
+        assert_eq!(of("running", 5_000, "other", 6_000, 1), (100, 5_900, "saved 5900 records ago".to_owned()));
+        assert_eq!(of("failed: x", 5_000, "lag", 30_000, 1), (100, 29_900, behind(29_900)), "it says nothing");
     }
 
     #[test]

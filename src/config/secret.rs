@@ -142,6 +142,15 @@ fn masked(text: &str, hide: impl Fn(&Hidden<'_>) -> bool) -> String {
     masked
 }
 
+/// Whether the text ends with the scheme of a database, whose users have names and no tokens.
+fn is_database(before: &str) -> bool {
+    let ends_with = |scheme: &&str| {
+        let at = before.len().checked_sub(scheme.len());
+        at.and_then(|at| before.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(scheme))
+    };
+    ["postgres://", "postgresql://", "postgresql+psycopg2://"].iter().any(ends_with)
+}
+
 /// What of the URLs in a config value must appear in no output, wherever it stands.
 #[must_use]
 pub fn secrets_of_urls(text: &str) -> Vec<String> {
@@ -151,9 +160,8 @@ pub fn secrets_of_urls(text: &str) -> Vec<String> {
     for Hidden { range, .. } in url_secrets(text) {
         let secret = &text[range.clone()];
         let before = &text[..range.start];
-        // Of a database or a broker it is who somebody is; only on the web is a token written like that.
-        let on_the_web = ["http://", "https://", "ws://", "wss://"].iter().any(|scheme| before.ends_with(scheme));
-        if before.ends_with("://") && !secret.contains(':') && !on_the_web {
+        // Of a database it is who somebody is; elsewhere a token may be written like that.
+        if is_database(before) && !secret.contains(':') {
             continue;
         }
         if before.ends_with('=') && secret.len() < ORDINARY_BYTES {
@@ -215,7 +223,10 @@ mod tests {
             ("wss://h/v2?key=0123456789&tls=true#x", "wss://h/v2?key=***&tls=***#x", &["0123456789", "tls=true"]),
             ("wss://h?0123456789", "wss://h?***", &["0123456789"]),
             ("https://token@h", "https://***@h", &["token"]),
+            ("HTTPS://token@h", "HTTPS://***@h", &["token"]),
+            ("mqtts://token@h", "mqtts://***@h", &["token"]),
             ("postgres://postgres@h/db", "postgres://***@h/db", &[]),
+            ("PostgreSQL://me@h/db", "PostgreSQL://***@h/db", &[]),
             ("url = 'ws://u:p@h' # see", "url = 'ws://***@h' # see", &["u:p", "p"]),
             ("ws://h?to=http://u:pw@x/", "ws://h?to=***", &["http://u:pw@x/"]),
             ("no url: a@b?c=d", "no url: a@b?c=d", &[]),

@@ -211,6 +211,7 @@ impl List {
             panics: listed.restarts.panics.load(Ordering::Relaxed),
             restarts: listed.restarts.restarts.load(Ordering::Relaxed),
             detail: listed.shown.detail(),
+            silence: listed.shown.silence(),
             times: listed.shown.times(),
         };
         self.lock().iter().map(describe).collect()
