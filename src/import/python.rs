@@ -43,7 +43,12 @@ pub(super) fn assignments(text: &str, knows: impl Fn(&str) -> bool) -> anyhow::R
     let mut kept = Vec::new();
     // How far the functions are indented that a statement is in.
     let mut functions: Vec<usize> = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for statement in statements(text)? {
+        // A blank line within a function does not end it.
+        if statement.trim().is_empty() {
+            continue;
+        }
         let indent = statement.len() - statement.trim_start().len();
         functions.retain(|of| *of < indent);
         let statement = simple(statement.trim());
@@ -489,6 +494,8 @@ mod tests {
             ("class A:\n    a = 5\n    b: 'x' = 5", vec!["a", "b"]),
             ("c['a'] = 5", vec!["c.a"]),
             ("c = {'a': 5, \"b\": {'d': 5,},}", vec!["c.a", "c.b.d"]),
+            ("def f():\n    a = 5\n\n# x\n    b = 5\n\nc = 5", vec!["c"]),
+            ("\u{feff}a = 5", vec!["a"]),
             (
                 "def f(batch_size: int = 5, other=5):\n    a = 5\n    self.b = 5\n    BATCH_SIZE = 5\nd = 5",
                 vec!["batch_size", "self.b", "BATCH_SIZE", "d"],

@@ -318,7 +318,6 @@ impl Keeper {
 
     async fn start(&mut self) -> Result<Running, Ended> {
         let first = self.entry.starts == 0;
-        self.left = None;
         // What this start is made with, and nothing of the one before.
         let fresh = self.spec.entry(self.entry.order, &self.table);
         self.entry = Entry {
@@ -372,6 +371,7 @@ impl Keeper {
                 }
             }
         };
+        self.left = None;
         self.entry.identity = running.identity().cloned();
         self.set(State::Starting, "");
         tracing::info!(

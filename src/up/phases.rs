@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::process::Identity;
+use super::table::DECK;
 
 /// The phases of a start, in order.
 pub const PHASES: [&str; 6] = ["servers", "retention", "sources", "sinks", "grafana", "validation"];
@@ -31,6 +32,14 @@ pub struct Supervisor {
     pub trouble: Option<Trouble>,
     /// What was ended, in that order, and how.
     pub ended: Vec<String>,
+}
+
+impl Supervisor {
+    /// Whether it keeps what is called so; an earlier version did not say, and may keep anything.
+    #[must_use]
+    pub fn keeps(&self, name: &str) -> bool {
+        name == DECK || self.servers.as_ref().is_none_or(|servers| servers.contains_key(name))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

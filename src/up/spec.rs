@@ -212,7 +212,7 @@ pub(super) fn settings_of(server: &Server) -> String {
     print_of(&toml::to_string(server).unwrap_or_default())
 }
 
-/// Of secrets, too: so short that nothing can be read out of it.
+/// Of secrets, too: it stands in files of their owner alone.
 fn print_of(text: &str) -> String {
     format!("{:08x}", crc32c::crc32c(text.as_bytes()))
 }

@@ -141,8 +141,11 @@ impl Args {
         let asked = control::ask(table.dir(), &Ask::Down { names: self.names.clone() }).await?;
         anyhow::ensure!(asked.is_some(), "the supervisor does not answer yet: try again in a moment");
         let follower = self.begin(&before);
+        let said = table.supervisor().unwrap_or_default();
         loop {
-            let entries: Vec<Entry> = table.list().into_iter().filter(|entry| self.wants(entry)).collect();
+            // What an earlier supervisor left and this one could not end is nobody's.
+            let is_wanted = |entry: &Entry| self.wants(entry) && said.keeps(&entry.name);
+            let entries: Vec<Entry> = table.list().into_iter().filter(is_wanted).collect();
             // One that was never started stands there when it was asked to end, and not before.
             let mut names = self.names.iter().filter(|name| *name != SERVERS);
             let all_there = names.all(|name| entries.iter().any(|entry| entry.name == *name));

@@ -51,7 +51,8 @@ impl Args {
             if matches!(part, None | Some("server")) {
                 let names = [name.to_owned()];
                 let mut kept = if table.is_held() { table.list() } else { Vec::new() };
-                kept.retain(|entry| up::means(&names, &entry.name));
+                let is_kept = |name: &str| said.as_ref().is_none_or(|said| said.keeps(name));
+                kept.retain(|entry| up::means(&names, &entry.name) && is_kept(&entry.name));
                 if !kept.is_empty() && is_inside {
                     let said = format!(
                         "both a server and a part of the deck are called `{name}`: say server.{name}, source.{name} or sink.{name}"

@@ -18,6 +18,8 @@ use crate::sinks::audit::{Outcome, Scope, reconcile};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Records at most that are compared: a busy tape has more in a few minutes than one wants to wait for.
 const RECORDS: u64 = 20_000;
+/// So many times that, where they are of the last moments.
+const TIMES_MORE: u64 = 4;
 /// What is younger may be on its way between store and cursor.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Between two looks, where a batch was under way during the first.
@@ -129,9 +131,16 @@ fn beginning(dir: &Path, last: Duration) -> Option<(UnixNanos, bool)> {
     let wanted = UnixNanos(UnixNanos::now().0.saturating_sub(i64::try_from(last.as_nanos()).unwrap_or(i64::MAX)));
     let end = reading::reader(dir, Start::Begin).ok()?.durable_seq();
     let from = end.checked_sub(RECORDS).filter(|from| *from > 0);
-    let received = from.and_then(|seq| match reading::reader(dir, Start::Seq(seq)).ok()?.next().ok()?? {
+    let received = |seq: u64| match reading::reader(dir, Start::Seq(seq)).ok()?.next().ok()?? {
         Item::Record(record) => Some(UnixNanos(record.ts_recv)),
         Item::Hole(_) => None,
-    });
+    };
+    let received = match from.map(|from| (from, received(from))) {
+        // Of a deck so busy that all of them are too young to be compared, as many more before them.
+        Some((from, Some(of))) if UnixNanos::now().saturating_since(of) < 2 * SETTLED => {
+            received(from.saturating_sub(TIMES_MORE * RECORDS).max(1))
+        }
+        other => other.and_then(|(_, received)| received),
+    };
     Some(received.filter(|received| *received > wanted).map_or((wanted, false), |received| (received, true)))
 }

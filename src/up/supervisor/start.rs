@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::gates::{self, Found};
 use super::super::keeper::Order;
 use super::super::phases::{PHASES, Phase, PhaseState, Trouble};
-use super::super::table::{DECK, SERVERS};
+use super::super::table::{DECK, means};
 use super::{Broken, Warden};
 use crate::config::{Config, KindTable};
 
@@ -24,9 +24,7 @@ impl Working {
 impl Warden {
     /// Through the phases. Whatever is running already passes its gate at once.
     pub(super) async fn start(&mut self, names: &[String]) -> Result<(), Broken> {
-        let wanted = |name: &str| {
-            names.is_empty() || names.iter().any(|wanted| wanted == name || (wanted == SERVERS && name != DECK))
-        };
+        let wanted = |name: &str| names.is_empty() || means(names, name);
         let (servers, deck): (Vec<usize>, Vec<usize>) =
             (0..self.kept.len()).filter(|at| wanted(&self.kept[*at].name)).partition(|at| self.kept[*at].name != DECK);
         let limit = self.limit();
