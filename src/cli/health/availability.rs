@@ -63,6 +63,11 @@ impl Availability {
         self.unheard.contains(source)
     }
 
+    /// Whether all of the tape was read.
+    pub(super) fn is_of_all(&self) -> bool {
+        self.since <= self.first
+    }
+
     /// The share of the last `span` in which nothing of a source was missing; `None`: not so far back was read.
     pub(super) fn share(&self, source: &str, span: Duration) -> Option<f64> {
         let begin = self.now.0 - i64::try_from(span.as_nanos()).ok()?;

@@ -189,15 +189,17 @@ fn shares(config: &Config, status: Option<&Status>, availability: &Availability)
         let what = format!("availability.{}", source.name);
         let share = |span: Duration| availability.share(&source.name, span);
         let unheard = availability.is_unheard(&source.name);
-        let (hour, day) = if unheard { (None, None) } else { (share(HOUR), share(DAY)) };
+        let never = unheard && availability.is_of_all();
+        let (hour, day) = if never { (None, None) } else { (share(HOUR), share(DAY)) };
         let shown = |share: Option<f64>| {
             share.map_or_else(|| "not read (too many records)".to_owned(), |share| format!("{:.3} %", share * 100.0))
         };
         let young = if availability.begins_within(DAY) { " (as far as the tape goes)" } else { "" };
-        let text = match (unheard, young.is_empty()) {
-            (true, false) => "nothing recorded yet".to_owned(),
-            (true, true) => "nothing recorded in the last day".to_owned(),
-            (false, _) => format!("{} of the last hour, {} of the last day{young}", shown(hour), shown(day)),
+        // A quiet source was there all the same.
+        let quiet = if unheard { "; nothing came in that time" } else { "" };
+        let text = match never {
+            true => "nothing recorded yet".to_owned(),
+            false => format!("{} of the last hour, {} of the last day{young}{quiet}", shown(hour), shown(day)),
         };
         let waits = status.is_some_and(|status| {
             status
@@ -208,7 +210,7 @@ fn shares(config: &Config, status: Option<&Status>, availability: &Availability)
         let next = format!("tapedeck gaps --totals --since 1d --source {}", source.name);
         let verdict = if waits {
             Verdict::waits(what, text, format!("tapedeck check {}", source.name))
-        } else if unheard {
+        } else if never {
             Verdict::warn(what, text, format!("tapedeck check {}", source.name))
         } else if hour.is_some_and(|hour| hour < SHARE_WANTED) {
             Verdict::warn(what, text, next)
